@@ -1,0 +1,1 @@
+"""anytick's compiled core: everything that runs per tick."""
