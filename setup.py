@@ -59,6 +59,10 @@ setup(
             "embedsignature": True,
         },
         annotate=DEBUG,
-        build_dir="build/cython",
-    )
+        # Directives are no part of Cython's time stamps, so each kind of build has its own folder.
+        build_dir=f"build/cython-{'debug' if DEBUG else 'release'}",
+    ),
+    # Compiler flags are no part of setuptools' time stamps: without force, a release build after a debug
+    # build keeps the debug binaries.
+    options={"build_ext": {"force": True, "parallel": os.cpu_count()}},
 )

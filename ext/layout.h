@@ -245,7 +245,7 @@ _Static_assert(sizeof(ParentPayload) == 64, "ParentPayload fills the payload");
     } while (0)
 #define ANYTICK_DEBUG_BUILD 1
 #else
-#define anytick_check(condition, rule) ((void)0)
+#define anytick_check(condition, rule) ((void)(rule))
 #define ANYTICK_DEBUG_BUILD 0
 #endif
 

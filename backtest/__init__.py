@@ -1,0 +1,26 @@
+"""Simulated venues and clock, runner, walk-forward, statistics, reports and the command line.
+
+The names below load their module on first use, so that the command line answers ``--help`` at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import backtest as backtest
+    from .result import Result as Result
+    from .result import RunResult as RunResult
+
+_HOME = {"Result": "result", "RunResult": "result", "backtest": "api"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("." + _HOME[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

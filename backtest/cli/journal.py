@@ -1,0 +1,139 @@
+"""``anytick journal``: verify, compare and read the journals of runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "journal",
+        help="verify, compare and read journals",
+        description="Verify, compare and read the journals of runs (docs/JOURNAL.md).",
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    verify = verbs.add_parser("verify", help="check every record, and that it replays")
+    verify.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    verify.set_defaults(run=run, verb=_verify)
+
+    diff = verbs.add_parser("diff", help="name the first record in which two journals differ (exit 1)")
+    diff.add_argument("a", type=Path, metavar="A")
+    diff.add_argument("b", type=Path, metavar="B")
+    diff.set_defaults(run=run, verb=_diff)
+
+    show = verbs.add_parser("show", help="print records in words")
+    show.add_argument("file", type=Path, metavar="FILE")
+    show.add_argument("--kind", type=str.upper, help="run, parent, decision, order, refusal, report, ...")
+    show.add_argument("--limit", type=int, default=20, help="records to print; default: %(default)s")
+    show.set_defaults(run=run, verb=_show)
+
+    for each in (verify, diff, show):
+        each.add_argument("--json", action="store_true", help="one JSON object on the last line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run one verb and return the exit code; bad files raise DataError."""
+    code: int = args.verb(args)
+    return code
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from engine.journal import replay_state, verify_journal
+
+    table = Table("file", "records", "run", "chain", title="every record holds")
+    for name in ("sha256", "state hash"):
+        # A hash is read in full or not at all.
+        table.add_column(name, overflow="fold")
+    rows: list[dict[str, Any]] = []
+    for path in args.files:
+        summary = verify_journal(path)
+        state_hash = replay_state(path).state_hash
+        rows.append(
+            {
+                "file": str(path),
+                "run_id": summary.run_id,
+                "records": summary.record_count,
+                "records_by_kind": summary.records_by_kind,
+                "first_ts_ns": summary.first_ts_ns,
+                "last_ts_ns": summary.last_ts_ns,
+                "chain": f"{summary.chain:016x}",
+                "sha256": summary.sha256,
+                "state_hash": state_hash,
+            }
+        )
+        kinds = ", ".join(f"{count:,} {name}" for name, count in summary.records_by_kind.items())
+        table.add_row(
+            str(path),
+            f"{summary.record_count:,}\n{kinds}",
+            str(summary.run_id),
+            f"{summary.chain:016x}",
+            summary.sha256,
+            state_hash,
+        )
+    if args.json:
+        print(json.dumps({"journals": rows}))
+    else:
+        Console().print(table)
+    return 0
+
+
+def _diff(args: argparse.Namespace) -> int:
+    from engine.journal import diff_journals
+
+    found = diff_journals(args.a, args.b)
+    if args.json:
+        print(json.dumps({"same": found is None, "difference": None if found is None else asdict(found)}))
+    elif found is None:
+        print("the journals are the same")
+    else:
+        print(f"record {found.row} is the first that differs")
+        for name, (in_a, in_b) in found.fields.items():
+            print(f"  {name}: {in_a} | {in_b}")
+        for path, record in ((args.a, found.a), (args.b, found.b)):
+            print(f"{path}: {'has ended' if record is None else _line(record)}")
+    return 0 if found is None else 1
+
+
+def _show(args: argparse.Namespace) -> int:
+    import numpy as np
+
+    from data.errors import ConfigError
+    from data.schema import JournalKind
+    from engine.journal import JournalReader, describe_record
+
+    if args.kind is not None and args.kind not in JournalKind.__members__:
+        raise ConfigError(f"--kind must be one of {', '.join(JournalKind.__members__)}, was {args.kind}")
+    if args.limit < 0:
+        raise ConfigError(f"--limit must not be negative, was {args.limit}")
+    reader = JournalReader(args.file)
+    if args.kind is None:
+        records = np.asarray(reader.records[: args.limit])
+    else:
+        records = reader.of_kind(JournalKind[args.kind], limit=args.limit)
+    described = [describe_record(record) for record in records]
+    if args.json:
+        print(json.dumps({"records": described}))
+    else:
+        for record in described:
+            print(_line(record))
+    return 0
+
+
+def _line(record: dict[str, Any]) -> str:
+    import numpy as np
+
+    instant = np.datetime64(record["ts_ns"], "ns")
+    rest = " ".join(
+        f"{name}={value}"
+        for name, value in record.items()
+        if name not in ("sequence", "ts_ns", "version", "kind")
+    )
+    return f"{record['sequence']:>9} {instant} {record['kind']:<8} {rest}"

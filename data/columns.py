@@ -1,0 +1,277 @@
+"""Rules that turn table columns into ticks, lots and nanoseconds.
+
+Each rule names the file and the row it refuses. Floats end here: what leaves is integer, on the
+instrument's grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+from numpy.typing import NDArray
+
+from .errors import DataError
+from .table_file import TableFile
+
+TIME_NAMES: Final = (
+    "ts_ns", "ts_us", "ts_ms", "ts_s", "ts", "timestamp", "time", "datetime", "date_time",
+)  # fmt: skip
+BID_NAMES: Final = ("bid", "bid_price", "bid_px", "bidprice", "best_bid", "bid_px_00", "bid_ticks")
+ASK_NAMES: Final = ("ask", "ask_price", "ask_px", "askprice", "best_ask", "ask_px_00", "ask_ticks", "offer")
+BID_SIZE_NAMES: Final = ("bid_size", "bid_sz", "bid_qty", "bid_volume", "bidsize", "bid_sz_00", "bid size")
+ASK_SIZE_NAMES: Final = ("ask_size", "ask_sz", "ask_qty", "ask_volume", "asksize", "ask_sz_00", "ask size")
+PRICE_NAMES: Final = ("price", "px", "trade_price", "last_price")
+SIZE_NAMES: Final = ("size", "qty", "quantity", "amount", "volume", "trade_size")
+SIDE_NAMES: Final = ("side", "aggressor", "aggressor_side", "taker_side", "direction")
+
+# Bid plus ask must still fit 32 bits, because mid prices are carried doubled.
+PRICE_TICKS_MAX: Final = (1 << 30) - 1
+TS_NS_MAX: Final = 7_258_118_400 * 10**9
+"""2200-01-01, beyond which a time stamp is taken for damage."""
+GUESSED_SECONDS_MIN: Final = 315_532_800
+"""1980-01-01: an undeclared unit below it is more likely a time of day than an instant."""
+GRID_DECIMALS_MAX: Final = 9
+
+_UNIT_NS: Final = {"ts_ns": 1, "ts_us": 1_000, "ts_ms": 1_000_000, "ts_s": 1_000_000_000}
+_ARROW_UNIT_NS: Final = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+
+
+LOT_DECIMALS_MAX: Final = 8
+LOTS_SAMPLED_MAX: Final = 1 << 31
+
+
+def find_column(types: dict[str, Any], names: Iterable[str]) -> str | None:
+    """Return the file's own spelling of the first name it has, ignoring case."""
+    by_lower = {name.lower(): name for name in types}
+    return next((by_lower[name] for name in names if name in by_lower), None)
+
+
+def is_number(kind: Any) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def numbers_of(array: Any, *, name: str, path: Path, row: int) -> NDArray[Any]:
+    """Return a column as numpy without copying; a null or a NaN is refused."""
+    if array.null_count:
+        at = int(np.argmax(pa.compute.is_null(array).to_numpy(zero_copy_only=False)))
+        raise DataError(f"{name} must be a number, was null", path=path, row=row + at)
+    values: NDArray[Any] = array.to_numpy(zero_copy_only=False)
+    if values.dtype.kind == "f":
+        finite = np.isfinite(values)
+        if not finite.all():
+            at = int(np.argmin(finite))
+            raise DataError(f"{name} must be finite, was {values[at]}", path=path, row=row + at)
+    return values
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimeColumn:
+    """Where the time stands and in which unit.
+
+    Parameters
+    ----------
+    name : str
+    read_as : Arrow type or None
+        Type to ask of a CSV reader.
+    unit_ns : int
+        Nanoseconds per stored integer.
+    """
+
+    name: str
+    read_as: Any
+    unit_ns: int
+
+    def to_ns(self, array: Any, *, path: Path, row: int) -> NDArray[np.int64]:
+        """Return nanoseconds since the Unix epoch and refuse instants outside 1970 to 2200."""
+        unit_ns = self.unit_ns
+        if pa.types.is_timestamp(array.type):
+            unit_ns, array = _ARROW_UNIT_NS[array.type.unit], array.cast(pa.int64())
+        if pa.types.is_decimal(array.type):
+            stored, unit_ns = _decimal_units(array, name=self.name, path=path, row=row), 1
+        else:
+            stored = numbers_of(array, name=self.name, path=path, row=row)
+        if stored.size == 0:
+            return np.empty(0, np.int64)
+        limit = TS_NS_MAX // unit_ns
+        if stored.min() < 0 or stored.max() > limit:
+            at = int(np.argmax((stored < 0) | (stored > limit)))
+            raise DataError(
+                f"{self.name} must lie between 1970 and 2200, was {stored[at]}", path=path, row=row + at
+            )
+        if stored.dtype.kind == "f":
+            # A double holds an instant of our time to about 0.2 µs, so microseconds are all it says.
+            whole_us: NDArray[np.int64] = np.rint(stored * (unit_ns / 1_000)).astype(np.int64)
+            return whole_us * 1_000
+        stored = stored.astype(np.int64, copy=False)
+        return stored if unit_ns == 1 else stored * unit_ns
+
+
+def _decimal_units(array: Any, *, name: str, path: Path, row: int) -> NDArray[np.int64]:
+    """Return the unscaled low words of a decimal128 column, which the declared precision keeps in 63 bits."""
+    if array.null_count:
+        at = int(np.argmax(pa.compute.is_null(array).to_numpy(zero_copy_only=False)))
+        raise DataError(f"{name} must be a number, was null", path=path, row=row + at)
+    words: NDArray[np.int64] = np.frombuffer(array.buffers()[1], "<i8")
+    units: NDArray[np.int64] = words[2 * array.offset : 2 * (array.offset + len(array)) : 2]
+    return units
+
+
+def time_column(name: str, kind: Any, *, first: float, text: bool, path: Path) -> TimeColumn:
+    """Decide how to read a time column.
+
+    Parameters
+    ----------
+    name : str
+    kind : Arrow type
+    first : float
+        First stored value, consulted only where neither name nor type tells the unit.
+    text : bool
+        The file is a CSV: its first block decided `kind`, and later rows may be finer.
+    """
+    if pa.types.is_timestamp(kind):
+        read_as = pa.timestamp("ns", tz=kind.tz) if text else None
+        return TimeColumn(name=name, read_as=read_as, unit_ns=_ARROW_UNIT_NS[kind.unit])
+    if not is_number(kind):
+        raise DataError(f"{name} must hold numbers or ISO 8601 times, was {kind}", path=path, row=0)
+    unit_ns = _UNIT_NS.get(name.lower()) or _guessed_unit_ns(name, first, path=path)
+    if text and unit_ns > 1:
+        # 19 digits hold any instant in nanoseconds exactly; a double would not.
+        read_as = pa.decimal128(19, len(str(unit_ns)) - 1)
+        return TimeColumn(name=name, read_as=read_as, unit_ns=unit_ns)
+    return TimeColumn(name=name, read_as=None, unit_ns=unit_ns)
+
+
+def _guessed_unit_ns(name: str, first: float, *, path: Path) -> int:
+    size = abs(first)
+    unit_ns = 10**9 if size < 1e11 else 10**6 if size < 1e14 else 10**3 if size < 1e17 else 1
+    if size * unit_ns < GUESSED_SECONDS_MIN * 1e9:
+        raise DataError(
+            f"{name} must count from the Unix epoch (or be called ts_ns, ts_us, ts_ms or ts_s), was {first}",
+            path=path,
+            row=0,
+        )
+    return unit_ns
+
+
+def first_stored(table: TableFile, name: str) -> float:
+    """Return a column's first value as a number; 0 where it is not one."""
+    for section in table.sections:
+        for row, batch in table.batches(section, {name: None}, batch_rows=1):
+            if batch.num_rows == 0:
+                continue
+            value = batch.column(0)
+            if not is_number(value.type):
+                return 0.0
+            return float(numbers_of(value, name=name, path=table.path, row=row)[0])
+    raise DataError("expected at least one row, was 0", path=table.path)
+
+
+def grid_tolerance(values: NDArray[Any], increment: float) -> float:
+    """Return how far from the grid, in ticks, the column's own precision can put a price."""
+    largest = float(np.abs(values).max(initial=0.0)) / increment
+    return max(1e-4, 4.0 * float(np.finfo(values.dtype).eps) * largest)
+
+
+def infer_increment(values: NDArray[Any], *, path: Path) -> float:
+    """Return the coarsest power of ten that represents every price of the sample exactly."""
+    prices = np.unique(values)
+    largest = float(np.abs(prices).max(initial=0.0))
+    for decimals in range(GRID_DECIMALS_MAX + 1):
+        increment = 10.0**-decimals
+        if largest / increment > PRICE_TICKS_MAX:
+            break
+        scaled = prices.astype(np.float64) * 10.0**decimals
+        tolerance = grid_tolerance(prices, increment) if prices.dtype.kind == "f" else 0.0
+        # A tolerance near half a tick would accept anything.
+        if tolerance < 0.1 and bool((np.abs(scaled - np.rint(scaled)) <= tolerance).all()):
+            return increment
+    raise DataError(
+        "prices must lie on a decimal grid that fits 30 bits; give the instrument's price_increment, "
+        f"was {float(prices[0])} to {float(prices[-1])}",
+        path=path,
+    )
+
+
+def infer_lot_size(values: NDArray[Any]) -> float:
+    """Return the coarsest power of ten, at most 1, that represents every size of the sample.
+
+    Where none does, or the lots would outgrow 31 bits, the finest that fits: sizes are then rounded.
+    """
+    sizes = np.unique(values).astype(np.float64)
+    largest = float(np.abs(sizes).max(initial=0.0))
+    fitting = 1.0
+    for decimals in range(LOT_DECIMALS_MAX + 1):
+        if largest * 10.0**decimals > LOTS_SAMPLED_MAX:
+            break
+        fitting = 10.0**-decimals
+        scaled = sizes * 10.0**decimals
+        if bool((np.abs(scaled - np.rint(scaled)) <= grid_tolerance(sizes, fitting)).all()):
+            break
+    return fitting
+
+
+def to_ticks(values: NDArray[Any], increment: float, *, name: str, path: Path, row: int) -> NDArray[np.int32]:
+    """Return prices as grid ticks; integers are ticks already."""
+    if values.dtype.kind == "f":
+        exact = values.astype(np.float64, copy=False) / increment
+        ticks = np.rint(exact)
+        off_grid = np.abs(exact - ticks) > grid_tolerance(values, increment)
+        if off_grid.any():
+            at = int(np.argmax(off_grid))
+            raise DataError(
+                f"{name} must be a multiple of the price increment {increment:g}, was {values[at]}",
+                path=path,
+                row=row + at,
+            )
+    else:
+        ticks = values
+    if ticks.size and (ticks.min() < 1 or ticks.max() > PRICE_TICKS_MAX):
+        at = int(np.argmax((ticks < 1) | (ticks > PRICE_TICKS_MAX)))
+        raise DataError(
+            f"{name} must be between 1 and {PRICE_TICKS_MAX} ticks of {increment:g}, was {values[at]}",
+            path=path,
+            row=row + at,
+        )
+    return ticks.astype(np.int32, copy=False)
+
+
+def to_lots(
+    values: NDArray[Any], lot_size: float, *, name: str, most: int, path: Path, row: int
+) -> NDArray[np.int64]:
+    """Return quantities in lots, rounded to the nearest; a positive quantity never rounds to nothing."""
+    lots = np.rint(values / lot_size)
+    if lots.size and (lots.min() < 0 or lots.max() > most):
+        at = int(np.argmax((lots < 0) | (lots > most)))
+        raise DataError(
+            f"{name} must be between 0 and {most} lots, was {values[at]}", path=path, row=row + at
+        )
+    return np.where(values > 0, np.maximum(lots, 1), 0).astype(np.int64)
+
+
+def require_ascending(ts_ns: NDArray[np.int64], previous_ns: int | None, *, path: Path, row: int) -> None:
+    """Refuse a time that runs backwards, within a block or against the row before it.
+
+    Equal times are legal: millisecond stamps of a busy venue repeat, and file order breaks the tie.
+    """
+    if ts_ns.size == 0:
+        return
+    if previous_ns is not None and ts_ns[0] < previous_ns:
+        raise DataError(
+            f"time must not run backwards: expected at least {previous_ns} ns, was {ts_ns[0]}",
+            path=path,
+            row=row,
+        )
+    backwards = ts_ns[1:] < ts_ns[:-1]
+    if backwards.any():
+        at = int(np.argmax(backwards)) + 1
+        raise DataError(
+            f"time must not run backwards: expected at least {ts_ns[at - 1]} ns, was {ts_ns[at]}",
+            path=path,
+            row=row + at,
+        )

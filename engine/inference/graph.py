@@ -1,0 +1,271 @@
+"""What an ONNX file may contain before ONNX Runtime ever sees it.
+
+A model file is foreign input: it can name code (custom domains, functions), files (external data),
+loops without end (subgraphs) or tensors larger than memory (two thin constants multiplied at load
+time). So the graph is parsed first and must consist of known operators between one feature matrix
+and one probability matrix, every tensor in between of a known, bounded width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from os import PathLike
+from typing import Final
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, TensorProto, numpy_helper
+
+from .errors import ModelError, ModelRefused
+
+CLASS_COUNT: Final = 3
+OPSET_MIN: Final = 17
+DOMAINS: Final = frozenset({"", "ai.onnx"})
+
+DENSE_OPERATORS: Final = frozenset({"Sub", "Mul", "Clip", "Gemm", "MatMul", "Add", "Relu", "Softmax"})
+QUANTIZING_OPERATORS: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
+ALLOWED_OPERATORS: Final = DENSE_OPERATORS | QUANTIZING_OPERATORS
+
+_CONSTANT_TYPES: Final = frozenset(
+    {TensorProto.FLOAT, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32}
+)
+_PLAIN_ATTRIBUTES: Final = frozenset(
+    {
+        AttributeProto.FLOAT,
+        AttributeProto.FLOATS,
+        AttributeProto.INT,
+        AttributeProto.INTS,
+        AttributeProto.STRING,
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraphLimits:
+    """How large a model may be.
+
+    Parameters
+    ----------
+    model_bytes_max : int
+        Size of the file.
+    node_count_max : int
+        Operators in the graph.
+    row_elements_max : int
+        Elements that any tensor may hold for one row of input.
+    """
+
+    model_bytes_max: int = 64 << 20
+    node_count_max: int = 2_000
+    row_elements_max: int = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraphSummary:
+    """What a checked graph is.
+
+    Parameters
+    ----------
+    feature_count : int
+        Width of the input.
+    precision : str
+        ``"int8"`` where the graph quantizes, otherwise ``"fp32"``.
+    operators : dict
+        Operator name to count, sorted by name.
+    metadata : dict
+        The file's own key-value notes; claims of its author, not checked.
+    """
+
+    input_name: str
+    output_name: str
+    feature_count: int
+    precision: str
+    operators: dict[str, int]
+    opset: int
+    model_bytes: int
+    sha256: str
+    metadata: dict[str, str]
+
+
+def parse_model(
+    model: bytes, *, source: str | PathLike[str] = "model", limits: GraphLimits | None = None
+) -> onnx.ModelProto:
+    """Parse bytes into a graph without following any reference out of them.
+
+    Raises
+    ------
+    ModelError
+        The bytes are too many, or no ONNX graph.
+    """
+    bytes_max = (limits or GraphLimits()).model_bytes_max
+    if not 0 < len(model) <= bytes_max:
+        raise ModelError(f"a model must hold 1 to {bytes_max} bytes, was {len(model)}", source=source)
+    try:
+        parsed = onnx.load_model_from_string(model)
+    # protobuf's error types differ between its C and Python parsers.
+    except Exception as error:
+        raise ModelError(f"a model must be readable as ONNX, was not: {error}", source=source) from error
+    if not parsed.graph.node:
+        raise ModelError("a model must hold operators, was an empty graph", source=source)
+    return parsed
+
+
+def operator_counts(parsed: onnx.ModelProto) -> dict[str, int]:
+    """Count the operators of a graph, foreign domains written as ``domain::name``."""
+    names = (
+        node.op_type if node.domain in DOMAINS else f"{node.domain}::{node.op_type}"
+        for node in parsed.graph.node
+    )
+    return dict(sorted(Counter(names).items()))
+
+
+def precision_of(operators: dict[str, int]) -> str:
+    """Return ``"int8"`` for a graph that quantizes, otherwise ``"fp32"``."""
+    return "int8" if QUANTIZING_OPERATORS & operators.keys() else "fp32"
+
+
+def check_graph(
+    model: bytes,
+    *,
+    source: str | PathLike[str] = "model",
+    limits: GraphLimits | None = None,
+    allowed: frozenset[str] = ALLOWED_OPERATORS,
+) -> GraphSummary:
+    """Parse a model and refuse everything that is not plainly a bounded feed-forward classifier.
+
+    Parameters
+    ----------
+    allowed : frozenset of str
+        Operators of the standard domain that may occur.
+
+    Raises
+    ------
+    ModelError
+        The bytes are too many, or no ONNX graph.
+    ModelRefused
+        The graph holds something we do not run; the message names it.
+    """
+    limits = limits or GraphLimits()
+    parsed = parse_model(model, source=source, limits=limits)
+    rule = (
+        _broken_domain(parsed)
+        or _broken_node(parsed, limits=limits, allowed=allowed)
+        or _broken_constant(parsed)
+        or _broken_shape(parsed, limits=limits)
+    )
+    if rule is not None:
+        raise ModelRefused(rule, source=source)
+    operators = operator_counts(parsed)
+    features = _true_inputs(parsed)[0]
+    return GraphSummary(
+        input_name=features.name,
+        output_name=parsed.graph.output[0].name,
+        feature_count=int(features.type.tensor_type.shape.dim[1].dim_value),
+        precision=precision_of(operators),
+        operators=operators,
+        opset=int(parsed.opset_import[0].version),
+        model_bytes=len(model),
+        sha256=hashlib.sha256(model).hexdigest(),
+        metadata={note.key: note.value for note in parsed.metadata_props},
+    )
+
+
+def _true_inputs(parsed: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    constants = {tensor.name for tensor in parsed.graph.initializer}
+    return [value for value in parsed.graph.input if value.name not in constants]
+
+
+def _broken_domain(parsed: onnx.ModelProto) -> str | None:
+    if parsed.functions:
+        return f"a model must not define functions, was {parsed.functions[0].name!r}"
+    if parsed.training_info:
+        return f"a model must not carry training graphs, was {len(parsed.training_info)}"
+    domains = [entry.domain for entry in parsed.opset_import]
+    if len(domains) != 1 or domains[0] not in DOMAINS:
+        return f"a model must import the standard operators only, was {domains}"
+    version = parsed.opset_import[0].version
+    if version < OPSET_MIN:
+        return f"a model must use opset {OPSET_MIN} or newer, was {version}"
+    return None
+
+
+def _broken_node(parsed: onnx.ModelProto, *, limits: GraphLimits, allowed: frozenset[str]) -> str | None:
+    nodes = parsed.graph.node
+    if len(nodes) > limits.node_count_max:
+        return f"a model must hold at most {limits.node_count_max} operators, was {len(nodes)}"
+    for node in nodes:
+        if node.domain not in DOMAINS:
+            return f"an operator must be of the standard domain, was {node.domain}::{node.op_type}"
+        if node.op_type not in allowed:
+            return f"an operator must be one of {', '.join(sorted(allowed))}, was {node.op_type}"
+        for attribute in node.attribute:
+            # Graphs and tensors inside attributes are where subgraphs and hidden data live.
+            if attribute.type not in _PLAIN_ATTRIBUTES or attribute.ref_attr_name:
+                kind = AttributeProto.AttributeType.Name(attribute.type)
+                return f"{node.op_type}.{attribute.name} must be a number or a string, was {kind}"
+    return None
+
+
+def _broken_constant(parsed: onnx.ModelProto) -> str | None:
+    if parsed.graph.sparse_initializer:
+        return f"constants must be dense, was {len(parsed.graph.sparse_initializer)} sparse"
+    for tensor in parsed.graph.initializer:
+        if tensor.data_location != TensorProto.DEFAULT or tensor.external_data:
+            return f"constants must lie inside the file, was {tensor.name!r} outside"
+        if tensor.data_type not in _CONSTANT_TYPES:
+            return f"constants must be float32, int8, uint8 or int32, was {tensor.name!r}"
+        try:
+            values = numpy_helper.to_array(tensor)
+        except (ValueError, TypeError, OverflowError, MemoryError) as error:
+            return f"constants must match their shape, was {tensor.name!r}: {error}"
+        if not np.isfinite(values).all():
+            return f"constants must be finite, was {tensor.name!r}"
+    return None
+
+
+def _broken_shape(parsed: onnx.ModelProto, *, limits: GraphLimits) -> str | None:
+    inputs, outputs = _true_inputs(parsed), parsed.graph.output
+    if len(inputs) != 1 or len(outputs) != 1:
+        return f"a model must have one input and one output, was {len(inputs)} and {len(outputs)}"
+    for value, role, width in ((inputs[0], "input", None), (outputs[0], "output", CLASS_COUNT)):
+        tensor = value.type.tensor_type
+        dims = tensor.shape.dim
+        if tensor.elem_type != TensorProto.FLOAT or len(dims) != 2 or dims[0].HasField("dim_value"):
+            return f"the {role} must be float32 of shape (batch, width), was {_shape_text(value)}"
+        if dims[1].dim_value < 1 or width not in (None, dims[1].dim_value):
+            return f"the {role} must be {width or 'at least 1'} wide, was {_shape_text(value)}"
+    try:
+        onnx.checker.check_model(parsed)
+        inferred = onnx.shape_inference.infer_shapes(parsed, check_type=True, strict_mode=True)
+    # Both raise several unrelated types from C++.
+    except Exception as error:
+        return f"a model must pass the ONNX checker, was refused: {error}"
+    known = {value.name: value for value in (*inferred.graph.value_info, *outputs)}
+    for node in parsed.graph.node:
+        for name in node.output:
+            value = known.get(name)
+            if value is None or not _is_bounded(value, limits.row_elements_max):
+                text = "unknown" if value is None else _shape_text(value)
+                return f"every tensor must have at most {limits.row_elements_max} elements a row, was {text}"
+    return None
+
+
+def _is_bounded(value: onnx.ValueInfoProto, row_elements_max: int) -> bool:
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape"):
+        return False
+    free = [axis for axis, dim in enumerate(tensor.shape.dim) if not dim.HasField("dim_value")]
+    elements = 1
+    for dim in tensor.shape.dim:
+        elements *= dim.dim_value if dim.HasField("dim_value") else 1
+    return free in ([], [0]) and 0 < elements <= row_elements_max
+
+
+def _shape_text(value: onnx.ValueInfoProto) -> str:
+    tensor = value.type.tensor_type
+    dims = ", ".join(
+        str(dim.dim_value) if dim.HasField("dim_value") else (dim.dim_param or "?")
+        for dim in tensor.shape.dim
+    )
+    return f"{value.name!r} {TensorProto.DataType.Name(tensor.elem_type).lower()}[{dims}]"

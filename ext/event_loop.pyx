@@ -1,0 +1,571 @@
+"""The event loop: one engine, from events in its ring to orders at its venues."""
+
+cimport cython
+cimport numpy as cnp
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+from ext.features cimport FEATURE_COUNT, features_fill, features_trade, features_update
+from ext.histogram cimport Histogram
+from ext.journal cimport JournalBuffer, journal_append, journal_has_room
+from ext.layout cimport (
+    ACTION_NEW, EVENT_QUOTE, EVENT_TRADE, FLAG_LAST_IN_PACKET, JOURNAL_ORDER, JOURNAL_REFUSAL, JOURNAL_REPORT,
+    REASON_CAPACITY, REASON_TIME, REPORT_FILL, REPORT_REJECTED, TIF_GTD, ExecutionReport,
+    MarketEvent, OrderCommand, check, monotonic_ns,
+)
+from ext.order_book cimport book_apply
+from ext.ring_buffer cimport SpscRing, ring_peek, ring_release
+from ext.risk_gate cimport RiskGate
+from ext.rng cimport draw64
+from ext.schedule cimport (
+    DUE_ARRIVAL, DUE_EQUITY, DUE_EXPIRY, DUE_REPORT, DUE_TIMER, NO_PLACE, DueItem, Schedule,
+)
+from ext.sim_venue cimport SimulatedVenue
+
+cnp.import_array()
+
+# Records one event can write in the worst case we size for; run() returns early to be drained when
+# fewer are free.
+cdef enum:
+    JOURNAL_RESERVE = 8192
+    EVENT_BATCH = 512
+    STREAM_LATENCY = 4001
+
+SAMPLE_DTYPE = np.dtype(
+    [("ts_ns", "<i8"), ("label_ts_ns", "<i8"), ("move_x2", "<i8"), ("features", "<f4", (FEATURE_COUNT,))]
+)
+EQUITY_DTYPE = np.dtype([
+    ("ts_ns", "<i8"), ("mid_x2", "<i8"), ("position_lots", "<i8"), ("cash_ticklots", "<i8"),
+    ("fee_nano", "<i8"), ("filled_lots", "<i8"),
+])
+
+
+@cython.auto_pickle(False)
+cdef class SignalSource:
+    """No model: the forecast is 0."""
+
+    cdef float signal(self, const float* features) noexcept nogil:
+        return 0.0
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class SessionSignal(SignalSource):
+    """The forecast of an inference session, called with the GIL once per decision.
+
+    Parameters
+    ----------
+    session : engine.inference.session.InferenceSession
+
+    Notes
+    -----
+    An exception stops the run: it is kept in `error`, and the forecast is 0 from then on.
+    """
+
+    cdef object session
+    cdef object inputs
+    cdef readonly object error
+
+    def __init__(self, session):
+        self.session = session
+        self.inputs = np.zeros(FEATURE_COUNT, dtype=np.float32)
+        self.error = None
+
+    cdef float signal(self, const float* features) noexcept nogil:
+        cdef float value = 0.0
+        with gil:
+            if self.error is None:
+                try:
+                    memcpy(cnp.PyArray_DATA(self.inputs), features, FEATURE_COUNT * sizeof(float))
+                    value = self.session.signal(self.inputs)
+                except Exception as error:
+                    self.error = error
+        return value
+
+
+@cython.auto_pickle(False)
+cdef class Agent:
+    """Base of the compiled agents; does nothing."""
+
+    cdef void on_start(self) noexcept nogil:
+        """Called once, before the first event."""
+
+    cdef void on_event(self, const MarketEvent* event) noexcept nogil:
+        """Called at the end of each packet when `wants_events` is set."""
+
+    cdef void on_timer(self, uint64_t tag) noexcept nogil:
+        """Called when a scheduled time has come."""
+
+    cdef void on_report(self, const ExecutionReport* report) noexcept nogil:
+        """Called with each answer to our orders, at receipt."""
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class EventLoop:
+    """One engine: a ring of events, venues with books, features, an agent, a risk gate, a journal.
+
+    Parameters
+    ----------
+    ring : SpscRing
+    venues : sequence of SimulatedVenue
+        ``venue_id`` equals the position.
+    agent : Agent
+    gate : RiskGate
+    journal : JournalBuffer
+    instrument_id : int
+        One loop serves one instrument.
+    decision_ns : int
+        Our own time from tick to order in simulated time, without the model.
+    seed : int
+        Of the latency jitter.
+    """
+
+    def __cinit__(
+        self, *, SpscRing ring not None, venues, Agent agent not None, RiskGate gate not None,
+        JournalBuffer journal not None, int instrument_id=0, int64_t decision_ns=2_000, uint64_t seed=1,
+    ):
+        cdef SimulatedVenue venue
+        if not 1 <= len(venues) <= VENUE_LIMIT:
+            raise ValueError(f"a loop has 1 to {VENUE_LIMIT} venues, was {len(venues)}")
+        if journal.capacity < 2 * JOURNAL_RESERVE:
+            raise ValueError(f"the journal buffer needs {2 * JOURNAL_RESERVE} records, was {journal.capacity}")
+        if agent.loop is not None:
+            raise ValueError("an agent serves one loop")
+        self.ring = ring
+        self.venue_list = list(venues)
+        self.venue_count = <int>len(self.venue_list)
+        self.feed_ns = 0
+        for index, venue in enumerate(self.venue_list):
+            if venue.venue_id != index:
+                raise ValueError(f"venue {index} must carry its position as venue_id, was {venue.venue_id}")
+            self.venues[index] = <void*>venue
+            self.feed_ns = max(self.feed_ns, venue.rules.feed_latency_ns)
+        self.gate = gate
+        self.journal = journal
+        self.agent = agent
+        agent.loop = self
+        self.due = Schedule()
+        self.tick_to_order = Histogram()
+        self.source = SignalSource()
+        self.instrument_id = instrument_id
+        self.decision_ns = decision_ns
+        self.latency_seed = seed
+        self.features.venue_count = self.venue_count
+        self.stream_ns = self.now_ns = INT64_MIN
+        self.signal_update = 0xFFFFFFFFFFFFFFFF
+        self.sample_capacity = 1 << 14
+        self.samples = <FeatureSample*>calloc(self.sample_capacity, sizeof(FeatureSample))
+        self.equity_capacity = 1 << 14
+        self.equity = <EquitySample*>calloc(self.equity_capacity, sizeof(EquitySample))
+        self.fill_capacity = 1 << 14
+        self.fills = <ExecutionReport*>calloc(self.fill_capacity, sizeof(ExecutionReport))
+        if self.samples == NULL or self.equity == NULL or self.fills == NULL:
+            raise MemoryError("EventLoop")
+
+    def __dealloc__(self):
+        free(self.samples)
+        free(self.equity)
+        free(self.fills)
+
+    # The path.
+
+    cdef size_t drain(self, size_t count_max) noexcept nogil:
+        """Take up to `count_max` events out of the ring and handle them."""
+        cdef MarketEvent* first
+        cdef MarketEvent* event
+        cdef size_t handled = 0, run, index
+        while handled < count_max:
+            if not journal_has_room(self.journal, JOURNAL_RESERVE) or self.buffers_full():
+                break
+            run = count_max - handled
+            run = ring_peek(self.ring.ring, self.ring.slots, run if run < EVENT_BATCH else EVENT_BATCH, &first)
+            if run == 0:
+                break
+            for index in range(run):
+                event = &first[index]
+                if event.ts_ns > self.due.next_ns:
+                    self.advance(event.ts_ns)
+                handle(self, <SimulatedVenue>self.venues[event.venue_id], event)
+                self.sample_left -= 1
+                if self.sample_left == 0:
+                    self.sample()
+                if self.agent.wants_events and event.flags & FLAG_LAST_IN_PACKET:
+                    self.tick_ns = monotonic_ns()
+                    self.set_clock(event.ts_ns)
+                    self.agent.on_event(event)
+            self.stream_ns = first[run - 1].ts_ns
+            ring_release(self.ring.ring, run)
+            handled += run
+        self.events += handled
+        return handled
+
+    cdef bint buffers_full(self) noexcept nogil:
+        # Within a batch an event adds at most one sample of each kind; fills have a margin for sweeps.
+        return (
+            self.sample_count + EVENT_BATCH > self.sample_capacity
+            or self.equity_count + EVENT_BATCH > self.equity_capacity
+            or self.fill_count + 8 * EVENT_BATCH > self.fill_capacity
+        )
+
+    cdef void set_clock(self, int64_t stream_ns) noexcept nogil:
+        self.stream_ns = stream_ns
+        self.now_ns = stream_ns + self.feed_ns
+
+    cdef void advance(self, int64_t until_ns) noexcept nogil:
+        """Do what is due before the event at `until_ns`."""
+        cdef DueItem item
+        cdef OrderCommand command
+        cdef ExecutionReport report
+        self.tick_ns = monotonic_ns()
+        while self.due.next_ns < until_ns:
+            self.due.pop(&item)
+            self.set_clock(item.due_ns)
+            if item.kind == DUE_TIMER:
+                self.agent.on_timer(item.tag)
+            elif item.kind == DUE_ARRIVAL:
+                self.due.take_payload(item.place, &command)
+                arrive(self, <SimulatedVenue>self.venues[command.venue_id], &command)
+            elif item.kind == DUE_REPORT:
+                self.due.take_payload(item.place, &report)
+                self.receive(&report)
+            elif item.kind == DUE_EXPIRY:
+                expire(self, <SimulatedVenue>self.venues[item.place], item.tag)
+            else:
+                self.sample_equity()
+                # Nobody wants a point a minute over a weekend: the next one is the first grid point
+                # that the coming event passes.
+                if until_ns != INT64_MAX:
+                    self.due.push(
+                        (until_ns // self.equity_ns + 1) * self.equity_ns, DUE_EQUITY, 0, NO_PLACE
+                    )
+
+    cdef uint8_t send(self, OrderCommand* command) noexcept nogil:
+        """Check, journal and send a command; return 0 or the Reason it was refused for."""
+        cdef uint8_t reason
+        cdef int64_t arrival
+        command.ts_ns = self.now_ns
+        command.instrument_id = self.instrument_id
+        if command.venue_id >= self.venue_count:
+            self.refuse(command, REASON_CAPACITY)
+            return REASON_CAPACITY
+        reason = self.gate.risk_check(
+            command, self.features.mid_x2 if self.features.two_sided else INT64_MIN, self.now_ns
+        )
+        if reason != 0:
+            self.refuse(command, reason)
+            return reason
+        self.gate.risk_on_sent(command)
+        journal_append(self.journal, JOURNAL_ORDER, self.now_ns, command)
+        self.account.orders += command.action == ACTION_NEW
+        arrival = self.stream_ns + self.feed_ns + self.decision_ns + self.pending_model_ns
+        arrival += order_delay(<SimulatedVenue>self.venues[command.venue_id], self.latency_seed, command)
+        # A channel to a venue is first in, first out.
+        if arrival < self.order_channel_ns[command.venue_id]:
+            arrival = self.order_channel_ns[command.venue_id]
+        self.order_channel_ns[command.venue_id] = arrival
+        if not self.due.push_payload(arrival, DUE_ARRIVAL, command):
+            self.take_back(command)
+            return REASON_CAPACITY
+        self.tick_to_order.record(monotonic_ns() - self.tick_ns)
+        return 0
+
+    cdef void take_back(self, const OrderCommand* command) noexcept nogil:
+        """The agenda had no memory for a command the gate had let through."""
+        cdef ExecutionReport report
+        self.write_refusal(command, REASON_CAPACITY, &report)
+        self.gate.risk_on_report(&report)
+
+    cdef void refuse(self, const OrderCommand* command, uint8_t reason) noexcept nogil:
+        cdef ExecutionReport report
+        self.write_refusal(command, reason, &report)
+
+    cdef void write_refusal(
+        self, const OrderCommand* command, uint8_t reason, ExecutionReport* out
+    ) noexcept nogil:
+        cdef ExecutionReport report
+        memset(&report, 0, sizeof(ExecutionReport))
+        report.client_order_id = command.client_order_id
+        report.ts_ns = report.recv_ns = self.now_ns
+        report.size_lots = command.size_lots
+        report.price_ticks = command.price_ticks
+        report.instrument_id = command.instrument_id
+        report.venue_id = command.venue_id
+        report.kind = REPORT_REJECTED
+        report.side = command.side
+        report.reason = reason
+        self.refused[reason] += 1
+        journal_append(self.journal, JOURNAL_REFUSAL, self.now_ns, &report)
+        out[0] = report
+
+    cdef void schedule(self, int64_t local_ns, uint64_t tag) noexcept nogil:
+        """Call the agent's `on_timer(tag)` when our clock says `local_ns`."""
+        self.due.push(local_ns - self.feed_ns, DUE_TIMER, tag, NO_PLACE)
+
+    cdef void collect(self, SimulatedVenue venue) noexcept nogil:
+        """Put a venue's answers on their way to us."""
+        cdef int index
+        cdef int64_t receipt, due
+        cdef ExecutionReport* report
+        for index in range(venue.out_count):
+            report = &venue.out[index]
+            receipt = report.ts_ns + venue.rules.ack_latency_ns
+            if receipt < self.report_channel_ns[venue.venue_id]:
+                receipt = self.report_channel_ns[venue.venue_id]
+            self.report_channel_ns[venue.venue_id] = receipt
+            report.recv_ns = receipt
+            # An answer faster than the feed is seen with the feed: our clock never runs back.
+            due = receipt - self.feed_ns
+            self.due.push_payload(due if due > report.ts_ns else report.ts_ns, DUE_REPORT, report)
+        venue.out_count = 0
+
+    cdef void receive(self, const ExecutionReport* report) noexcept nogil:
+        self.gate.risk_on_report(report)
+        journal_append(self.journal, JOURNAL_REPORT, self.now_ns, report)
+        if report.kind == REPORT_FILL:
+            self.account.position_lots += report.side * report.size_lots
+            self.account.cash_ticklots -= report.side * report.size_lots * <int64_t>report.price_ticks
+            self.account.fee_nano += report.fee_nano
+            self.account.filled_lots += report.size_lots
+            self.account.fills += 1
+            if self.record_fills:
+                self.keep_fill(report)
+        elif report.kind == REPORT_REJECTED:
+            self.refused[report.reason & (REASON_LIMIT - 1)] += 1
+        self.agent.on_report(report)
+
+    cdef void keep_fill(self, const ExecutionReport* report) noexcept nogil:
+        check(self.fill_count < self.fill_capacity, "fills are drained before their buffer is full")
+        if self.fill_count < self.fill_capacity:
+            self.fills[self.fill_count] = report[0]
+            self.fill_count += 1
+
+    cdef float signal(self) noexcept nogil:
+        """Return the model's forecast for the market as it stands; one run per market state."""
+        if self.signal_update != self.features.updates:
+            features_fill(&self.features, self.feature_values)
+            self.signal_now = self.source.signal(self.feature_values)
+            self.signal_update = self.features.updates
+            self.signals += 1
+        self.pending_model_ns = self.model_ns
+        return self.signal_now
+
+    cdef void sample(self) noexcept nogil:
+        """Open a training sample, or close the open one with the move that followed it."""
+        cdef FeatureSample* sample = &self.samples[self.sample_count]
+        if not self.features.two_sided:
+            self.sample_left = self.sample_stride
+            self.sample_open = False
+        elif self.sample_open:
+            sample.label_ts_ns = self.features.last_ts_ns
+            sample.move_x2 = self.features.mid_x2 - sample.move_x2
+            self.sample_count += 1
+            self.sample_open = False
+            self.sample_left = self.sample_stride - self.sample_horizon
+        else:
+            sample.ts_ns = self.features.last_ts_ns
+            sample.move_x2 = self.features.mid_x2
+            features_fill(&self.features, sample.features)
+            self.sample_open = True
+            self.sample_left = self.sample_horizon
+
+    cdef void sample_equity(self) noexcept nogil:
+        cdef EquitySample* sample = &self.equity[self.equity_count]
+        if self.equity_count == self.equity_capacity or self.features.updates == 0:
+            return
+        sample.ts_ns = self.now_ns
+        sample.mid_x2 = self.features.mid_x2
+        sample.position_lots = self.account.position_lots
+        sample.cash_ticklots = self.account.cash_ticklots
+        sample.fee_nano = self.account.fee_nano
+        sample.filled_lots = self.account.filled_lots
+        self.equity_count += 1
+
+    # Python's side, between batches.
+
+    def configure(self, *, source=None, model_ns=None, sample_stride=None, sample_horizon=None,
+                  equity_interval_ns=None, record_fills=None):
+        """Set what may change between calls of `run`; None leaves a setting as it is.
+
+        Parameters
+        ----------
+        source : SignalSource
+        model_ns : int
+            Latency charged per use of the forecast, from a stored profile.
+        sample_stride, sample_horizon : int
+            Take a training sample every so many events, labelled with the move of the mid over the
+            next `sample_horizon` events (horizon < stride).
+        equity_interval_ns : int
+        record_fills : bool
+        """
+        if source is not None:
+            self.source = source
+            self.signal_update = 0xFFFFFFFFFFFFFFFF
+        if model_ns is not None:
+            self.model_ns = model_ns
+        if sample_stride is not None:
+            if not 0 < sample_horizon < sample_stride:
+                raise ValueError(f"sample_horizon must be below sample_stride, was {sample_horizon}")
+            self.sample_stride = self.sample_left = sample_stride
+            self.sample_horizon = sample_horizon
+        if equity_interval_ns is not None:
+            if equity_interval_ns <= 0:
+                raise ValueError(f"equity_interval_ns must be positive, was {equity_interval_ns}")
+            if self.equity_ns == 0:
+                self.due.push(0, DUE_EQUITY, 0, NO_PLACE)
+            self.equity_ns = equity_interval_ns
+        if record_fills is not None:
+            self.record_fills = record_fills
+
+    def run(self, size_t count_max=16_384):
+        """Handle up to `count_max` events that wait in the ring; return how many.
+
+        Returns early when the journal or a sample buffer has to be drained first.
+        """
+        cdef size_t handled
+        with nogil:
+            if not self.started:
+                self.started = True
+                self.agent.on_start()
+            handled = self.drain(count_max)
+        return handled
+
+    def finish(self):
+        """End the run: what is on its way arrives, what rests is cancelled, answers are received.
+
+        May be called when the ring is empty; returns True when all is done, False when the journal
+        has to be drained and `finish` called again.
+        """
+        cdef int index
+        cdef int64_t last = self.stream_ns
+        with nogil:
+            while self.due.count > 0 and journal_has_room(self.journal, JOURNAL_RESERVE) and not self.buffers_full():
+                finish_step(self)
+            if self.due.count == 0:
+                for index in range(self.venue_count):
+                    close_venue(self, <SimulatedVenue>self.venues[index])
+        if self.due.count == 0 and self.equity_ns and self.stream_ns != INT64_MIN:
+            self.sample_equity()
+        return self.due.count == 0
+
+    def take_samples(self):
+        """Return the finished training samples as a SAMPLE_DTYPE array and forget them."""
+        cdef FeatureSample keep
+        out = copy_records(self.samples, self.sample_count, SAMPLE_DTYPE)
+        keep = self.samples[self.sample_count]
+        self.sample_count = 0
+        self.samples[0] = keep      # one may be open
+        return out
+
+    def take_equity(self):
+        """Return the equity samples as an EQUITY_DTYPE array and forget them."""
+        out = copy_records(self.equity, self.equity_count, EQUITY_DTYPE)
+        self.equity_count = 0
+        return out
+
+    def take_fills(self):
+        """Return the fills as raw bytes of ExecutionReport records, shape (n, 64), and forget them."""
+        out = copy_records(self.fills, self.fill_count, np.dtype("V64"))
+        self.fill_count = 0
+        return out
+
+    @property
+    def venues(self):
+        """The venues, in order."""
+        return tuple(self.venue_list)
+
+    @property
+    def totals(self):
+        """Counts of the run so far."""
+        return {
+            "events": self.events, "orders": self.account.orders, "fills": self.account.fills,
+            "filled_lots": self.account.filled_lots, "position_lots": self.account.position_lots,
+            "cash_ticklots": self.account.cash_ticklots, "fee_nano": self.account.fee_nano,
+            "signals": self.signals, "mid_x2": self.features.mid_x2,
+        }
+
+    @property
+    def refusals(self):
+        """Refused orders by Reason code, ours and the venues'."""
+        return {code: self.refused[code] for code in range(REASON_LIMIT) if self.refused[code]}
+
+    @property
+    def signal_error(self):
+        """The exception that stopped the forecast, or None."""
+        return getattr(self.source, "error", None)
+
+
+cdef copy_records(const void* first, uint32_t count, dtype):
+    cdef cnp.ndarray out = np.empty(count, dtype=dtype)
+    memcpy(cnp.PyArray_DATA(out), first, <size_t>count * dtype.itemsize)
+    return out
+
+
+# Free functions, because a nogil block may pass a borrowed object on but not name it.
+
+cdef inline void handle(EventLoop loop, SimulatedVenue venue, const MarketEvent* event) noexcept nogil:
+    """Book, our resting orders there, features."""
+    cdef int64_t bid_size = venue.book.bid_size_lots, ask_size = venue.book.ask_size_lots
+    cdef int bid = venue.book.bid_price_ticks, ask = venue.book.ask_price_ticks
+    if venue.resting_count > 0:
+        venue.before_event(event)
+        book_apply(venue.book, event)
+        venue.after_event(event)
+        if venue.out_count > 0:
+            loop.collect(venue)
+    else:
+        book_apply(venue.book, event)
+    # What we took comes back with the side's next change; a quote always renews both sides.
+    if event.kind == EVENT_QUOTE or venue.book.ask_size_lots != ask_size or venue.book.ask_price_ticks != ask:
+        venue.taken_lots[0] = 0
+    if event.kind == EVENT_QUOTE or venue.book.bid_size_lots != bid_size or venue.book.bid_price_ticks != bid:
+        venue.taken_lots[1] = 0
+    if event.kind == EVENT_TRADE:
+        features_trade(&loop.features, event.side)
+    else:
+        features_update(
+            &loop.features, event.venue_id, venue.book.bid_price_ticks, venue.book.bid_size_lots,
+            venue.book.ask_price_ticks, venue.book.ask_size_lots, event.ts_ns,
+        )
+
+
+cdef inline int64_t order_delay(SimulatedVenue venue, uint64_t seed, const OrderCommand* command) noexcept nogil:
+    cdef int64_t jitter = <int64_t>(draw64(seed, command.client_order_id, STREAM_LATENCY + command.action) & 0xFFFF)
+    return venue.rules.order_latency_ns + ((venue.rules.order_jitter_ns * jitter) >> 16)
+
+
+cdef inline void arrive(EventLoop loop, SimulatedVenue venue, const OrderCommand* command) noexcept nogil:
+    cdef uint32_t resting = venue.resting_count
+    venue.arrive(command, loop.stream_ns, loop.features.mid_x2)
+    if venue.resting_count > resting and command.time_in_force == TIF_GTD:
+        loop.due.push(command.expire_ns, DUE_EXPIRY, command.client_order_id, command.venue_id)
+    loop.collect(venue)
+
+
+cdef inline void expire(EventLoop loop, SimulatedVenue venue, uint64_t client_order_id) noexcept nogil:
+    venue.expire(client_order_id, loop.stream_ns, REASON_TIME)
+    loop.collect(venue)
+
+
+cdef inline void close_venue(EventLoop loop, SimulatedVenue venue) noexcept nogil:
+    venue.end_of_data(loop.stream_ns)
+    loop.collect(venue)
+
+
+cdef void finish_step(EventLoop loop) noexcept nogil:
+    """After the last event: deliver what is under way, start nothing new."""
+    cdef DueItem item
+    cdef OrderCommand command
+    cdef ExecutionReport report
+    loop.due.pop(&item)
+    if item.kind == DUE_ARRIVAL:
+        loop.due.take_payload(item.place, &command)
+        loop.set_clock(item.due_ns)
+        arrive(loop, <SimulatedVenue>loop.venues[command.venue_id], &command)
+    elif item.kind == DUE_REPORT:
+        loop.due.take_payload(item.place, &report)
+        loop.set_clock(item.due_ns)
+        loop.receive(&report)

@@ -1,0 +1,13 @@
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+@final
+class Histogram:
+    @property
+    def maximum(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+    def add(self, value: int) -> None: ...
+    def occupied(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...

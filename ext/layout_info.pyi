@@ -1,0 +1,7 @@
+from typing import Any
+
+DEBUG_BUILD: bool
+RECV_NOT_RECORDED: int
+STRUCT_BYTES: dict[str, int]
+
+def decode(struct: str, raw: bytes) -> dict[str, Any]: ...

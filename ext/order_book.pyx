@@ -1,0 +1,383 @@
+"""One venue's book of one instrument, built from its feed: by quote, by level or by order."""
+
+import numpy as np
+
+cimport cython
+cimport numpy as cnp
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+
+from .event_array cimport events_pointer
+from .layout cimport (
+    EVENT_ADD,
+    EVENT_CANCEL,
+    EVENT_CLEAR,
+    EVENT_EXECUTE,
+    EVENT_LEVEL,
+    EVENT_QUOTE,
+    EVENT_STATUS,
+    EVENT_TRADE,
+    FLAG_HIDDEN,
+    MarketEvent,
+    check,
+)
+from .order_index cimport Order, OrderSlot, order_index_slot
+from .price_index cimport price_of
+from .resting_book cimport (
+    ASK,
+    BID,
+    Level,
+    book_clear,
+    book_close,
+    book_hash,
+    book_open,
+    level_behind,
+    level_find,
+    level_lower,
+    level_remove,
+    level_require,
+    mix,
+    order_append,
+    order_find,
+    order_remove,
+    order_reserve,
+)
+
+cnp.import_array()
+
+cdef enum:
+    NO_SIDE = -1
+
+# Sums of a few thousand sizes of 2^48 stay within an int64, and no market comes near.
+cdef int64_t SIZE_LOTS_MAX = <int64_t>1 << 48
+cdef Py_ssize_t CAPACITY_MAX = 1 << 30
+
+
+cdef inline int side_of(const MarketEvent* event) noexcept nogil:
+    return BID if event.side == 1 else ASK if event.side == -1 else NO_SIDE
+
+
+cdef inline bint is_positive(int64_t size_lots) noexcept nogil:
+    return 0 < size_lots <= SIZE_LOTS_MAX
+
+
+cdef int require_side(int side) except -1:
+    if side == 1:
+        return BID
+    if side == -1:
+        return ASK
+    raise ValueError(f"side must be +1 for bids or -1 for asks, was {side}")
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class OrderBook:
+    """One venue's book of one instrument, built from its feed.
+
+    The kinds of event mean, for identified orders (L3), levels (L2) and quotes (L1):
+
+    ADD
+        An order joins the end of its level's queue. A second ADD of a live id is counted in
+        `duplicate_orders` and changes nothing; id 0 adds to the level only.
+    REDUCE, EXECUTE, CANCEL
+        The order, and its level's total, lose `size_lots` (CANCEL: all it had left), at the price
+        and side it was added with. An id never announced is counted in `unknown_orders` and lowers the
+        level at the event's price; id 0 does that without being counted.
+    LEVEL
+        The total of a level is now `size_lots`; 0 removes it with its orders. A total below
+        the sum of the identified orders stands as given, and the orders stay.
+    QUOTE
+        Sets the touch alone. The next event that concerns a side's levels takes that side's touch
+        back from them. A side without levels answers depth questions from its quote.
+    CLEAR
+        Empties the book.
+    TRADE, STATUS, and order events flagged HIDDEN
+        Change nothing.
+
+    A level's total never goes below 0; at 0 the level leaves with the orders still on it. Events
+    that break a rule (no side, a size that is not positive, an unknown kind) change nothing and are
+    counted in `refused`. Any int32 price is legal, negative ones too.
+
+    Parameters
+    ----------
+    order_capacity, level_capacity : int
+        Live orders and levels that fit without allocating. Beyond, the pools double, which stalls for
+        the time of one copy.
+
+    Attributes
+    ----------
+    bid_price_ticks, ask_price_ticks : int
+        The touch; 0 where the side is empty.
+    bid_size_lots, ask_size_lots : int
+        Lots at the touch; 0 where the side is empty.
+    applied : int
+        Events given to the book, of every kind.
+    crossed : int
+        Events ending a packet (LAST_IN_PACKET) after which bid >= ask.
+    lost : int
+        Events dropped because memory ran out; the book is then wrong.
+    """
+
+    def __cinit__(self, Py_ssize_t order_capacity=65_536, Py_ssize_t level_capacity=4_096):
+        if not 0 < order_capacity <= CAPACITY_MAX:
+            raise ValueError(f"order_capacity must be 1 to {CAPACITY_MAX}, was {order_capacity}")
+        if not 0 < level_capacity <= CAPACITY_MAX:
+            raise ValueError(f"level_capacity must be 1 to {CAPACITY_MAX}, was {level_capacity}")
+        if not book_open(&self.resting, order_capacity, level_capacity):
+            raise MemoryError(f"no memory for a book of {order_capacity} orders, {level_capacity} levels")
+
+    def __dealloc__(self):
+        book_close(&self.resting)
+
+    cdef void apply_one(self, const MarketEvent* event) noexcept nogil:
+        cdef int side = side_of(event)
+        if event.kind == EVENT_QUOTE:
+            apply_quote(self, event)
+            return
+        self.applied += 1
+        if EVENT_ADD <= event.kind <= EVENT_EXECUTE:
+            if event.flags & FLAG_HIDDEN == 0:
+                if event.kind == EVENT_ADD:
+                    self.add_order(event, side)
+                else:
+                    self.lower_order(event)
+        elif event.kind == EVENT_LEVEL:
+            self.set_level(event, side)
+        elif event.kind == EVENT_CLEAR:
+            book_clear(&self.resting)
+            self.refresh_touch(BID)
+            self.refresh_touch(ASK)
+        elif event.kind != EVENT_TRADE and event.kind != EVENT_STATUS:
+            self.refused += 1
+        count_crossed(self, event)
+
+    cdef void add_order(self, const MarketEvent* event, int side) noexcept nogil:
+        cdef uint32_t level
+        cdef OrderSlot* slot = NULL
+        if side == NO_SIDE or not is_positive(event.size_lots):
+            self.refused += 1
+            return
+        if event.order_id:
+            if not order_reserve(&self.resting):
+                self.lost += 1
+                return
+            slot = order_index_slot(&self.resting.by_id, self.resting.orders, event.order_id)
+            if slot.order:
+                self.duplicate_orders += 1
+                return
+        level = level_require(&self.resting, side, event.price_ticks)
+        if level == 0:
+            self.lost += 1
+            return
+        if slot != NULL:
+            order_append(&self.resting, slot, level, event.order_id, event.size_lots)
+        self.resting.levels[level].total_lots += event.size_lots
+        self.refresh_touch(side)
+
+    cdef void lower_order(self, const MarketEvent* event) noexcept nogil:
+        """Apply a CANCEL, REDUCE or EXECUTE to the order it names."""
+        cdef uint32_t number = order_find(&self.resting, event.order_id) if event.order_id else 0
+        cdef Order* order = &self.resting.orders[number]
+        cdef uint32_t level = order.level
+        cdef int64_t lots
+        cdef int side
+        if number == 0:
+            self.lower_unknown(event)
+            return
+        if event.kind == EVENT_CANCEL:
+            lots = order.size_lots
+        elif is_positive(event.size_lots):
+            lots = min(event.size_lots, order.size_lots)
+        else:
+            self.refused += 1
+            return
+        side = self.resting.levels[level].side
+        order.size_lots -= lots
+        if order.size_lots == 0:
+            order_remove(&self.resting, number)
+        level_lower(&self.resting, level, lots)
+        self.refresh_touch(side)
+
+    cdef void lower_unknown(self, const MarketEvent* event) noexcept nogil:
+        """Lower the level where an order that was never announced must have stood."""
+        cdef int side = side_of(event)
+        cdef uint32_t level
+        if side == NO_SIDE or not is_positive(event.size_lots):
+            self.refused += 1
+            return
+        self.unknown_orders += event.order_id != 0
+        level = level_find(&self.resting, side, event.price_ticks)
+        if level:
+            level_lower(&self.resting, level, event.size_lots)
+            self.refresh_touch(side)
+
+    cdef void set_level(self, const MarketEvent* event, int side) noexcept nogil:
+        cdef uint32_t level
+        if side == NO_SIDE or not 0 <= event.size_lots <= SIZE_LOTS_MAX:
+            self.refused += 1
+            return
+        if event.size_lots:
+            level = level_require(&self.resting, side, event.price_ticks)
+            if level == 0:
+                self.lost += 1
+                return
+            self.resting.levels[level].total_lots = event.size_lots
+        else:
+            level = level_find(&self.resting, side, event.price_ticks)
+            if level:
+                level_remove(&self.resting, level)
+        self.refresh_touch(side)
+
+    cdef void refresh_touch(self, int side) noexcept nogil:
+        cdef uint32_t best = self.resting.best[side]
+        cdef const Level* level = &self.resting.levels[best]    # [0] is all zero: an empty side
+        cdef int32_t price_ticks = price_of(level.rank, side) if best else 0
+        check(best == 0 or level.total_lots > 0, "a level that stands holds lots")
+        if side == BID:
+            self.bid_price_ticks = price_ticks
+            self.bid_size_lots = level.total_lots
+        else:
+            self.ask_price_ticks = price_ticks
+            self.ask_size_lots = level.total_lots
+
+    cdef int64_t level_size(self, int side, int32_t price_ticks) noexcept nogil:
+        """Return the lots on side +1 or -1 at a price; 0 where there is no level."""
+        cdef int index = BID if side > 0 else ASK
+        if self.resting.best[index]:
+            return self.resting.levels[level_find(&self.resting, index, price_ticks)].total_lots
+        if index == BID:
+            return self.bid_size_lots if price_ticks == self.bid_price_ticks else 0
+        return self.ask_size_lots if price_ticks == self.ask_price_ticks else 0
+
+    cdef int depth(self, int side, int count, int32_t* prices, int64_t* sizes) noexcept nogil:
+        """Write at most `count` levels of side +1 or -1, best first; return how many there are."""
+        cdef int index = BID if side > 0 else ASK
+        cdef uint32_t level = self.resting.best[index]
+        cdef int written = 0
+        if level == 0 and count > 0:
+            prices[0] = self.bid_price_ticks if index == BID else self.ask_price_ticks
+            sizes[0] = self.bid_size_lots if index == BID else self.ask_size_lots
+            return sizes[0] > 0
+        while level and written < count:
+            prices[written] = price_of(self.resting.levels[level].rank, index)
+            sizes[written] = self.resting.levels[level].total_lots
+            written += 1
+            level = level_behind(&self.resting, level)
+        return written
+
+    cdef bint find_order(self, uint64_t order_id, OrderView* out) noexcept nogil:
+        """Describe a live order; False when the book has none of that id."""
+        cdef uint32_t number = order_find(&self.resting, order_id) if order_id else 0
+        cdef const Order* order = &self.resting.orders[number]
+        cdef const Level* level = &self.resting.levels[order.level]
+        if number == 0:
+            return False
+        # Only the low half is kept: right while an order rests for fewer than 2^32 entries.
+        out.entry = self.resting.entries - <uint32_t>(<uint32_t>self.resting.entries - order.entry)
+        out.size_lots = order.size_lots
+        out.price_ticks = price_of(level.rank, level.side)
+        out.side = 1 if level.side == BID else -1
+        return True
+
+    @property
+    def live_orders(self):
+        """Identified orders in the book."""
+        return self.resting.order_count
+
+    @property
+    def entries(self):
+        """Identified orders ever entered; `entry` of the next one."""
+        return self.resting.entries
+
+    def level_count(self, int side):
+        """Return the number of levels on side +1 or -1."""
+        return self.resting.level_count[require_side(side)]
+
+    def apply(self, cnp.ndarray events not None):
+        """Apply events in order, without the GIL; return how many there were.
+
+        Parameters
+        ----------
+        events : array of EVENT_DTYPE, shape (n,)
+            Of one venue and instrument; the book does not look at either.
+
+        Raises
+        ------
+        MemoryError
+            If memory ran out: the events counted in `lost` are missing from the book.
+        """
+        cdef const MarketEvent* first = events_pointer(events)
+        cdef Py_ssize_t count = cnp.PyArray_SIZE(events), row
+        cdef uint64_t lost_before = self.lost
+        with nogil:
+            for row in range(count):
+                book_apply(self, first + row)
+        if self.lost != lost_before:
+            raise MemoryError(f"no memory for {self.lost - lost_before} of {count} events")
+        return count
+
+    def size_at(self, int side, int32_t price_ticks):
+        """Return the lots on side +1 or -1 at a price; 0 where there is no level."""
+        require_side(side)
+        return self.level_size(side, price_ticks)
+
+    def depth_array(self, int side, int count):
+        """Return the best levels of one side.
+
+        Parameters
+        ----------
+        side : int
+            +1 for bids, -1 for asks.
+        count : int
+            Levels wanted at most.
+
+        Returns
+        -------
+        array of int64, shape (n, 2)
+            Price in ticks and size in lots, best first.
+        """
+        cdef int index = require_side(side)
+        if count < 0:
+            raise ValueError(f"count must not be negative, was {count}")
+        cdef int rows = min(count, max(<int>self.resting.level_count[index], 1))
+        prices = np.empty(rows, np.int32)
+        sizes = np.empty(rows, np.int64)
+        rows = self.depth(side, rows, <int32_t*>cnp.PyArray_DATA(prices), <int64_t*>cnp.PyArray_DATA(sizes))
+        return np.column_stack((prices[:rows], sizes[:rows]))
+
+    def queue_array(self, int side, int32_t price_ticks):
+        """Return the identified orders of one level, first to trade first.
+
+        Returns
+        -------
+        array of uint64, shape (n, 2)
+            Order id and the lots it has left.
+        """
+        cdef uint32_t level = level_find(&self.resting, require_side(side), price_ticks)
+        cdef uint32_t order = self.resting.levels[level].first if level else 0
+        rows = []
+        while order:
+            rows.append((self.resting.orders[order].order_id, self.resting.orders[order].size_lots))
+            order = self.resting.orders[order].next
+        return np.array(rows, np.uint64).reshape(-1, 2)
+
+    def order(self, uint64_t order_id):
+        """Return a live order as ``{entry, size_lots, price_ticks, side}``, or None."""
+        cdef OrderView view
+        if self.find_order(order_id, &view):
+            return view
+        return None
+
+    def state_hash(self):
+        """Return 64 bits that identify the touch, every level, and every order in its place.
+
+        Two books with the same state have the same hash however they came to it: counters,
+        capacities and entry numbers stay out of it.
+        """
+        cdef uint64_t state
+        with nogil:
+            state = book_hash(&self.resting)
+            state = mix(state, <uint64_t><int64_t>self.bid_price_ticks)
+            state = mix(state, self.bid_size_lots)
+            state = mix(state, <uint64_t><int64_t>self.ask_price_ticks)
+            state = mix(state, self.ask_size_lots)
+        return state

@@ -1,0 +1,321 @@
+"""Levels of two sides with their queues of identified orders: the state every kind of book rests on.
+
+A level's total is authoritative: feeds by level, and orders never announced, put lots on a level that no
+identified order accounts for. Identified orders hang on the level in time order, first to trade first.
+Levels and orders are pooled 32-byte nodes linked by number, 0 meaning none; pools grow by doubling and
+never shrink, so a book given enough capacity never allocates.
+
+Invariant: a level stands in its side's price index exactly while its total is positive, and an order
+stands in the order index exactly while its level does.
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
+from posix.stdlib cimport posix_memalign
+
+from .layout cimport check
+from .order_index cimport (
+    Order,
+    OrderIndex,
+    OrderSlot,
+    order_index_erase,
+    order_index_resize,
+    order_index_slot,
+    order_tag,
+)
+from .price_index cimport (
+    PriceIndex,
+    index_below,
+    index_close,
+    index_erase,
+    index_find,
+    index_insert,
+    index_open,
+    price_of,
+    rank_of,
+)
+
+cdef enum:
+    BID = 0
+    ASK = 1
+    NODE_ALIGNMENT = 64         # two nodes share a cache line, none straddles two
+
+
+cdef struct Level:
+    int64_t total_lots
+    uint32_t rank
+    uint32_t side               # BID or ASK
+    uint32_t first              # oldest order; the next free level when in the pool
+    uint32_t last
+    uint32_t order_count
+    uint32_t _unused
+
+
+cdef struct RestingBook:
+    Level* levels               # [0] is never used and stays zero
+    Order* orders
+    OrderIndex by_id
+    PriceIndex[2] prices
+    uint32_t[2] best            # level nearest the other side
+    uint32_t[2] level_count
+    uint32_t level_capacity
+    uint32_t levels_made        # nodes below this number were used before
+    uint32_t free_level
+    uint32_t order_capacity
+    uint32_t orders_made
+    uint32_t free_order
+    uint32_t order_count
+    uint64_t entries            # orders ever appended
+
+
+cdef inline void* nodes_grow(void* nodes, size_t bytes_now, size_t bytes_wanted) noexcept nogil:
+    """Move nodes to a larger block; NULL, with the old one kept, when memory is out."""
+    cdef void* larger = NULL
+    if posix_memalign(&larger, NODE_ALIGNMENT, bytes_wanted):
+        return NULL
+    memcpy(larger, nodes, bytes_now)
+    free(nodes)
+    return larger
+
+
+cdef inline bint book_open(
+    RestingBook* book, uint32_t order_capacity, uint32_t level_capacity
+) noexcept nogil:
+    """Make a zeroed book usable. False when memory is out; book_close is due either way."""
+    if posix_memalign(<void**>&book.levels, NODE_ALIGNMENT, (<size_t>level_capacity + 1) * sizeof(Level)):
+        return False
+    if posix_memalign(<void**>&book.orders, NODE_ALIGNMENT, (<size_t>order_capacity + 1) * sizeof(Order)):
+        return False
+    memset(book.levels, 0, sizeof(Level))
+    memset(book.orders, 0, sizeof(Order))
+    book.level_capacity = level_capacity
+    book.order_capacity = order_capacity
+    book.levels_made = book.orders_made = 1
+    return (
+        order_index_resize(&book.by_id, order_capacity)
+        and index_open(&book.prices[BID]) and index_open(&book.prices[ASK])
+    )
+
+
+cdef inline uint32_t level_find(RestingBook* book, int side, int32_t price_ticks) noexcept nogil:
+    return index_find(&book.prices[side], rank_of(price_ticks, side))
+
+
+cdef inline uint32_t level_behind(RestingBook* book, uint32_t level) noexcept nogil:
+    """Return the next level away from the touch, or 0."""
+    return index_below(&book.prices[book.levels[level].side], book.levels[level].rank)
+
+
+cdef inline uint32_t level_take(RestingBook* book) noexcept nogil:
+    """Take a level node from the pool; 0 when memory is out."""
+    cdef uint32_t level = book.free_level
+    cdef uint32_t capacity = book.level_capacity
+    cdef void* larger
+    if level:
+        book.free_level = book.levels[level].first
+        return level
+    if book.levels_made > capacity:
+        if capacity > 0x7fffffff:
+            return 0
+        larger = nodes_grow(
+            book.levels, (<size_t>capacity + 1) * sizeof(Level), (<size_t>capacity * 2 + 1) * sizeof(Level)
+        )
+        if larger == NULL:
+            return 0
+        book.levels = <Level*>larger
+        book.level_capacity = capacity * 2
+    level = book.levels_made
+    book.levels_made += 1
+    return level
+
+
+cdef inline uint32_t level_require(RestingBook* book, int side, int32_t price_ticks) noexcept nogil:
+    """Return the level of a price, making it if need be; 0 when memory is out.
+
+    A new level has no lots yet: the caller owes it a positive total.
+    """
+    cdef uint32_t rank = rank_of(price_ticks, side)
+    cdef uint32_t number = index_find(&book.prices[side], rank)
+    cdef uint32_t best = book.best[side]
+    cdef Level* level
+    if number:
+        return number
+    number = level_take(book)
+    if number == 0:
+        return 0
+    level = &book.levels[number]
+    memset(level, 0, sizeof(Level))
+    if not index_insert(&book.prices[side], rank, number):
+        level.first = book.free_level
+        book.free_level = number
+        return 0
+    level.rank = rank
+    level.side = side
+    if best == 0 or rank > book.levels[best].rank:
+        book.best[side] = number
+    book.level_count[side] += 1
+    return number
+
+
+cdef inline void order_drop(RestingBook* book, uint32_t number) noexcept nogil:
+    """Forget an order's id and give its node back; its level's queue is the caller's business."""
+    cdef Order* order = &book.orders[number]
+    order_index_erase(&book.by_id, order.order_id, number)
+    order.next = book.free_order
+    book.free_order = number
+    book.order_count -= 1
+
+
+cdef inline void level_remove(RestingBook* book, uint32_t number) noexcept nogil:
+    """Remove a level with every order on it."""
+    cdef Level* level = &book.levels[number]
+    cdef uint32_t order = level.first, behind
+    while order:
+        behind = book.orders[order].next
+        order_drop(book, order)
+        order = behind
+    if book.best[level.side] == number:
+        book.best[level.side] = level_behind(book, number)
+    index_erase(&book.prices[level.side], level.rank)
+    book.level_count[level.side] -= 1
+    level.first = book.free_level
+    book.free_level = number
+
+
+cdef inline void level_lower(RestingBook* book, uint32_t number, int64_t lots) noexcept nogil:
+    """Take lots off a level's total; nothing left removes the level with the orders still on it."""
+    cdef Level* level = &book.levels[number]
+    if level.total_lots > lots:
+        level.total_lots -= lots
+    else:
+        level_remove(book, number)
+
+
+cdef inline bint order_reserve(RestingBook* book) noexcept nogil:
+    """Make sure that one more order fits. False when memory is out.
+
+    Growing copies every order and rehashes every id: the one step whose time depends on the book's
+    size. A capacity that covers the instrument's busiest day avoids it.
+    """
+    cdef uint32_t capacity = book.order_capacity
+    cdef void* larger
+    if book.free_order or book.orders_made <= capacity:
+        return True
+    if capacity > 0x3fffffff or not order_index_resize(&book.by_id, <uint64_t>capacity * 2):
+        return False
+    larger = nodes_grow(
+        book.orders, (<size_t>capacity + 1) * sizeof(Order), (<size_t>capacity * 2 + 1) * sizeof(Order)
+    )
+    if larger == NULL:
+        return False
+    book.orders = <Order*>larger
+    book.order_capacity = capacity * 2
+    return True
+
+
+cdef inline uint32_t order_find(const RestingBook* book, uint64_t order_id) noexcept nogil:
+    """Return the order of an id, or 0."""
+    return order_index_slot(&book.by_id, book.orders, order_id).order
+
+
+cdef inline void order_append(
+    RestingBook* book, OrderSlot* slot, uint32_t level_number, uint64_t order_id, int64_t size_lots
+) noexcept nogil:
+    """Queue a new order last on its level. `slot` is its free slot, found after order_reserve.
+
+    The level's total is the caller's business.
+    """
+    cdef uint32_t number = book.free_order
+    cdef Level* level = &book.levels[level_number]
+    cdef Order* order
+    check(slot.order == 0, "an order id is live once")
+    if number:
+        book.free_order = book.orders[number].next
+    else:
+        number = book.orders_made
+        book.orders_made += 1
+    check(number <= book.order_capacity, "an order was reserved before it is appended")
+    slot.tag = order_tag(order_id)
+    slot.order = number
+    order = &book.orders[number]
+    order.order_id = order_id
+    order.size_lots = size_lots
+    order.next = 0
+    order.previous = level.last
+    order.level = level_number
+    order.entry = <uint32_t>book.entries
+    if level.last:
+        book.orders[level.last].next = number
+    else:
+        level.first = number
+    level.last = number
+    level.order_count += 1
+    book.order_count += 1
+    book.entries += 1
+
+
+cdef inline void order_remove(RestingBook* book, uint32_t number) noexcept nogil:
+    """Take an order out of its queue and forget it; the level's total is the caller's business."""
+    cdef Order* order = &book.orders[number]
+    cdef Level* level = &book.levels[order.level]
+    if order.previous:
+        book.orders[order.previous].next = order.next
+    else:
+        level.first = order.next
+    if order.next:
+        book.orders[order.next].previous = order.previous
+    else:
+        level.last = order.previous
+    level.order_count -= 1
+    order_drop(book, number)
+
+
+cdef inline void book_clear(RestingBook* book) noexcept nogil:
+    """Remove every level and order; the memory stays."""
+    cdef int side
+    for side in range(2):
+        while book.best[side]:
+            level_remove(book, book.best[side])
+
+
+cdef inline uint64_t mix(uint64_t state, uint64_t word) noexcept nogil:
+    # Steele, Lea & Flood 2014 (splitmix64), folded over the words.
+    state = (state + <uint64_t>0x9E3779B97F4A7C15) ^ word
+    state = (state ^ (state >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
+    state = (state ^ (state >> 27)) * <uint64_t>0x94D049BB133111EB
+    return state ^ (state >> 31)
+
+
+cdef inline uint64_t book_hash(RestingBook* book) noexcept nogil:
+    """Return 64 bits that identify every level, best first, and every order in its place."""
+    cdef uint64_t state = 0
+    cdef uint32_t number, order
+    cdef const Level* level
+    cdef int side
+    for side in range(2):
+        state = mix(state, book.level_count[side])
+        number = book.best[side]
+        while number:
+            level = &book.levels[number]
+            state = mix(state, <uint64_t><int64_t>price_of(level.rank, side))
+            state = mix(state, level.total_lots)
+            state = mix(state, level.order_count)
+            order = level.first
+            while order:
+                state = mix(state, book.orders[order].order_id)
+                state = mix(state, book.orders[order].size_lots)
+                order = book.orders[order].next
+            number = level_behind(book, number)
+    return state
+
+
+cdef inline void book_close(RestingBook* book) noexcept nogil:
+    """Free everything a zeroed or opened book owns."""
+    if book.by_id.slots != NULL:
+        book_clear(book)
+    free(book.levels)
+    free(book.orders)
+    free(book.by_id.slots)
+    index_close(&book.prices[BID])
+    index_close(&book.prices[ASK])

@@ -1,0 +1,59 @@
+from typing import final
+
+from numpy.typing import ArrayLike
+
+from ext.linucb import LinUcb
+
+Leg = tuple[int, int, int]
+
+class Router:
+    @property
+    def name(self) -> str: ...
+    def begin(self) -> None: ...
+    def decide(
+        self,
+        contexts: ArrayLike,
+        quoted_cost_ticks: ArrayLike,
+        available_lots: ArrayLike,
+        *,
+        size_lots: int,
+        side: int = 1,
+        decision_id: int = 0,
+    ) -> tuple[int, list[Leg]]: ...
+    def learn(self, arm: int, context: ArrayLike, value: float) -> None: ...
+
+@final
+class LinUcbRouter(Router):
+    def __init__(self, venue_count: int, *, alpha: float = 0.3, ridge: float = 1.0) -> None: ...
+    @property
+    def bandit(self) -> LinUcb: ...
+
+@final
+class EpsilonGreedyRouter(Router):
+    def __init__(self, venue_count: int, *, epsilon: float = 0.05, seed: int = 1) -> None: ...
+
+@final
+class SingleBestRouter(Router):
+    def __init__(self) -> None: ...
+
+@final
+class SweepRouter(Router):
+    def __init__(self) -> None: ...
+
+@final
+class ProRataRouter(Router):
+    def __init__(self) -> None: ...
+
+@final
+class RoundRobinRouter(Router):
+    def __init__(self) -> None: ...
+
+@final
+class ArmProbeRouter(Router):
+    def __init__(self) -> None: ...
+
+@final
+class PythonRouter(Router):
+    def __init__(self, policy: object) -> None: ...
+    @property
+    def error(self) -> Exception | None: ...
