@@ -22,6 +22,7 @@ POLICIES = (
     "linucb_blind",
     "epsilon_greedy",
     "single_best",
+    "single_post",
     "sweep",
     "pro_rata",
     "round_robin",
@@ -112,7 +113,7 @@ class SensitivityConfig:
     """How much history each scenario of the sensitivity table replays; 0 leaves the table out."""
 
     years: float = 0.6
-    policies: tuple[str, ...] = ("linucb", "sweep", "single_best")
+    policies: tuple[str, ...] = ("linucb", "epsilon_greedy", "single_post", "sweep")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -109,8 +109,9 @@ def make_router(name: str, config: RunConfig, *, venue_count: int, seed: int) ->
         return LinUcbRouter(venue_count, alpha=routing.alpha, ridge=routing.ridge)
     if name == "epsilon_greedy":
         return EpsilonGreedyRouter(venue_count, epsilon=routing.epsilon, seed=seed)
+    if name in ("single_best", "single_post"):
+        return SingleBestRouter(post=name == "single_post")
     plain: dict[str, type[Router]] = {
-        "single_best": SingleBestRouter,
         "sweep": SweepRouter,
         "pro_rata": ProRataRouter,
         "round_robin": RoundRobinRouter,
@@ -222,7 +223,8 @@ class Simulator:
             decision_ns=round(self.config.routing.decision_us * 1e3),
             seed=self.seed,
         )
-        path = None if self._folder is None else self._folder / f"{name}.journal"
+        # The probe plays no policy; its journal would be the largest of all and is hashed only.
+        path = None if self._folder is None or name == PROBE else self._folder / f"{name}.journal"
         writer = JournalWriter(path, buffer=buffer, config_hash=self._config_hash, seed=self.seed)
         return Engine(name=name, loop=loop, writer=writer)
 

@@ -93,7 +93,7 @@ class TimeColumn:
         if pa.types.is_timestamp(array.type):
             unit_ns, array = _ARROW_UNIT_NS[array.type.unit], array.cast(pa.int64())
         if pa.types.is_decimal(array.type):
-            stored, unit_ns = _decimal_units(array, name=self.name, path=path, row=row), 1
+            stored, unit_ns = decimal_units(array, name=self.name, path=path, row=row), 1
         else:
             stored = numbers_of(array, name=self.name, path=path, row=row)
         if stored.size == 0:
@@ -112,13 +112,20 @@ class TimeColumn:
         return stored if unit_ns == 1 else stored * unit_ns
 
 
-def _decimal_units(array: Any, *, name: str, path: Path, row: int) -> NDArray[np.int64]:
-    """Return the unscaled low words of a decimal128 column, which the declared precision keeps in 63 bits."""
+def decimal_units(array: Any, *, name: str, path: Path, row: int) -> NDArray[np.int64]:
+    """Return a decimal128 column as integers of its smallest unit; more than 63 bits are refused."""
     if array.null_count:
         at = int(np.argmax(pa.compute.is_null(array).to_numpy(zero_copy_only=False)))
         raise DataError(f"{name} must be a number, was null", path=path, row=row + at)
-    words: NDArray[np.int64] = np.frombuffer(array.buffers()[1], "<i8")
-    units: NDArray[np.int64] = words[2 * array.offset : 2 * (array.offset + len(array)) : 2]
+    words = np.frombuffer(array.buffers()[1], "<i8")[2 * array.offset : 2 * (array.offset + len(array))]
+    units: NDArray[np.int64] = words[::2]
+    # The reader checks digits before it scales, so an overflow shows only in the high word.
+    fits = words[1::2] == units >> 63
+    if not fits.all():
+        at = int(np.argmin(fits))
+        raise DataError(
+            f"{name} must fit 63 bits of 1e-{array.type.scale}, was {array[at]}", path=path, row=row + at
+        )
     return units
 
 
@@ -137,14 +144,15 @@ def time_column(name: str, kind: Any, *, first: float, text: bool, path: Path) -
     if pa.types.is_timestamp(kind):
         read_as = pa.timestamp("ns", tz=kind.tz) if text else None
         return TimeColumn(name=name, read_as=read_as, unit_ns=_ARROW_UNIT_NS[kind.unit])
-    if not is_number(kind):
+    named = name.lower() in _UNIT_NS
+    if not is_number(kind) and not (text and named):
         raise DataError(f"{name} must hold numbers or ISO 8601 times, was {kind}", path=path, row=0)
     unit_ns = _UNIT_NS.get(name.lower()) or _guessed_unit_ns(name, first, path=path)
     if text and unit_ns > 1:
         # 19 digits hold any instant in nanoseconds exactly; a double would not.
         read_as = pa.decimal128(19, len(str(unit_ns)) - 1)
         return TimeColumn(name=name, read_as=read_as, unit_ns=unit_ns)
-    return TimeColumn(name=name, read_as=None, unit_ns=unit_ns)
+    return TimeColumn(name=name, read_as=pa.int64() if text else None, unit_ns=unit_ns)
 
 
 def _guessed_unit_ns(name: str, first: float, *, path: Path) -> int:

@@ -110,12 +110,12 @@ def sniff_format(path: Path) -> str:
         return "lobster"
     if not name.endswith(PARQUET_SUFFIXES + CSV_SUFFIXES):
         raise DataError(f"expected {_EXPECTED}, was {path.name}", path=path)
-    types = open_table(path).types
-    quotes, trades = find_dialect(types) is not None, has_trades(types)
+    table = open_table(path)
+    quotes, trades = find_dialect(table) is not None, has_trades(table)
     if quotes and trades:
         raise DataError("columns fit both quotes and trades: say which with format=", path=path)
     if not quotes and not trades:
-        listed = ", ".join(f"{column}: {kind}" for column, kind in types.items())
+        listed = ", ".join(f"{column}: {kind}" for column, kind in table.types.items())
         raise DataError(f"expected {_EXPECTED}, was columns {listed}", path=path)
     return "quotes" if quotes else "trades"
 

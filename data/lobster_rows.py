@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 from numpy.typing import NDArray
 
-from .columns import PRICE_TICKS_MAX
+from .columns import PRICE_TICKS_MAX, decimal_units, numbers_of
 from .errors import DataError
 from .table_file import READ_BUFFER_BYTES, library_errors
 
@@ -113,8 +113,8 @@ class LobsterPair:
                 raise DataError(f"{rule}, was {values[at]}", path=where, row=row + at)
 
         before = np.concatenate(([previous_ns], clock_ns[:-1]))
-        require(clock_ns >= before, "time must not run backwards", clock_ns)
         require(clock_ns < _DAY_NS, "time must be within the day, in seconds after midnight", clock_ns)
+        require(clock_ns >= before, "time must not run backwards", clock_ns)
         require((kind >= 1) & (kind <= 7), "type must be 1 to 7", kind)
         order = kind <= 4
         require(~order | ((size > 0) & (size <= _SIZE_MAX)), "size must be positive", size)
@@ -149,6 +149,7 @@ class _CsvRows:
         self._path, self._types = path, types
         self._held: list[Any] = []
         self._held_rows = 0
+        self._row = 0
         self._stack = ExitStack()
         with library_errors(path, "a readable LOBSTER file", header_lines=0):
             columns = self._column_count(opener)
@@ -193,15 +194,14 @@ class _CsvRows:
         table = pa.Table.from_batches(self._held).combine_chunks()
         taken, rest = table.slice(0, row_count), table.slice(row_count)
         self._held, self._held_rows = rest.to_batches(), rest.num_rows
-        return [self._numbers(taken.column(place), place) for place in range(len(self._types))]
+        columns = [self._numbers(taken.column(place), place) for place in range(len(self._types))]
+        self._row += taken.num_rows
+        return columns
 
     def _numbers(self, column: Any, place: int) -> NDArray[Any]:
-        if column.null_count:
-            raise DataError(f"column {place + 1} must hold a number in every row", path=self._path)
         array = column.chunk(0) if column.num_chunks else column.combine_chunks()
+        name = f"column {place + 1}"
         if pa.types.is_decimal(array.type):
-            words = np.frombuffer(array.buffers()[1], "<i8")
-            units = words[2 * array.offset : 2 * (array.offset + len(array)) : 2]
+            units = decimal_units(array, name=name, path=self._path, row=self._row)
             return (units + _CLOCK_UNITS_PER_NS // 2) // _CLOCK_UNITS_PER_NS
-        values: NDArray[Any] = array.to_numpy(zero_copy_only=False)
-        return values
+        return numbers_of(array, name=name, path=self._path, row=self._row)

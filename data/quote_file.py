@@ -66,16 +66,21 @@ class Dialect:
     pressure: str | None
 
 
-def find_dialect(types: dict[str, Any]) -> Dialect | None:
+def find_dialect(table: TableFile) -> Dialect | None:
     """Return how quotes stand in a table, or None where it holds none."""
+    types = table.types
     time, bid = rule.find_column(types, rule.TIME_NAMES), rule.find_column(types, rule.BID_NAMES)
     ask, spread = rule.find_column(types, rule.ASK_NAMES), rule.find_column(types, ("spread",))
     far = ask or spread
     if time is None or bid is None or far is None:
         return None
-    if not (rule.is_number(types[bid]) and rule.is_number(types[far])):
+    # One bad word makes a whole CSV column text: reading it as numbers names the row instead.
+    text = isinstance(table, CsvTable)
+    if not text and not (rule.is_number(types[bid]) and rule.is_number(types[far])):
         return None
     integer = pa.types.is_integer(types[bid]) and pa.types.is_integer(types[far])
+    # Whole-number sides in a CSV are decimals that happen to lack a point.
+    integer = integer and (ask is None or not text)
     sizes = [rule.find_column(types, names) for names in (rule.BID_SIZE_NAMES, rule.ASK_SIZE_NAMES)]
     if None in sizes or not all(rule.is_number(types[name]) for name in sizes if name):
         sizes = [None, None]
@@ -114,7 +119,7 @@ class QuoteFile:
     def __init__(self, path: Path, *, table: TableFile | None = None) -> None:
         self.path = path
         self.table = open_table(path) if table is None else table
-        dialect = find_dialect(self.table.types)
+        dialect = find_dialect(self.table)
         if dialect is None:
             raise DataError(
                 "expected columns of a time (ts_ns, ts_ms, timestamp, ...), bid, and ask or spread, "
@@ -122,9 +127,6 @@ class QuoteFile:
                 path=path,
             )
         text = isinstance(self.table, CsvTable)
-        if text and not dialect.spread:
-            # Whole-number prices in a CSV are decimals that happen to lack a point.
-            dialect = Dialect(**{**_fields(dialect), "integer": False})
         self.dialect = dialect
         self.sections: tuple[Section, ...] = self.table.sections
         kind = self.table.types[dialect.time]
@@ -258,7 +260,3 @@ class QuoteFile:
                 self._lot_sizes.add(rule.infer_lot_size(values))
             else:
                 self._increments.add(rule.infer_increment(values, path=self.path))
-
-
-def _fields(dialect: Dialect) -> dict[str, Any]:
-    return {name: getattr(dialect, name) for name in Dialect.__slots__}

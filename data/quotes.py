@@ -295,7 +295,7 @@ def _find_files(root: Path) -> tuple[list[QuoteFile], list[str]]:
     for path in sorted(path for path in paths if path.is_file()):
         try:
             table = open_table(path)
-            if find_dialect(table.types) is None:
+            if find_dialect(table) is None:
                 ignored += 1
                 continue
             file = QuoteFile(path, table=table)

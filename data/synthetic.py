@@ -47,7 +47,7 @@ _VOLATILITY_SHOCK: Final = 0.10
 _ACTIVITY_SWING: Final = 0.15
 _JUMPS_PER_DAY: Final = 0.25
 
-# Pressure halves in 30 rows and explains about 6 % of the variance of the next 45 rows' move.
+# Pressure halves in 30 rows and explains about 4 % of the variance of the next 45 rows' move.
 _PRESSURE_DECAY: Final = 0.977
 _PRESSURE_PULL: Final = 0.058
 # Variance inflation of a long move by the persistent drift: 1 + pull^2 (1 + decay) / (1 - decay).

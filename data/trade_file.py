@@ -34,11 +34,15 @@ class TradeColumns(NamedTuple):
     side: NDArray[np.int8]
 
 
-def has_trades(types: dict[str, Any]) -> bool:
+def has_trades(table: TableFile) -> bool:
     """Tell whether a table's columns are those of trades."""
+    types = table.types
     names = (rule.TIME_NAMES, rule.PRICE_NAMES, rule.SIZE_NAMES)
     found = [rule.find_column(types, aliases) for aliases in names]
-    return None not in found and all(rule.is_number(types[name]) for name in found[1:] if name)
+    if None in found:
+        return False
+    text = isinstance(table, CsvTable)
+    return text or all(rule.is_number(types[name]) for name in found[1:] if name)
 
 
 class TradeFile:
@@ -53,7 +57,7 @@ class TradeFile:
         self.path = path
         self.table = open_table(path) if table is None else table
         types = self.table.types
-        if not has_trades(types):
+        if not has_trades(self.table):
             raise DataError(
                 "expected columns of a time (ts_ns, ts_ms, timestamp, ...), price and size, "
                 f"was {', '.join(f'{name}: {kind}' for name, kind in types.items())}",

@@ -512,17 +512,25 @@ cdef inline void handle(EventLoop loop, SimulatedVenue venue, const MarketEvent*
     cdef int bid = venue.book.bid_price_ticks, ask = venue.book.ask_price_ticks
     if venue.resting_count > 0:
         venue.before_event(event)
-        book_apply(venue.book, event)
+    book_apply(venue.book, event)
+    # What we took stays gone while the touch it stood at does; a quote always renews both sides.
+    if event.kind == EVENT_QUOTE:
+        venue.taken_lots[0] = venue.taken_lots[1] = 0
+    else:
+        if venue.taken_lots[0] > 0:
+            venue.taken_lots[0] = still_taken(
+                venue.taken_lots[0], ask_size, venue.book.ask_size_lots,
+                <int64_t>venue.book.ask_price_ticks - ask,
+            )
+        if venue.taken_lots[1] > 0:
+            venue.taken_lots[1] = still_taken(
+                venue.taken_lots[1], bid_size, venue.book.bid_size_lots,
+                <int64_t>bid - venue.book.bid_price_ticks,
+            )
+    if venue.resting_count > 0:
         venue.after_event(event)
         if venue.out_count > 0:
             loop.collect(venue)
-    else:
-        book_apply(venue.book, event)
-    # What we took comes back with the side's next change; a quote always renews both sides.
-    if event.kind == EVENT_QUOTE or venue.book.ask_size_lots != ask_size or venue.book.ask_price_ticks != ask:
-        venue.taken_lots[0] = 0
-    if event.kind == EVENT_QUOTE or venue.book.bid_size_lots != bid_size or venue.book.bid_price_ticks != bid:
-        venue.taken_lots[1] = 0
     if event.kind == EVENT_TRADE:
         features_trade(&loop.features, event.side)
     else:
@@ -530,6 +538,18 @@ cdef inline void handle(EventLoop loop, SimulatedVenue venue, const MarketEvent*
             &loop.features, event.venue_id, venue.book.bid_price_ticks, venue.book.bid_size_lots,
             venue.book.ask_price_ticks, venue.book.ask_size_lots, event.ts_ns,
         )
+
+
+cdef inline int64_t still_taken(int64_t taken, int64_t size_before, int64_t size, int64_t worse_by) noexcept nogil:
+    """Return how much of our takings is still shown, after a side's touch went from one state to another."""
+    if size == 0 or worse_by > 0:       # the touch left with what we had of it; the rest was behind
+        return taken - size_before if taken > size_before else 0
+    if worse_by < 0:                    # a better price is new to us
+        return 0
+    if size >= size_before:
+        return taken
+    # Others took or withdrew the difference: as far as possible the lots we had not taken.
+    return max(taken - (size_before - size), min(taken, size))
 
 
 cdef inline int64_t order_delay(SimulatedVenue venue, uint64_t seed, const OrderCommand* command) noexcept nogil:
@@ -541,7 +561,10 @@ cdef inline void arrive(EventLoop loop, SimulatedVenue venue, const OrderCommand
     cdef uint32_t resting = venue.resting_count
     venue.arrive(command, loop.stream_ns, loop.features.mid_x2)
     if venue.resting_count > resting and command.time_in_force == TIF_GTD:
-        loop.due.push(command.expire_ns, DUE_EXPIRY, command.client_order_id, command.venue_id)
+        # An order can reach its venue after its time; the clock must not run back to it.
+        loop.due.push(
+            max(command.expire_ns, loop.stream_ns), DUE_EXPIRY, command.client_order_id, command.venue_id
+        )
     loop.collect(venue)
 
 

@@ -101,6 +101,9 @@ cdef class ParentExecutor(Agent):
     cdef void begin_parent(self, uint32_t parent_id) noexcept nogil
     cdef void begin_slice(self, WorkingParent* parent) noexcept nogil
     cdef void decide(self, WorkingParent* parent, int64_t size_lots) noexcept nogil
+    cdef void write_decision(
+        self, const WorkingParent* parent, const RouteRequest* request, const RouteAnswer* answer
+    ) noexcept nogil
     cdef void describe(self, WorkingParent* parent, int64_t size_lots, RouteRequest* request) noexcept nogil
     cdef void send_legs(
         self, WorkingParent* parent, const RouteRequest* request, const RouteAnswer* answer, bint market

@@ -187,8 +187,6 @@ cdef class ParentExecutor(Agent):
     cdef void decide(self, WorkingParent* parent, int64_t size_lots) noexcept nogil:
         cdef RouteRequest request
         cdef RouteAnswer answer
-        cdef DecisionPayload payload
-        cdef int index
         parent.decision_id = <uint64_t>parent.parent_id << 16 | <uint64_t>parent.slice
         self.describe(parent, size_lots, &request)
         answer.leg_count = 0
@@ -204,6 +202,19 @@ cdef class ParentExecutor(Agent):
         parent.child_filled = parent.child_cost_x2 = parent.child_fee_nano = 0
         parent.decision_mid_x2 = self.loop.features.mid_x2
         parent.scale_ticks = self.loop.features.spread_average if self.loop.features.spread_average > 1.0 else 1.0
+        if answer.arm >= 0:
+            memcpy(parent.context, request.arms[answer.arm].context, sizeof(parent.context))
+        self.write_decision(parent, &request, &answer)
+        self.send_legs(parent, &request, &answer, False)
+        self.loop.pending_model_ns = 0
+        if parent.outstanding == 0:
+            self.continue_child(parent)
+
+    cdef void write_decision(
+        self, const WorkingParent* parent, const RouteRequest* request, const RouteAnswer* answer
+    ) noexcept nogil:
+        cdef DecisionPayload payload
+        cdef int index
         memset(&payload, 0, sizeof(payload))
         payload.decision_id = parent.decision_id
         payload.parent_id = parent.parent_id
@@ -214,14 +225,9 @@ cdef class ParentExecutor(Agent):
         payload.propensity = answer.propensity
         payload.signal = self.loop.signal_now if self.use_signal else <float>0.0
         if answer.arm >= 0:
-            memcpy(parent.context, request.arms[answer.arm].context, sizeof(parent.context))
             for index in range(CONTEXT_SIZE):
                 payload.context[index] = <float>parent.context[index]
         journal_append(self.loop.journal, JOURNAL_DECISION, self.loop.now_ns, &payload)
-        self.send_legs(parent, &request, &answer, False)
-        self.loop.pending_model_ns = 0
-        if parent.outstanding == 0:
-            self.continue_child(parent)
 
     cdef void describe(self, WorkingParent* parent, int64_t size_lots, RouteRequest* request) noexcept nogil:
         """Fill in the arms: what each (venue, style) shows and would cost."""
@@ -387,6 +393,8 @@ cdef class ParentExecutor(Agent):
         cdef RouteAnswer answer
         if left > 0 and not parent.last_round and not self.market_closed():
             parent.last_round = True
+            # A decision of its own, one past the last slice's number.
+            parent.decision_id = <uint64_t>parent.parent_id << 16 | <uint64_t>(parent.slices + 1)
             parent.arm = -1
             parent.attempt = SWEEPS_MAX   # continue_child sweeps no further
             parent.child_active = True
@@ -397,6 +405,7 @@ cdef class ParentExecutor(Agent):
             self.describe(parent, left, &request)
             answer.leg_count = 0
             sweep(&request, &answer)
+            self.write_decision(parent, &request, &answer)
             self.send_legs(parent, &request, &answer, True)
             self.loop.pending_model_ns = 0
             if parent.outstanding > 0:

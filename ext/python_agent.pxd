@@ -5,7 +5,7 @@ A strategy never calls a venue: its verbs write commands into a buffer, and the 
 loop when the callback has returned. A callback that raises sends nothing.
 """
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from ext.event_loop cimport Agent, EventLoop
 from ext.features cimport VENUE_MAX, VenueTouch
@@ -45,7 +45,7 @@ cdef class Context:
 
 
 cdef class PythonAgent(Agent):
-    cdef readonly Context context
+    cdef Context context
     cdef readonly object error      # what the strategy raised, or None
     cdef dict hooks
     cdef object relieve             # called when a buffer of the loop fills up within one batch
@@ -55,6 +55,7 @@ cdef class PythonAgent(Agent):
     cdef bint wants_touch
     cdef bint touch_sizes
     cdef bint begun
+    cdef bint sending
     cdef bint asleep                # the market is silent and the periodic timer rests
     cdef VenueTouch[VENUE_MAX] seen
 
@@ -62,6 +63,7 @@ cdef class PythonAgent(Agent):
     cdef void fire(self, str name)
     cdef void answer(self, str name, const ExecutionReport* report)
     cdef void send_commands(self)
+    cdef void refuse(self, const OrderCommand* command, uint8_t reason)
     cdef void make_room(self)
     cdef void fail(self, error)
     cdef void arm(self) noexcept nogil

@@ -2,7 +2,7 @@
 
 cimport cython
 cimport numpy as cnp
-from libc.stdint cimport INT64_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -13,8 +13,8 @@ from ext.features cimport FEATURE_COUNT, VenueTouch, features_fill
 from ext.journal cimport journal_has_room
 from ext.layout cimport (
     ACTION_CANCEL, ACTION_NEW, ACTION_REPLACE, ORDER_LIMIT, ORDER_MARKET, ORDER_POST_ONLY,
-    REASON_UNKNOWN_ORDER, REPORT_ACCEPTED, REPORT_CANCELLED, REPORT_EXPIRED, REPORT_FILL, REPORT_REJECTED,
-    TIF_GTC, TIF_GTD, TIF_IOC, ExecutionReport, MarketEvent, OrderCommand,
+    REASON_NONE, REPORT_ACCEPTED, REPORT_FILL, REPORT_REJECTED, TIF_GTC, TIF_GTD, TIF_IOC,
+    ExecutionReport, MarketEvent, OrderCommand,
 )
 from ext.order_id cimport pack_order_id
 from ext.sim_venue cimport SimulatedVenue
@@ -27,7 +27,6 @@ cdef enum:
     PERIODIC = 0
     ROOM_MIN = 4 * COMMAND_MAX      # journal records kept free ahead of a callback
     PARENT_MASK = 0xFFFFFF
-    TOUCH_ANY = -1
 
 # A timer does not tick through nights and weekends: silence this long stops it until the next event.
 cdef int64_t SILENCE_NS = 600_000_000_000
@@ -433,7 +432,6 @@ cdef class Context:
         if report.kind == REPORT_ACCEPTED:
             order.accepted = True
             order.leaves_lots = report.leaves_lots
-            order.command.price_ticks = report.price_ticks
         elif report.kind == REPORT_FILL and report.leaves_lots > 0:
             order.leaves_lots = report.leaves_lots
         else:
@@ -554,10 +552,10 @@ cdef class PythonAgent(Agent):
     # With the interpreter.
 
     cdef void begin(self):
-        self.wants_events = self.wants_touch or self.batch_events > 0
-        self.touch_changed(TOUCH_ANY)
-        if self.timer_ns > 0:
-            self.arm()
+        cdef int venue
+        for venue in range(self.loop.venue_count):
+            self.touch_changed(venue)
+        self.arm()
         self.fire("on_start")
 
     cdef void fire(self, str name):
@@ -586,10 +584,111 @@ cdef class PythonAgent(Agent):
     cdef void send_commands(self):
         """Hand the buffer to the loop; what the gate refuses is answered at once, and may add to it."""
         cdef Context context = self.context
-        cdef ExecutionReport report
         cdef OrderCommand* command
         cdef Order order
-        cdef int place = context.sending
-        if context.is_sending:
+        cdef int index = 0
+        cdef uint8_t reason
+        if self.sending:
             return
+        self.sending = True
         self.make_room()
+        while index < context.command_count:
+            command = &context.commands[index]
+            index += 1
+            reason = self.loop.send(command)
+            if reason != REASON_NONE:
+                self.refuse(command, reason)
+            else:
+                order = context.orders.get(command.client_order_id)
+                if order is not None and command.action != ACTION_CANCEL:
+                    order.command = command[0]
+        context.command_count = 0
+        self.loop.pending_model_ns = 0
+        self.sending = False
+
+    cdef void refuse(self, const OrderCommand* command, uint8_t reason):
+        """Tell the strategy what the gate refused; an order refused at its start is no order."""
+        cdef ExecutionReport report
+        cdef Order order = self.context.orders.get(command.client_order_id)
+        memset(&report, 0, sizeof(ExecutionReport))
+        report.client_order_id = command.client_order_id
+        report.ts_ns = report.recv_ns = self.loop.now_ns
+        report.size_lots = command.size_lots
+        report.price_ticks = command.price_ticks
+        report.instrument_id = command.instrument_id
+        report.venue_id = command.venue_id
+        report.kind = REPORT_REJECTED
+        report.side = command.side
+        report.reason = reason
+        if command.action == ACTION_NEW:
+            self.context.settle(&report)
+        elif order is not None:
+            report.leaves_lots = order.leaves_lots
+            order.cancelling = order.cancelling and command.action != ACTION_CANCEL
+        self.answer("on_reject", &report)
+        self.answer("on_report", &report)
+
+    cdef void make_room(self):
+        """Have the loop's buffers drained before they could overflow."""
+        if self.relieve is None or self.error is not None:
+            return
+        if journal_has_room(self.loop.journal, ROOM_MIN) and 2 * self.loop.fill_count < self.loop.fill_capacity:
+            return
+        try:
+            self.relieve()
+        except BaseException as error:
+            self.fail(error)
+
+    cdef void fail(self, error):
+        self.error = error
+        self.context.command_count = 0
+
+    # Without it.
+
+    cdef void arm(self) noexcept nogil:
+        """Schedule the next tick of the periodic timer."""
+        self.asleep = False
+        self.wants_events = self.wants_touch or self.batch_events > 0
+        if self.timer_ns > 0:
+            self.loop.schedule((self.loop.now_ns // self.timer_ns + 1) * self.timer_ns, PERIODIC)
+
+    cdef bint touch_changed(self, int venue) noexcept nogil:
+        """Tell whether a venue's touch differs from the last look, and look."""
+        cdef const VenueTouch* now = &self.loop.features.touch[venue]
+        cdef VenueTouch* then = &self.seen[venue]
+        cdef bint changed = (
+            now.bid_price_ticks != then.bid_price_ticks or now.ask_price_ticks != then.ask_price_ticks
+            or (now.bid_size_lots > 0) != (then.bid_size_lots > 0)
+            or (now.ask_size_lots > 0) != (then.ask_size_lots > 0)
+        )
+        if self.touch_sizes and not changed:
+            changed = now.bid_size_lots != then.bid_size_lots or now.ask_size_lots != then.ask_size_lots
+        then[0] = now[0]
+        return changed
+
+    cdef int64_t events_seen(self) noexcept nogil:
+        """Count the events that the books have taken; unlike the loop's count it is exact within a batch."""
+        cdef int venue
+        cdef int64_t seen = 0
+        for venue in range(self.loop.venue_count):
+            seen += applied_of(<SimulatedVenue>self.loop.venues[venue])
+        return seen
+
+
+cdef inline int64_t applied_of(SimulatedVenue venue) noexcept nogil:
+    return <int64_t>venue.book.applied
+
+
+cdef int64_t best_size(EventLoop loop, int side):
+    cdef int venue
+    cdef int64_t lots = 0
+    cdef const VenueTouch* touch
+    if not loop.features.two_sided:
+        return 0
+    for venue in range(loop.venue_count):
+        touch = &loop.features.touch[venue]
+        if side > 0 and touch.bid_price_ticks == loop.features.best_bid_ticks:
+            lots += touch.bid_size_lots
+        elif side < 0 and touch.ask_price_ticks == loop.features.best_ask_ticks:
+            lots += touch.ask_size_lots
+    return lots

@@ -34,7 +34,7 @@ class EpsilonGreedyRouter(Router):
 
 @final
 class SingleBestRouter(Router):
-    def __init__(self) -> None: ...
+    def __init__(self, *, post: bool = False) -> None: ...
 
 @final
 class SweepRouter(Router):

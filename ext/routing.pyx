@@ -198,14 +198,22 @@ cdef class EpsilonGreedyRouter(Router):
 @cython.final
 @cython.auto_pickle(False)
 cdef class SingleBestRouter(Router):
-    """Always take at the venue whose quotes were cheapest, on average, in the window before."""
+    """Always the venue whose quotes were cheapest, on average, in the window before.
+
+    Parameters
+    ----------
+    post : bool
+        Post there instead of taking; quotes are then compared on our own side, maker fees included.
+    """
 
     cdef double[LEG_MAX] cost
     cdef double seen
     cdef int venue
+    cdef int style
 
-    def __init__(self):
-        self.name = "single_best"
+    def __init__(self, *, bint post=False):
+        self.name = "single_post" if post else "single_best"
+        self.style = STYLE_POST if post else STYLE_TAKE
         self.venue = -1
         self.seen = 0.0
         memset(self.cost, 0, sizeof(self.cost))
@@ -220,11 +228,11 @@ cdef class SingleBestRouter(Router):
     cdef void route(self, const RouteRequest* request, RouteAnswer* answer) noexcept nogil:
         cdef int arm, venue
         for arm in range(request.arm_count):
-            if request.arms[arm].style == STYLE_TAKE:
+            if request.arms[arm].style == self.style:
                 self.cost[request.arms[arm].venue] += request.arms[arm].quoted_cost_ticks
         self.seen += 1.0
         venue = self.venue if self.venue >= 0 else self.cheapest(request.venue_count)
-        answer_with_arm(request, answer, 2 * venue)
+        answer_with_arm(request, answer, 2 * venue + self.style)
 
     cdef void begin_window(self) noexcept nogil:
         # The number of venues is not known here, but costs of absent venues are exactly zero.

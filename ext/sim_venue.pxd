@@ -1,12 +1,14 @@
 """A simulated venue: the recorded or modelled market of one venue, with our own orders in it.
 
-The market never reacts to us beyond what we take: liquidity we took from the touch stays gone until
-the venue's next event for it. Three queue models say when a resting order of ours fills:
+The market never reacts to us beyond what we take. Lots that an order of ours traded with, taking or
+resting, are gone for our other orders: while the touch stands in recorded flow, until the next quote in
+a feed of quotes. Three queue models say when a resting order of ours fills:
 
 FLOW         quotes only. Aggressors reach the touch at a modelled rate; what is ahead trades first.
 OPTIMISTIC   recorded order flow. Cancels of orders the feed never announced were ahead of us, hidden
              prints at our price count.
-PESSIMISTIC  recorded order flow. Unannounced cancels were behind us, hidden prints do not count.
+PESSIMISTIC  recorded order flow. Unannounced cancels were behind us, hidden prints and prints without an
+             aggressor count only beyond our price.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -40,6 +42,7 @@ cdef struct VenueRules:
     int32_t depth_step_q8            # their distance, as a share of the venue's spread
     int32_t depth_size_q8            # their size, as a share of the touch
     int queue_mode
+    int32_t tick_size_ticks          # a resting price is a multiple of it
 
 
 cdef struct OwnOrder:
@@ -82,10 +85,11 @@ cdef class SimulatedVenue:
     cdef void remove(self, uint32_t slot) noexcept nogil
     cdef void fill_resting(self, uint32_t slot, int64_t size_lots, int64_t ts_ns) noexcept nogil
     cdef void flow_event(self, const MarketEvent* event) noexcept nogil
-    cdef void crossed_by_quote(self, const MarketEvent* event) noexcept nogil
+    cdef void crossed_by_touch(self, const MarketEvent* event) noexcept nogil
     cdef void recorded_trade(self, const MarketEvent* event, int resting_side, bint at_price) noexcept nogil
     cdef void recorded_leave(self, const MarketEvent* event) noexcept nogil
     cdef void answer(
         self, const OrderCommand* command, uint8_t kind, uint8_t reason, int64_t ts_ns,
         int64_t size_lots, int64_t leaves_lots, int32_t price_ticks, uint8_t liquidity,
     ) noexcept nogil
+    cdef void cap_queue(self, const MarketEvent* event) noexcept nogil

@@ -11,8 +11,8 @@ from libc.string cimport memset
 
 from ext.layout cimport (
     ACTION_CANCEL, ACTION_NEW, ACTION_REPLACE, EVENT_ADD, EVENT_CANCEL, EVENT_EXECUTE, EVENT_LEVEL,
-    EVENT_QUOTE, EVENT_REDUCE, EVENT_TRADE, FLAG_HIDDEN, LIQUIDITY_MAKER, LIQUIDITY_NONE,
-    LIQUIDITY_TAKER, ORDER_MARKET, ORDER_POST_ONLY, REASON_BAD_SIZE, REASON_CAPACITY,
+    EVENT_QUOTE, EVENT_REDUCE, EVENT_TRADE, FLAG_HIDDEN, FLAG_SNAPSHOT, LIQUIDITY_MAKER, LIQUIDITY_NONE,
+    LIQUIDITY_TAKER, ORDER_MARKET, ORDER_POST_ONLY, REASON_BAD_PRICE, REASON_BAD_SIZE, REASON_CAPACITY,
     REASON_DUPLICATE_ID, REASON_END_OF_DATA, REASON_LAST_LOOK, REASON_NO_LIQUIDITY, REASON_NONE,
     REASON_TIME, REASON_UNKNOWN_ORDER, REASON_USER, REASON_WOULD_CROSS, REPORT_ACCEPTED,
     REPORT_CANCELLED, REPORT_EXPIRED, REPORT_FILL, REPORT_REJECTED, TIF_FOK, TIF_IOC,
@@ -69,9 +69,12 @@ cdef class SimulatedVenue:
         self.rules.depth_step_q8 = round(rules.get("depth_step", 0.0) * 256)
         self.rules.depth_size_q8 = round(rules.get("depth_size", 0.0) * 256)
         self.rules.queue_mode = QUEUE_MODES[rules.get("queue_mode", "flow")]
+        self.rules.tick_size_ticks = rules.get("tick_size_ticks", 1)
         for name in ("order_latency_ns", "order_jitter_ns", "ack_latency_ns", "feed_latency_ns"):
             if rules.get(name, 0) < 0:
                 raise ValueError(f"{name} must not be negative, was {rules[name]}")
+        if self.rules.tick_size_ticks < 1:
+            raise ValueError(f"tick_size_ticks must be positive, was {self.rules.tick_size_ticks}")
         self.order_capacity = 1024
         self.orders = <OwnOrder*>calloc(self.order_capacity, sizeof(OwnOrder))
         self.out_capacity = 1024
@@ -170,6 +173,14 @@ cdef class SimulatedVenue:
             return
         if leaves <= 0:
             self.answer(command, REPORT_REJECTED, REASON_BAD_SIZE, ts_ns, leaves, 0, 0, LIQUIDITY_NONE)
+            return
+        if (
+            command.order_type != ORDER_MARKET and command.time_in_force != TIF_IOC
+            and command.time_in_force != TIF_FOK and command.price_ticks % self.rules.tick_size_ticks != 0
+        ):
+            self.answer(
+                command, REPORT_REJECTED, REASON_BAD_PRICE, ts_ns, leaves, 0, command.price_ticks, LIQUIDITY_NONE
+            )
             return
         if command.side > 0:
             crosses = self.book.ask_size_lots > 0 and (
@@ -337,24 +348,26 @@ cdef class SimulatedVenue:
 
     cdef void after_event(self, const MarketEvent* event) noexcept nogil:
         """See an event after the book took it."""
-        cdef int resting_side
+        cdef bint pessimistic = self.rules.queue_mode == QUEUE_PESSIMISTIC
         if event.kind == EVENT_QUOTE:
-            self.crossed_by_quote(event)
+            self.crossed_by_touch(event)
             if self.rules.queue_mode == QUEUE_FLOW and self.resting_count > 0:
                 self.flow_event(event)
         elif event.kind == EVENT_EXECUTE:
             self.recorded_trade(event, event.side, True)
+            self.cap_queue(event)
+        elif event.kind == EVENT_CANCEL or event.kind == EVENT_REDUCE:
+            self.cap_queue(event)
         elif event.kind == EVENT_TRADE:
             # A print names the aggressor; without one, it may have hit either side.
-            if event.flags & FLAG_HIDDEN and self.rules.queue_mode == QUEUE_PESSIMISTIC:
-                self.recorded_trade(event, -event.side, False)
-            else:
-                self.recorded_trade(event, -event.side, True)
+            self.recorded_trade(
+                event, -event.side, not (pessimistic and (event.side == 0 or event.flags & FLAG_HIDDEN))
+            )
         elif event.kind == EVENT_ADD:
             # An arrival that would have met our order, had the recording had it, trades with us.
             self.recorded_trade(event, -event.side, True)
         elif event.kind == EVENT_LEVEL:
-            self.crossed_by_quote(event)
+            self.crossed_by_touch(event)
 
     cdef void recorded_leave(self, const MarketEvent* event) noexcept nogil:
         """An order left the queue: were its lots ahead of ours?"""
@@ -370,6 +383,16 @@ cdef class SimulatedVenue:
             if order.command.side == event.side and order.command.price_ticks == event.price_ticks:
                 if (view.entry < order.entry_sequence) if known else self.rules.queue_mode == QUEUE_OPTIMISTIC:
                     order.ahead_lots = order.ahead_lots - gone if order.ahead_lots > gone else 0
+            slot = order.next
+
+    cdef void cap_queue(self, const MarketEvent* event) noexcept nogil:
+        """No more can be ahead of us than the level still holds."""
+        cdef uint32_t slot = self.first
+        cdef OwnOrder* order
+        while slot != NO_ORDER:
+            order = &self.orders[slot]
+            if order.command.side == event.side and order.command.price_ticks == event.price_ticks:
+                order.ahead_lots = self.ahead_at(event.side, event.price_ticks, order.ahead_lots)
             slot = order.next
 
     cdef void recorded_trade(self, const MarketEvent* event, int resting_side, bint at_price) noexcept nogil:
@@ -396,28 +419,39 @@ cdef class SimulatedVenue:
             piece = piece if piece < order.leaves_lots else order.leaves_lots
             if piece > 0:
                 left -= piece
+                if event.kind == EVENT_ADD:
+                    # What traded with us still stands in the recorded book.
+                    self.taken_lots[1 if event.side > 0 else 0] += piece
                 self.fill_resting(slot, piece, event.ts_ns)
             slot = following
 
-    cdef void crossed_by_quote(self, const MarketEvent* event) noexcept nogil:
-        """The opposite touch reached our price: it trades with us, up to its size."""
+    cdef void crossed_by_touch(self, const MarketEvent* event) noexcept nogil:
+        """The opposite touch reached our price: it trades with us, up to what we have not had of it.
+
+        A snapshot tells what stands already; nobody arrives with it.
+        """
         cdef uint32_t slot = self.first, following
         cdef OwnOrder* order
-        cdef int64_t bid_left = self.book.bid_size_lots, ask_left = self.book.ask_size_lots, piece
+        cdef bint arrives = event.flags & FLAG_SNAPSHOT == 0, crossed
+        cdef int64_t left, piece
+        cdef int hit
         while slot != NO_ORDER:
             order = &self.orders[slot]
             following = order.next
-            piece = 0
             if order.command.side > 0:
-                if ask_left > 0 and self.book.ask_price_ticks <= order.command.price_ticks:
-                    piece = ask_left if ask_left < order.leaves_lots else order.leaves_lots
-                    ask_left -= piece
-            elif bid_left > 0 and self.book.bid_price_ticks >= order.command.price_ticks:
-                piece = bid_left if bid_left < order.leaves_lots else order.leaves_lots
-                bid_left -= piece
-            if piece > 0:
-                self.fill_resting(slot, piece, event.ts_ns)
+                hit = 0
+                left = self.book.ask_size_lots
+                crossed = left > 0 and self.book.ask_price_ticks <= order.command.price_ticks
             else:
+                hit = 1
+                left = self.book.bid_size_lots
+                crossed = left > 0 and self.book.bid_price_ticks >= order.command.price_ticks
+            left -= self.taken_lots[hit]
+            if crossed and arrives and left > 0:
+                piece = left if left < order.leaves_lots else order.leaves_lots
+                self.taken_lots[hit] += piece
+                self.fill_resting(slot, piece, event.ts_ns)
+            elif not crossed:
                 order.ahead_lots = self.ahead_at(order.command.side, order.command.price_ticks, order.ahead_lots)
             slot = following
 

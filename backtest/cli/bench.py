@@ -80,7 +80,7 @@ _COLUMNS: Final = ("scenario", "measure", "unit", "p50", "p99", "max", "floor", 
 
 def table_rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return the cells of the result table, one row per measure, in the order of `_COLUMNS`."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for scenario in document["scenarios"]:
         for measure in scenario["measures"]:
             floor, peer = measure["floor"], measure["peer"]

@@ -1,4 +1,4 @@
-"""``anytick doctor``: is this installation able to do its work, and how well?"""
+"""``anytick doctor``: whether this installation can do its work, and how well."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -152,7 +153,7 @@ def _clock() -> Iterator[Finding]:
     source = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
     kernel = source.read_text(encoding="ascii").strip() if source.is_file() else "unknown"
     readings = [time.perf_counter_ns() for _ in range(2_000)]
-    steps = sorted(later - sooner for sooner, later in zip(readings, readings[1:], strict=False))
+    steps = sorted(later - sooner for sooner, later in pairwise(readings))
     step_ns = steps[len(steps) // 2]
     # A clock source that needs a system call or a device makes every latency figure one of the clock.
     slow = step_ns > _CLOCK_NS_MAX or kernel in ("hpet", "acpi_pm", "jiffies")

@@ -72,6 +72,16 @@ def main(argv: Sequence[str]) -> int:
     int
         The exit code.
     """
+    try:
+        return _run_guarded(argv)
+    except BrokenPipeError:
+        # The interpreter flushes at exit and would complain once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
+
+
+def _run_guarded(argv: Sequence[str]) -> int:
+    """Run one command line and turn every error but a broken pipe into a line and a code."""
     as_json = "--json" in argv
     shadowed = shadowed_package()
     if shadowed is not None:
@@ -89,9 +99,7 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _fail("KeyboardInterrupt", "interrupted", INTERRUPTED, as_json=as_json)
     except BrokenPipeError:
-        # The interpreter flushes at exit and would complain once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return READER_GONE
+        raise
     except OSError as error:
         # Commands name the file and the rule themselves; this is for a disk that fills up.
         message = f"{error.filename}: {error.strerror}" if error.filename else str(error)

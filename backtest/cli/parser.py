@@ -24,7 +24,11 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(*args, **options)
         shared = self.add_argument_group("everywhere")
         shared.add_argument(
-            "--seed", type=int, default=argparse.SUPPRESS, metavar="N", help="of every random draw; default: 1"
+            "--seed",
+            type=int,
+            default=argparse.SUPPRESS,
+            metavar="N",
+            help="of every random draw; default: 1",
         )
         shared.add_argument(
             "--json",

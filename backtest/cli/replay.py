@@ -25,7 +25,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "whenever the books end the same.",
     )
     parser.add_argument("path", type=Path, help="a file or folder: quotes, trades, LOBSTER, tick store, .npy")
-    parser.add_argument("--format", help="quotes, trades, lobster, store or events; default: told from the file")
+    parser.add_argument(
+        "--format", help="quotes, trades, lobster, store or events; default: told from the file"
+    )
     parser.add_argument("--strict", action="store_true", help="make a crossed quote an error")
     parser.add_argument("--limit", type=_positive, metavar="N", help="stop after the first N events")
     parser.set_defaults(run=run)
@@ -95,7 +97,11 @@ def _loop(source: EventSource, venue_count: int) -> EventLoop:
     rules = {"order_latency_ns": 0, "ack_latency_ns": 0, "feed_latency_ns": 0}
     venues = [
         SimulatedVenue(
-            rules, venue_id=index, tick_value=instrument.tick_value, seed=1, book=OrderBook(_ORDERS_MAX // venue_count)
+            rules,
+            venue_id=index,
+            tick_value=instrument.tick_value,
+            seed=1,
+            book=OrderBook(_ORDERS_MAX // venue_count),
         )
         for index in range(venue_count)
     ]
@@ -129,7 +135,9 @@ def _print(found: dict[str, Any], *, price_increment: float) -> None:
     print(found["source"])
     print(f"{'events':<14}{found['events']:,}")
     speed = found["events_per_second"]
-    print(f"{'speed':<14}{speed:,} events/s through ring, book and features; {found['seconds']} s with decoding")
+    print(
+        f"{'speed':<14}{speed:,} events/s through ring, book and features; {found['seconds']} s with decoding"
+    )
     for index, venue in enumerate(found["venues"]):
         if not venue["applied"]:
             continue
@@ -140,7 +148,9 @@ def _print(found: dict[str, Any], *, price_increment: float) -> None:
             for side in ("bid", "ask")
         )
         print(f"{f'venue {index}':<14}{sides}")
-        odd = {name: venue[name] for name in ("crossed", "unknown_orders", "duplicate_orders", "refused", "lost")}
+        odd = {
+            name: venue[name] for name in ("crossed", "unknown_orders", "duplicate_orders", "refused", "lost")
+        }
         told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in odd.items() if count)
         if told:
             print(f"{'':<14}{told}")

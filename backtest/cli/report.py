@@ -19,33 +19,38 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read the result and write the page; a foreign or damaged file raises DataError."""
-    from ..report import read_json, write_backtest_report, write_run_report
-    from ..result import RunResult
+    """Read the results and write the page; a foreign or damaged file raises DataError."""
+    from data.errors import DataError
 
-    source = _result_file(args.result)
-    result = read_json(source)
-    target = args.output or source.with_name("report.html")
-    if isinstance(result, RunResult):
-        written = write_run_report(result, target)
+    from ..report import read_json, write_backtest_report, write_run_report
+    from ..result import Result, RunResult
+
+    sources = _result_files(args.result)
+    found = [read_json(source) for source in sources]
+    target = args.output or sources[0].with_name("report.html")
+    single = [result for result in found if isinstance(result, Result)]
+    if len(single) == len(found):
+        # Several results of one strategy, such as fill bounds, stand side by side on one page.
+        written = write_backtest_report(single, target)
+    elif len(found) == 1 and isinstance(found[0], RunResult):
+        written = write_run_report(found[0], target)
     else:
-        written = write_backtest_report(result, target)
+        raise DataError("expected one run or several backtests, was a mixture", path=args.result)
     if args.json:
-        print(json.dumps({"report": str(written), "result": str(source), "headline": result.headline}))
+        print(json.dumps({"report": str(written), "results": [str(source) for source in sources]}))
     else:
         print(written)
     return 0
 
 
-def _result_file(path: Path) -> Path:
-    """Return the result file that a path means."""
+def _result_files(path: Path) -> list[Path]:
+    """Return the result files that a path means: itself, or those of a run's folder."""
     from data.errors import DataError
 
     if not path.is_dir():
-        return path
-    found = sorted(path.glob("*.json"))
-    named = [file for file in found if file.name == "result.json"]
-    if len(named or found) == 1:
-        return (named or found)[0]
-    rule = f"expected result.json or one other JSON file, was {len(found)} files"
-    raise DataError(rule, path=path)
+        return [path]
+    named = path / "result.json"
+    found = [named] if named.is_file() else sorted(path.glob("*.json"))
+    if not found:
+        raise DataError("expected result.json or other results as JSON, was without", path=path)
+    return found

@@ -96,7 +96,10 @@ def test_a_tree_yields_its_largest_set_of_quotes_and_names_the_rest(tmp_path: Pa
     pq.write_table(pa.table(bars), tmp_path / "bars" / "eurusd_m1.parquet")
     quotes = open_quotes(tmp_path)
     assert quotes.rows() == 300
-    assert quotes.notes == ("also found, not used: 200  quotes in gold", "1 Parquet files without quotes were ignored")
+    assert quotes.notes == (
+        "also found, not used: 200  quotes in gold",
+        "1 Parquet files without quotes were ignored",
+    )
 
 
 def test_two_pairs_in_one_folder_are_not_mixed(tmp_path: Path) -> None:
@@ -260,7 +263,9 @@ def test_a_time_of_day_is_not_taken_for_an_instant(tmp_path: Path) -> None:
 def test_a_price_off_the_given_grid_is_refused_not_rounded(tmp_path: Path) -> None:
     (tmp_path / "q.csv").write_text("ts_ns,bid,ask\n1,10.25,10.50\n2,10.25,10.30\n")
     coarse = Instrument(symbol="Q", price_increment=0.25)
-    with pytest.raises(DataError, match=r"row 1: ask must be a multiple of the price increment 0.25, was 10.3"):
+    with pytest.raises(
+        DataError, match=r"row 1: ask must be a multiple of the price increment 0.25, was 10.3"
+    ):
         joined(open_quotes(tmp_path / "q.csv", instrument=coarse).blocks())
 
 
@@ -273,9 +278,9 @@ def test_the_hash_is_of_the_bytes(tmp_path: Path, small_file: Path) -> None:
     assert open_quotes(copy).data_hash == open_quotes(small_file).data_hash
 
 
-@pytest.mark.recording("xagusd")
-def test_five_recorded_years_are_whole_and_ascending(recording_folder: Path) -> None:
-    quotes = open_quotes(recording_folder.parent)
+@pytest.mark.recording("xagusd_ticks_2012-2016")
+def test_five_recorded_years_are_whole_and_ascending(market_data: Path) -> None:
+    quotes = open_quotes(market_data.parent)
     assert quotes.instrument.symbol == "XAGUSD"
     rows, previous_ns = 0, 0
     for block in quotes.blocks():

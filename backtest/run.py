@@ -1,0 +1,343 @@
+"""The main job: years of ticks, every policy, walk-forward, one verdict.
+
+`run` returns a `RunResult`; `run_to_folder` also leaves report, result and journals in a folder that
+appears whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from data.errors import ConfigError
+from data.quotes import QuoteRecording
+
+from .config import RunConfig
+from .evaluation import (
+    LABELS,
+    best_fixed_arm,
+    cheapest_baseline,
+    cost_in_bps,
+    day_stats,
+    difference_bps,
+    merged_latency,
+    policy_results,
+    scored_days,
+    window_results,
+)
+from .market import SCENARIOS, Scenario, draw_venues
+from .memory import PeakMemory
+from .report import write_json, write_run_report
+from .result import Interval, Performance, RunResult, SensitivityRow
+from .showcase import record_and_judge, strategy_factories
+from .simulation import Progress, Simulation, Simulator
+from .splits import DAY_NS
+from .trials import TrialRegistry
+
+YEAR_NS: Final = round(365.25 * DAY_NS)
+MODELLED_NOTES: Final = (
+    "Venues, depth, fees, latencies and fills are modelled; every number was drawn once from the ranges "
+    "in backtest/venue_ranges.toml by the seed.",
+    "The market does not react to the orders beyond the liquidity they take: no lasting impact.",
+    "Posted orders fill by a modelled rate of aggressors, or when the opposite quote reaches their price.",
+    "Policies learn from their own rewards in training and test windows alike; only test windows are scored.",
+    "The reference of all differences is the cheapest baseline in hindsight, the hardest to beat.",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOptions:
+    """What a run needs besides its input and configuration.
+
+    Parameters
+    ----------
+    years : float or None
+        Use the first years of the history; None uses all.
+    sensitivity : bool
+        Replay part of the history once per scenario.
+    """
+
+    seed: int = 1
+    years: float | None = None
+    sensitivity: bool = True
+
+
+def run(
+    recording: QuoteRecording,
+    config: RunConfig,
+    options: RunOptions,
+    *,
+    registry: TrialRegistry,
+    journal_folder: Path | None = None,
+    progress: Progress = lambda done, label: None,
+) -> RunResult:
+    """Do the main job.
+
+    Parameters
+    ----------
+    recording : QuoteRecording
+    registry : TrialRegistry
+        Learns of every strategy and policy tried on this data.
+    journal_folder : Path, optional
+        Where each engine's journal goes; None keeps only the hashes.
+    progress : callable
+        Gets (events done, what is going on); see `planned_events` for the total.
+    """
+    started = time.monotonic()
+    memory = PeakMemory()
+    stop_ns = _stop_of(recording, options.years)
+    plan = _Plan(recording, config, options, stop_ns=stop_ns)
+    simulator = plan.simulator(journal_folder)
+
+    def tick(done: int, label: str) -> None:
+        memory.look()
+        progress(done, label)
+
+    simulation = simulator.run(tick)
+    quotes = simulation.rows * len(simulation.venues)
+    sensitivity = tuple(plan.sensitivity(tick, done=quotes * simulator.engine_count))
+    memory.look()
+    return _result(
+        simulation, config, options, registry,
+        sensitivity=sensitivity, events=quotes * len(simulation.policies), memory=memory, started=started,
+    )  # fmt: skip
+
+
+def planned_events(recording: QuoteRecording, config: RunConfig, options: RunOptions) -> int:
+    """Return how many events all passes of a run will handle, before any row is quarantined."""
+    plan = _Plan(recording, config, options, stop_ns=_stop_of(recording, options.years))
+    return plan.events_in_all()
+
+
+def _stop_of(recording: QuoteRecording, years: float | None) -> int:
+    if years is None:
+        return recording.last_ns + 1
+    if not years > 0:
+        raise ConfigError(f"--years must be positive, was {years}")
+    return min(recording.first_ns + round(years * YEAR_NS), recording.last_ns + 1)
+
+
+class _Plan:
+    """Which passes a run consists of."""
+
+    def __init__(
+        self, recording: QuoteRecording, config: RunConfig, options: RunOptions, *, stop_ns: int
+    ) -> None:
+        self.recording, self.config, self.options, self.stop_ns = recording, config, options, stop_ns
+        wanted = recording.first_ns + round(config.sensitivity.years * YEAR_NS)
+        self.sensitivity_stop_ns = min(wanted, stop_ns)
+        self.scenarios = SCENARIOS if options.sensitivity and config.sensitivity.years > 0 else ()
+
+    def simulator(self, journal_folder: Path | None) -> Simulator:
+        return Simulator(
+            self.recording,
+            self.config,
+            seed=self.options.seed,
+            stop_ns=self.stop_ns,
+            scenario=SCENARIOS[0],
+            policies=self.config.routing.policies,
+            journal_folder=journal_folder,
+            strategies=strategy_factories(self.recording, self.config),
+            probe=True,
+        )
+
+    def events_in_all(self) -> int:
+        venues = len(draw_venues(self.config.venue_ranges, seed=self.options.seed))
+        # Every policy, the probe of the fixed arms, and the strategies that ride along.
+        engines = len(self.config.routing.policies) + 1 + len(strategy_factories(self.recording, self.config))
+        main = self.recording.rows(self.stop_ns) * engines
+        short = self.recording.rows(self.sensitivity_stop_ns) if self.scenarios else 0
+        return venues * (main + short * len(self.scenarios) * len(self.config.sensitivity.policies))
+
+    def sensitivity(self, tick: Progress, *, done: int) -> Iterator[SensitivityRow]:
+        """Replay a part of the history once per scenario."""
+        for scenario in self.scenarios:
+            row, events = self._scenario(scenario, lambda more, label, base=done: tick(base + more, label))
+            done += events
+            yield row
+
+    def _scenario(self, scenario: Scenario, tick: Progress) -> tuple[SensitivityRow, int]:
+        simulator = Simulator(
+            self.recording,
+            self.config,
+            seed=self.options.seed,
+            stop_ns=self.sensitivity_stop_ns,
+            scenario=scenario,
+            policies=self.config.sensitivity.policies,
+        )
+        simulation = simulator.run(lambda done, label: tick(done, f"{scenario.name}, {label}"))
+        reference = cheapest_baseline(simulation)
+        events = simulation.rows * len(simulation.venues) * len(simulation.policies)
+        row = SensitivityRow(
+            scenario=scenario.name,
+            cost_bps={LABELS[name]: cost_in_bps(day_stats(simulation, name)) for name in simulation.policies},
+            difference_bps=difference_bps(
+                simulation, "linucb", reference, seed=self.options.seed, confidence=self.config.confidence
+            ),
+            events=events,
+        )
+        return row, events
+
+
+def _result(
+    simulation: Simulation,
+    config: RunConfig,
+    options: RunOptions,
+    registry: TrialRegistry,
+    *,
+    sensitivity: tuple[SensitivityRow, ...],
+    events: int,
+    memory: PeakMemory,
+    started: float,
+) -> RunResult:
+    recording = simulation.recording
+    policies = policy_results(simulation, seed=options.seed, confidence=config.confidence)
+    data_hash = data_digest(recording, options)
+    strategies = record_and_judge(
+        simulation, policies, registry,
+        data_hash=data_hash, config_hash=config.digest(), seed=options.seed, confidence=config.confidence,
+    )  # fmt: skip
+    days = scored_days(simulation)
+    hashes = "".join(f"{name}:{digest}\n" for name, digest in sorted(simulation.journal_hashes.items()))
+    seconds = time.monotonic() - started
+    return RunResult(
+        headline=headline(recording),
+        verdict=verdict(simulation, sensitivity, seed=options.seed, confidence=config.confidence),
+        instrument=recording.instrument.symbol,
+        source=recording.source,
+        recorded=recording.recorded,
+        seed=options.seed,
+        years=(simulation.last_day - simulation.first_day + 1) / 365.25,
+        rows=simulation.rows,
+        venues=tuple(venue.name for venue in simulation.venues),
+        events=events,
+        config=config.as_dict() | {"venues": {venue.name: dict(venue.drawn) for venue in simulation.venues}},
+        config_hash=config.digest(),
+        data_hash=data_hash,
+        journal_hash=hashlib.sha256(hashes.encode()).hexdigest(),
+        trials=registry.count(data_hash),
+        days=np.arange(
+            simulation.first_day + days.start, simulation.first_day + days.stop
+        ).astype("datetime64[D]"),
+        windows=window_results(simulation),
+        policies=policies,
+        strategies=strategies,
+        sensitivity=sensitivity,
+        notes=(*MODELLED_NOTES, *getattr(recording, "notes", ())),
+        performance=Performance(
+            seconds=seconds,
+            events_per_second=events / max(simulation.seconds - simulation.train_seconds, 1e-9),
+            peak_memory_bytes=memory.peak_bytes,
+            tick_to_order=merged_latency(simulation, tuple(simulation.policies)),
+            stage_seconds={
+                "stream": simulation.seconds - simulation.train_seconds,
+                "train": simulation.train_seconds,
+                "sensitivity and evaluation": seconds - simulation.seconds,
+            },
+        ),
+    )
+
+
+def data_digest(recording: QuoteRecording, options: RunOptions) -> str:
+    """Return the hash of the data a run saw: the recording's, and how much of it was used."""
+    if options.years is None:
+        return recording.data_hash
+    return hashlib.sha256(f"{recording.data_hash}:{options.years}".encode()).hexdigest()
+
+
+def headline(recording: QuoteRecording) -> str:
+    """Return what kind of evidence this is."""
+    kind = "simulation on a recorded mid price" if recording.recorded else "simulation on a synthetic market"
+    return f"{recording.instrument.symbol}: {kind}"
+
+
+def verdict(
+    simulation: Simulation, sensitivity: tuple[SensitivityRow, ...], *, seed: int, confidence: float
+) -> str:
+    """Say what the run shows besides who won: the best fixed arm, the model's worth, where it turns."""
+    parts = []
+    best = best_fixed_arm(simulation)
+    if best is not None and np.isfinite(best[1]).any():
+        venue, style = simulation.venues[best[0] // 2].name, ("taking", "posting")[best[0] % 2]
+        parts.append(f"In hindsight the best fixed choice was {style} at {venue}; regret is measured against it.")
+    pairs = (
+        ("linucb", "linucb_blind", "The model's signal changed LinUCB's cost by"),
+        ("linucb", "linucb_fp32", "INT8 instead of FP32 changed it by"),
+    )
+    for policy, other, words in pairs:
+        if policy in simulation.policies and other in simulation.policies:
+            change = difference_bps(simulation, policy, other, seed=seed, confidence=confidence)
+            parts.append(f"{words} {_signed(change)} bps.")
+    if sensitivity and not any(np.isfinite(row.difference_bps.low) for row in sensitivity):
+        return " ".join([*parts, "The history is too short for the intervals of the sensitivity table."])
+    lost = [row.scenario for row in sensitivity if row.difference_bps.low > 0]
+    unresolved = [row.scenario for row in sensitivity if row.difference_bps.low <= 0 <= row.difference_bps.high]
+    if lost:
+        parts.append(f"LinUCB loses to the cheapest baseline in these scenarios: {', '.join(lost)}.")
+    if unresolved:
+        parts.append(f"No difference is shown in these scenarios: {', '.join(unresolved)}.")
+    return " ".join(parts)
+
+
+def _signed(change: Interval) -> str:
+    return f"{change.mean:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a scratch folder that becomes `path` at the end, replacing what stood there.
+
+    A run that dies leaves only ``.{name}.partial-{pid}``, which the next run removes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for stale in path.parent.glob(f".{path.name}.partial-*"):
+        pid = stale.name.rpartition("-")[2]
+        if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
+            shutil.rmtree(stale, ignore_errors=True)
+    scratch = path.parent / f".{path.name}.partial-{os.getpid()}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    try:
+        yield scratch
+        if path.exists():
+            old = path.parent / f".{path.name}.partial-{os.getpid()}.old"
+            path.rename(old)
+            scratch.rename(path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            scratch.rename(path)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def run_to_folder(
+    recording: QuoteRecording,
+    config: RunConfig,
+    options: RunOptions,
+    *,
+    folder: Path,
+    registry: TrialRegistry,
+    keep_journals: bool = True,
+    progress: Progress = lambda done, label: None,
+) -> RunResult:
+    """Do the main job and leave ``report.html``, ``result.json`` and the journals in `folder`."""
+    with whole_folder(folder) as scratch:
+        journals = scratch / "journals" if keep_journals else None
+        if journals is not None:
+            journals.mkdir()
+        result = run(
+            recording, config, options, registry=registry, journal_folder=journals, progress=progress
+        )
+        write_run_report(result, scratch / "report.html")
+        write_json(result, scratch / "result.json")
+    return result

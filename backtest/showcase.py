@@ -1,0 +1,98 @@
+"""The example strategies that ride along in the main job, and their deflated Sharpe ratios."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.quotes import QuoteRecording
+from engine.strategies import MarketMaker, SignalTaker
+from ext.python_agent import PythonAgent
+
+from .config import RunConfig
+from .engines import Engine
+from .result import PolicyResult, StrategyResult
+from .simulation import Simulation, StrategyFactory
+from .splits import DAY_NS
+from .stats import sharpe_interval, sharpe_ratio
+from .trials import TrialRegistry, deflated
+
+PERIODS_PER_YEAR: Final = 252
+
+
+def strategy_factories(recording: QuoteRecording, config: RunConfig) -> dict[str, StrategyFactory]:
+    """Return makers of the example strategies' agents, by name."""
+    return {
+        "signal_taker": lambda: PythonAgent(SignalTaker()),
+        "market_maker": lambda: PythonAgent(MarketMaker()),
+    }
+
+
+def daily_profit(engine: Engine, simulation: Simulation) -> NDArray[np.float64]:
+    """Return the profit of each scored day in the instrument's currency, marked at the mid."""
+    tick_value = simulation.recording.instrument.tick_value
+    samples = np.concatenate(engine.equity) if engine.equity else np.zeros(0)
+    first = simulation.windows[0].test_from_ns // DAY_NS
+    days = int(simulation.last_day - first + 1)
+    if len(samples) == 0:
+        return np.zeros(days)
+    equity = (samples["cash_ticklots"] + samples["position_lots"] * samples["mid_x2"] * 0.5) * tick_value
+    equity = equity - samples["fee_nano"] * 1e-9
+    # The equity at the end of day d is the first sample at or after the midnight that ends it.
+    ends = (first + np.arange(-1, days) + 1) * DAY_NS
+    at = np.minimum(np.searchsorted(samples["ts_ns"], ends), len(samples) - 1)
+    profit: NDArray[np.float64] = np.diff(equity[at])
+    return profit
+
+
+def record_and_judge(
+    simulation: Simulation,
+    policies: tuple[PolicyResult, ...],
+    registry: TrialRegistry,
+    *,
+    data_hash: str,
+    config_hash: str,
+    seed: int,
+    confidence: float,
+) -> tuple[StrategyResult, ...]:
+    """Write every trial of this run into the registry, then judge the strategies against all of them."""
+    profits = {name: daily_profit(engine, simulation) for name, engine in simulation.strategies.items()}
+    weekdays = np.flatnonzero(_weekday(simulation, len(next(iter(profits.values()), np.zeros(0)))))
+    profits = {name: profit[weekdays] for name, profit in profits.items()}
+    for name, profit in profits.items():
+        registry.record(
+            data_hash, kind="strategy", name=name, config_hash=config_hash, seed=seed,
+            sharpe_daily=sharpe_ratio(profit), observations=len(profit),
+        )  # fmt: skip
+    for policy in policies:
+        saving = -policy.daily_cost_bps[np.isfinite(policy.daily_cost_bps)]
+        registry.record(
+            data_hash, kind="policy", name=policy.name, config_hash=config_hash, seed=seed,
+            sharpe_daily=sharpe_ratio(saving), observations=len(saving),
+        )  # fmt: skip
+    found = []
+    for name, profit in profits.items():
+        judged = deflated(profit, registry, data_hash, kind="strategy")
+        found.append(
+            StrategyResult(
+                name=name,
+                trades=simulation.strategies[name].loop.totals["fills"],
+                pnl=float(profit.sum()),
+                sharpe=sharpe_interval(
+                    profit, periods_per_year=PERIODS_PER_YEAR, seed=seed, confidence=confidence
+                ),
+                probabilistic_sharpe=judged.probabilistic,
+                deflated_sharpe=judged.deflated,
+                trials=judged.trials,
+                daily_pnl=profit,
+            )
+        )
+    return tuple(found)
+
+
+def _weekday(simulation: Simulation, days: int) -> NDArray[np.bool_]:
+    first = simulation.windows[0].test_from_ns // DAY_NS
+    weekday: NDArray[np.bool_] = (first + np.arange(days) + 3) % 7 < 5
+    return weekday

@@ -1,0 +1,132 @@
+"""The base class of strategies, and how one becomes the loop's agent.
+
+A strategy overrides the hooks it wants; the interpreter is entered for those only. It decides by the
+verbs of the `Context` it is given and never calls a venue, so the same object runs against history, a
+simulation or a live feed (docs/STRATEGIES.md).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from data.errors import ConfigError
+from data.instrument import Instrument
+from ext.python_agent import HOOK_NAMES, Context, Order, PythonAgent, Report
+
+__all__ = ["Context", "Order", "Report", "Strategy", "make_agent"]
+
+_PLAIN: Final = (str, int, float, bool, type(None))
+
+
+class Strategy:
+    """Decides what to order, called on what it subscribes to.
+
+    Attributes
+    ----------
+    timer_ns : int or None
+        Period of `on_timer`, ns, on the grid of its multiples since the Unix epoch. A market silent
+        for ten minutes stops the timer until its next event.
+    batch_events : int or None
+        `on_batch` is called whenever that many more events have been received.
+    touch_sizes : bool
+        Call `on_touch` for changes of size too, not of price only.
+
+    Examples
+    --------
+    >>> class Patient(Strategy):
+    ...     timer_ns = 60_000_000_000
+    ...
+    ...     def on_timer(self, ctx):
+    ...         if ctx.position_lots < 10 and not ctx.open_orders:
+    ...             ctx.buy(1, ctx.bid_price_ticks, post_only=True, ttl_ns=self.timer_ns)
+    >>> subscriptions(Patient())
+    ('on_timer',)
+    """
+
+    timer_ns: int | None = None
+    batch_events: int | None = None
+    touch_sizes: bool = False
+
+    def on_start(self, ctx: Context) -> None:
+        """Called once, when the first packet has been received: the clock runs, there may be a market."""
+
+    def on_timer(self, ctx: Context) -> None:
+        """Called every `timer_ns` and at the times asked for by `ctx.schedule`; see `ctx.timer_tag`."""
+
+    def on_touch(self, ctx: Context) -> None:
+        """Called at the end of a packet that changed a venue's best prices (or sizes: `touch_sizes`)."""
+
+    def on_batch(self, ctx: Context) -> None:
+        """Called at the end of the packet in which `batch_events` more events are full."""
+
+    def on_fill(self, ctx: Context, fill: Report) -> None:
+        """Called when an order of ours traded."""
+
+    def on_reject(self, ctx: Context, report: Report) -> None:
+        """Called when the risk gate or a venue refused a command; ``report.reason`` is a `Reason`."""
+
+    def on_report(self, ctx: Context, report: Report) -> None:
+        """Called with every answer, after the hook above that is meant for it."""
+
+    def on_stop(self, ctx: Context) -> None:
+        """Called once, after the last event and the last answer; nothing can be sent any more."""
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what distinguishes two objects of this class: part of the run's identity.
+
+        The plain public attributes, those of the class included. Override it where state that matters
+        is kept elsewhere.
+        """
+        found: dict[str, Any] = {}
+        for layer in (*reversed(type(self).__mro__), self):
+            for name, value in vars(layer).items():
+                if not name.startswith("_") and isinstance(value, _PLAIN):
+                    found[name] = value
+        return dict(sorted(found.items()))
+
+
+def subscriptions(strategy: Strategy) -> tuple[str, ...]:
+    """Return the names of the hooks that a strategy overrides, in the order of HOOK_NAMES."""
+    own = type(strategy)
+    return tuple(
+        name
+        for name in HOOK_NAMES
+        if getattr(own, name, None) is not getattr(Strategy, name) or name in vars(strategy)
+    )
+
+
+def make_agent(strategy: Strategy, *, instrument: Instrument, run_id: int) -> PythonAgent:
+    """Return the agent that calls a strategy's hooks.
+
+    Parameters
+    ----------
+    strategy : Strategy
+    instrument : Instrument
+    run_id : int
+        15 bits, of the client order ids; see `engine.order_ids.run_id_of`.
+
+    Raises
+    ------
+    ConfigError
+        The object is no strategy, or a subscription is not positive or has no hook.
+    """
+    if not isinstance(strategy, Strategy):
+        raise ConfigError(f"strategy must be an object of a Strategy class, was {strategy!r}")
+    names = subscriptions(strategy)
+    for setting, hook in (("timer_ns", "on_timer"), ("batch_events", "on_batch")):
+        value = getattr(strategy, setting)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value <= 0):
+            raise ConfigError(f"{setting} must be a positive whole number or None, was {value!r}")
+        if value is not None and hook not in names:
+            raise ConfigError(f"{type(strategy).__name__} sets {setting} and has no {hook}")
+    if "on_batch" in names and strategy.batch_events is None:
+        raise ConfigError(f"{type(strategy).__name__} has on_batch and sets no batch_events")
+    return PythonAgent(
+        {name: getattr(strategy, name) for name in names},
+        run_id=run_id,
+        tick_value=instrument.tick_value,
+        tick_size_ticks=instrument.tick_size_ticks,
+        timer_ns=strategy.timer_ns or 0,
+        batch_events=strategy.batch_events or 0,
+        touch_sizes=strategy.touch_sizes,
+    )

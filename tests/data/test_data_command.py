@@ -1,0 +1,85 @@
+"""``anytick data``: exit codes, last lines, and nothing half-written."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+from lobster_day import Day
+
+from backtest.cli import data as command
+from data.errors import AnytickError, ConfigError
+
+
+def run(*words: object) -> int:
+    parser = argparse.ArgumentParser()
+    command.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["data", *map(str, words)])
+    code: int = args.run(args)
+    return code
+
+
+def test_import_verify_and_export_make_a_round(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    archive = Day(seed=1, levels=2, rows=300).write_zip(tmp_path / "day.zip")
+    store = tmp_path / "store"
+    assert run("import", "lobster", archive, "--store", store, "--venue", "XNAS") == 0
+    with pytest.raises(ConfigError, match="say overwrite"):
+        run("import", "auto", archive, "--store", store, "--venue", "XNAS")
+    capsys.readouterr()
+    assert run("verify", "store", store) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "1/1"
+    for name in ("out.csv", "out.parquet"):
+        assert run("export", store, tmp_path / name) == 0
+        assert (tmp_path / name).stat().st_size > 0
+        with pytest.raises(ConfigError, match="is there already"):
+            run("export", store, tmp_path / name)
+    capsys.readouterr()
+    assert run("info", store, "--json") == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (facts["format"], facts["instruments"], facts["venues"]) == ("store", ["TEST"], ["XNAS"])
+
+
+def test_verify_ends_with_the_count_and_fails_on_a_difference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = Day(seed=1, levels=2, rows=300).write_zip(tmp_path / "day.zip")
+    assert run("verify", "lobster", archive) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "300/300"
+    store = tmp_path / "store"
+    run("import", "lobster", archive, "--store", store)
+    (partition,) = store.glob("**/*.parquet")
+    partition.write_bytes(partition.read_bytes()[:-1] + b"?")
+    capsys.readouterr()
+    assert run("verify", "store", store, "--json") == 1
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (report["matched"], report["total"]) == (0, 1)
+    assert str(partition) in report["problems"][0]
+
+
+def test_generate_is_repeatable_and_info_describes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("a", "b"):
+        words = ("--years", "0.02", "--rows-per-day", "500", "--seed", "9", "--json")
+        assert run("generate", "--out", tmp_path / folder, *words) == 0
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert first["data_hash"] == second["data_hash"]
+    files = [sorted((tmp_path / folder).iterdir()) for folder in ("a", "b")]
+    assert [path.read_bytes() for path in files[0]] == [path.read_bytes() for path in files[1]]
+    assert run("info", tmp_path / "a") == 0
+    assert "generated SYNTH quotes" in capsys.readouterr().out
+
+
+def test_bad_input_is_an_error_of_ours(tmp_path: Path) -> None:
+    for words in (
+        ("info", tmp_path / "gone"),
+        ("verify", "lobster", tmp_path / "gone.zip"),
+        ("verify", "store", tmp_path / "gone"),
+        ("export", tmp_path / "gone", tmp_path / "x.csv"),
+        ("generate", "--out", tmp_path / "g", "--years", "0"),
+    ):
+        with pytest.raises(AnytickError):
+            run(*words)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,258 @@
+"""The command line as a process sees it: exit codes, one line per error, JSON for machines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_results import fake_backtest, fake_run
+
+from backtest.cli import main as entry
+from backtest.cli import stress
+from benchmarks.bench_events import random_quotes
+from data.errors import CheckFailed, ConfigError, DataError
+
+CONSOLE = "import sys; from backtest.cli.main import console; sys.exit(console())"
+ROOT = Path(entry.__file__).parents[2]
+Raiser = Callable[[BaseException], None]
+
+
+def last_json(text: str) -> dict[str, object]:
+    found: dict[str, object] = json.loads(text.splitlines()[-1])
+    return found
+
+
+@pytest.fixture
+def stress_raises(monkeypatch: pytest.MonkeyPatch) -> Raiser:
+    """Replace one command by something that raises."""
+
+    def set_error(error: BaseException) -> None:
+        def run(args: argparse.Namespace) -> int:
+            raise error
+
+        monkeypatch.setattr(stress, "run", run)
+
+    return set_error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (CheckFailed("record 3 differs"), 1, "anytick: record 3 differs\n"),
+        (ConfigError("size must be positive, was 0"), 2, "anytick: size must be positive, was 0\n"),
+        (DataError("expected a bid", path="a.csv", row=7), 2, "anytick: a.csv:row 7: expected a bid\n"),
+        (FileNotFoundError(2, "No such file", "b.csv"), 2, "anytick: b.csv: No such file\n"),
+        (KeyboardInterrupt(), 130, "anytick: interrupted\n"),
+    ],
+)
+def test_errors_become_one_line_and_a_code(
+    error: BaseException, code: int, said: str, stress_raises: Raiser, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stress_raises(error)
+    assert entry.main(["stress"]) == code
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", said)
+
+
+def test_our_own_bug_shows_its_traceback(stress_raises: Raiser, capsys: pytest.CaptureFixture[str]) -> None:
+    stress_raises(ZeroDivisionError("division by zero"))
+    assert entry.main(["stress", "--json"]) == 70
+    out, err = capsys.readouterr()
+    assert "Traceback" in err
+    assert last_json(out)["error"]["type"] == "ZeroDivisionError"  # type: ignore[index]
+
+
+def test_json_errors_name_file_row_and_rule(
+    stress_raises: Raiser, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stress_raises(DataError("expected a bid", path="a.csv", row=7))
+    assert entry.main(["--json", "stress"]) == 2
+    assert last_json(capsys.readouterr().out) == {
+        "error": {
+            "type": "DataError",
+            "message": "a.csv:row 7: expected a bid",
+            "exit_code": 2,
+            "path": "a.csv",
+            "row": 7,
+            "rule": "expected a bid",
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    "argv", [["nonsense"], ["replay"], ["doctor", "--nonsense"], ["bench", "--seed", "x"]]
+)
+def test_usage_errors_are_one_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry.main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("anytick: ")
+    assert err.count("\n") == 1
+
+
+def test_without_a_command_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry.main([]) == 2
+    assert "doctor" in capsys.readouterr().err
+
+
+def commands() -> list[str]:
+    return [name for name in entry.COMMANDS if entry.find_spec(f"backtest.cli.{name}") is not None]
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_command_explains_itself_and_knows_the_shared_options(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert entry.main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "--seed" in text
+    assert "--json" in text
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--json", "--seed", "5", "stress"],
+        ["stress", "--json", "--seed", "5"],
+        ["--json", "stress", "--seed=5"],
+    ],
+)
+def test_shared_options_may_stand_before_or_after_the_command(
+    argv: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[argparse.Namespace] = []
+
+    def run(args: argparse.Namespace) -> int:
+        seen.append(args)
+        return 0
+
+    monkeypatch.setattr(stress, "run", run)
+    assert entry.main(argv) == 0
+    assert (seen[0].json, seen[0].seed) == (True, 5)
+
+
+def test_shared_options_have_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[argparse.Namespace] = []
+    monkeypatch.setattr(stress, "run", lambda args: seen.append(args) or 0)
+    assert entry.main(["stress"]) == 0
+    assert (seen[0].json, seen[0].seed) == (False, 1)
+
+
+def process(*argv: str, folder: Path, path: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (path, str(ROOT))))}
+    return subprocess.run(
+        [sys.executable, "-P", "-c", CONSOLE, *argv],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys; from backtest.cli.main import main; main(['--help']); "
+        "print(*sorted({'numpy', 'pyarrow', 'polars', 'onnxruntime', 'rich', 'plotly'} & set(sys.modules)), "
+        "file=sys.stderr)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert ran.stderr.strip() == ""
+
+
+@pytest.mark.parametrize("name", ["data", "engine", "ext", "benchmarks"])
+def test_a_folder_that_shadows_a_package_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("")
+    ran = process("doctor", "--json", folder=tmp_path, path=str(tmp_path))
+    assert ran.returncode == 2
+    assert str(tmp_path / name) in ran.stderr
+    assert str(ROOT / name) in ran.stderr
+    assert last_json(ran.stdout)["error"]["type"] == "ShadowedPackage"  # type: ignore[index]
+
+
+def test_a_plain_folder_of_the_same_name_does_not_shadow(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    assert process("--version", folder=tmp_path, path=str(tmp_path)).returncode == 0
+
+
+@pytest.mark.parametrize("argv", [["--version"], ["stress", "--json"]])
+def test_a_reader_that_goes_away_ends_it_quietly(argv: list[str]) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as sink:
+        ran = subprocess.run(
+            [sys.executable, "-c", CONSOLE, *argv],
+            cwd=ROOT, stdout=sink, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert ran.returncode == 141
+    assert "Traceback" not in ran.stderr
+
+
+def test_doctor_finds_this_installation_healthy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ANYTICK_MARKET_DATA", raising=False)
+    assert entry.main(["doctor", "--json"]) == 0
+    found = last_json(capsys.readouterr().out)
+    names = {finding["name"] for finding in found["findings"]}  # type: ignore[attr-defined]
+    assert {"extensions", "packages", "clock", "int8", "cores", "market data", "results"} <= names
+
+
+def test_doctor_fails_on_market_data_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ANYTICK_MARKET_DATA", str(tmp_path / "absent"))
+    assert entry.main(["doctor"]) == 1
+    assert "absent" in capsys.readouterr().out
+
+
+def test_replay_counts_and_hashes_the_same_in_any_cut(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events = random_quotes(10_000, venues=3, seed=4)
+    np.save(tmp_path / "ticks.npy", events)
+    np.save(tmp_path / "first.npy", events[:6_000])
+    answers = []
+    for argv in (["ticks.npy", "--limit", "6000"], ["first.npy"], ["ticks.npy"]):
+        assert entry.main(["replay", str(tmp_path / argv[0]), *argv[1:], "--json"]) == 0
+        answers.append(last_json(capsys.readouterr().out))
+    assert [answer["events"] for answer in answers] == [6_000, 6_000, 10_000]
+    assert answers[0]["state_hash"] == answers[1]["state_hash"] != answers[2]["state_hash"]
+    assert entry.main(["replay", str(tmp_path / "ticks.npy")]) == 0
+    assert "10,000" in capsys.readouterr().out
+
+
+def test_replay_refuses_a_foreign_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("nothing")
+    assert entry.main(["replay", str(tmp_path / "notes.txt")]) == 2
+    assert "notes.txt" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("make", [fake_run, fake_backtest])
+def test_report_is_written_again_from_its_result(
+    make: Callable[[], object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from backtest.report import write_json
+
+    write_json(make(), tmp_path / "result.json")  # type: ignore[arg-type]
+    assert entry.main(["report", str(tmp_path), "--json"]) == 0
+    assert last_json(capsys.readouterr().out)["report"] == str(tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text().startswith("<!")
+
+
+def test_report_without_a_result_says_what_it_expected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert entry.main(["report", str(tmp_path)]) == 2
+    assert "result.json" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
