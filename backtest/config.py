@@ -117,6 +117,31 @@ class SensitivityConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RiskConfig:
+    """Limits of each engine's risk gate; the collar is a share of the first mid, so it fits any price."""
+
+    order_size_lots_max: int = 2_000
+    notional_max: float = 1e8
+    price_band_bps: float = 500.0
+    position_lots_max: int = 10_000_000
+    messages_per_second_max: int = 500
+
+    def __post_init__(self) -> None:
+        _positive("risk", price_band_bps=self.price_band_bps)
+        self.limits(mid_ticks=1.0)
+
+    def limits(self, *, mid_ticks: float) -> RiskLimits:
+        """Return the gate's limits for an instrument trading around `mid_ticks`."""
+        return RiskLimits(
+            order_size_lots_max=self.order_size_lots_max,
+            notional_max=self.notional_max,
+            price_band_ticks=max(10, round(abs(mid_ticks) * self.price_band_bps * 1e-4)),
+            position_lots_max=self.position_lots_max,
+            messages_per_second_max=self.messages_per_second_max,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
     """Everything the main job depends on besides seed and data."""
 
@@ -125,12 +150,7 @@ class RunConfig:
     routing: RoutingConfig = field(default_factory=RoutingConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     sensitivity: SensitivityConfig = field(default_factory=SensitivityConfig)
-    risk: RiskLimits = field(
-        default_factory=lambda: RiskLimits(
-            order_size_lots_max=5_000, notional_max=1e9, price_band_ticks=100_000,
-            position_lots_max=1_000_000_000, messages_per_second_max=1_000,
-        )
-    )
+    risk: RiskConfig = field(default_factory=RiskConfig)
     venue_ranges: str = "default"
     confidence: float = 0.95
 

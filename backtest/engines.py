@@ -7,6 +7,7 @@ so their results do not depend on which thread ran them or when.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +24,7 @@ from ext.routing import PythonRouter
 RING_EVENTS: Final = 32_768
 _EVENTS_A_TURN: Final = 32_768
 _PAUSE_SECONDS: Final = 5e-5
+_SWITCH_SECONDS: Final = 1e-4
 
 
 @dataclass(kw_only=True, slots=True)
@@ -116,6 +118,10 @@ class EnginePool:
             for index, hand in enumerate(self._hands)
             if hand
         ]
+        # Decisions that need the interpreter wait for whoever has it: at the default of 5 ms, a long
+        # one in the producer would stall an engine for as long as 10,000 events take.
+        patience = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_SECONDS)
         for thread in threads:
             thread.start()
         try:
@@ -128,6 +134,8 @@ class EnginePool:
             for thread in threads:
                 thread.join()
             raise
+        finally:
+            sys.setswitchinterval(patience)
         if self._failure is not None:
             raise self._failure
 

@@ -135,6 +135,10 @@ class _Plan:
         self.recording, self.config, self.options, self.stop_ns = recording, config, options, stop_ns
         wanted = recording.first_ns + round(config.sensitivity.years * YEAR_NS)
         self.sensitivity_stop_ns = min(wanted, stop_ns)
+        self.venue_count = len(draw_venues(config.venue_ranges, seed=options.seed))
+        self.strategies = strategy_factories(
+            recording, config, venue_count=self.venue_count, seed=options.seed
+        )
         self.scenarios = SCENARIOS if options.sensitivity and config.sensitivity.years > 0 else ()
 
     def simulator(self, journal_folder: Path | None) -> Simulator:
@@ -146,17 +150,16 @@ class _Plan:
             scenario=SCENARIOS[0],
             policies=self.config.routing.policies,
             journal_folder=journal_folder,
-            strategies=strategy_factories(self.recording, self.config),
+            strategies=self.strategies,
             probe=True,
         )
 
     def events_in_all(self) -> int:
-        venues = len(draw_venues(self.config.venue_ranges, seed=self.options.seed))
         # Every policy, the probe of the fixed arms, and the strategies that ride along.
-        engines = len(self.config.routing.policies) + 1 + len(strategy_factories(self.recording, self.config))
+        engines = len(self.config.routing.policies) + 1 + len(self.strategies)
         main = self.recording.rows(self.stop_ns) * engines
         short = self.recording.rows(self.sensitivity_stop_ns) if self.scenarios else 0
-        return venues * (main + short * len(self.scenarios) * len(self.config.sensitivity.policies))
+        return self.venue_count * (main + short * len(self.scenarios) * len(self.config.sensitivity.policies))
 
     def sensitivity(self, tick: Progress, *, done: int) -> Iterator[SensitivityRow]:
         """Replay a part of the history once per scenario."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.quotes import QuoteRecording
-from engine.strategies import MarketMaker, SignalTaker
-from ext.python_agent import PythonAgent
+from engine.order_ids import run_id_of
+from engine.strategies import SECOND_NS, SignalTaker
+from engine.strategy import Context, Strategy, make_agent
+from ext.event_loop import Agent
 
 from .config import RunConfig
 from .engines import Engine
@@ -22,12 +25,51 @@ from .trials import TrialRegistry, deflated
 PERIODS_PER_YEAR: Final = 252
 
 
-def strategy_factories(recording: QuoteRecording, config: RunConfig) -> dict[str, StrategyFactory]:
-    """Return makers of the example strategies' agents, by name."""
-    return {
-        "signal_taker": lambda: PythonAgent(SignalTaker()),
-        "market_maker": lambda: PythonAgent(MarketMaker()),
+class PeriodicMaker(Strategy):
+    """Posts on both sides of one venue every ten minutes, and keeps the side that the forecast warns of empty.
+
+    Called on its own timer and on nothing else, so that years of ticks cost seconds.
+    """
+
+    timer_ns = 600 * SECOND_NS
+
+    def __init__(self, *, size_lots: int = 1, position_lots_max: int = 10, caution: float = 0.2, venue: int) -> None:
+        self.size_lots = size_lots
+        self.position_lots_max = position_lots_max
+        self.caution = caution
+        self.venue = venue
+
+    def on_timer(self, ctx: Context) -> None:
+        bid, bid_size, ask, ask_size = ctx.touch(self.venue)
+        if ctx.open_orders or not bid_size or not ask_size or bid >= ask:
+            return
+        signal, position = ctx.signal, ctx.position_lots
+        # A second less than the period: the old quotes are gone before the next look.
+        life_ns = self.timer_ns - SECOND_NS
+        if signal > -self.caution and position < self.position_lots_max:
+            ctx.buy(self.size_lots, bid, venue=self.venue, post_only=True, ttl_ns=life_ns)
+        if signal < self.caution and position > -self.position_lots_max:
+            ctx.sell(self.size_lots, ask, venue=self.venue, post_only=True, ttl_ns=life_ns)
+
+
+def strategy_factories(
+    recording: QuoteRecording, config: RunConfig, *, venue_count: int, seed: int
+) -> dict[str, StrategyFactory]:
+    """Return makers of the example strategies' agents, by name. All trade at the last venue."""
+    venue = venue_count - 1
+    strategies = {
+        "signal_taker": lambda: SignalTaker(timer_ns=600 * SECOND_NS, venue=venue),
+        "periodic_maker": lambda: PeriodicMaker(venue=venue),
     }
+    run_id = run_id_of(config.digest(), seed=seed)
+
+    def factory(make: Callable[[], Strategy]) -> StrategyFactory:
+        def agent() -> Agent:
+            return make_agent(make(), instrument=recording.instrument, run_id=run_id)
+
+        return agent
+
+    return {name: factory(make) for name, make in strategies.items()}
 
 
 def daily_profit(engine: Engine, simulation: Simulation) -> NDArray[np.float64]:

@@ -159,6 +159,7 @@ class Simulator:
         self.venues = draw_venues(config.venue_ranges, seed=seed, scenario=scenario)
         self.plan = draw_plan(config.parents, first_ns=self.first_ns, last_ns=self.stop_ns - 1, seed=seed)
         self.profile: ModelProfile = load_profile()
+        self._limits = config.risk.limits(mid_ticks=first_mid_ticks(recording))
         self._folder = journal_folder
         self._config_hash = config.digest()
         self._feed = MarketFeed(recording, self.venues, seed=seed)
@@ -217,7 +218,7 @@ class Simulator:
             ring=SpscRing(RING_EVENTS),
             venues=venues,
             agent=agent,
-            gate=make_gate(self.config.risk, instrument),
+            gate=make_gate(self._limits, instrument),
             journal=buffer,
             instrument_id=instrument.instrument_id,
             decision_ns=round(self.config.routing.decision_us * 1e3),
@@ -318,6 +319,12 @@ class Simulator:
                 hidden=self.config.model.hidden, purge_rows=math.ceil(horizon / stride), rows_min=400
             ),
         )
+
+
+def first_mid_ticks(recording: QuoteRecording) -> float:
+    """Return the mid of a recording's first quote, in ticks."""
+    block = next(iter(recording.blocks(block_rows=1)), None)
+    return 0.0 if block is None else 0.5 * (float(block.bid_ticks[0]) + float(block.ask_ticks[0]))
 
 
 def iso_date(ts_ns: int) -> str:

@@ -12,8 +12,7 @@ from data.schema import Reason, ReportKind
 
 from .strategy import Context, Order, Report, Strategy
 
-MILLISECOND_NS: Final = 1_000_000
-SECOND_NS: Final = 1_000 * MILLISECOND_NS
+SECOND_NS: Final = 1_000_000_000
 
 
 class MarketMaker(Strategy):
@@ -48,7 +47,7 @@ class MarketMaker(Strategy):
         edge_ticks: int = 0,
         skew_ticks: float = 2.0,
         signal_ticks: float = 0.0,
-        requote_ns: int = 100 * MILLISECOND_NS,
+        requote_ns: int = SECOND_NS,
         venue: int = 0,
     ) -> None:
         _require_positive(size_lots=size_lots, position_lots_max=position_lots_max, requote_ns=requote_ns)

@@ -90,6 +90,7 @@ cdef class EventLoop:
     cdef readonly int64_t now_ns
     cdef readonly uint64_t events
     cdef readonly uint64_t signals
+    cdef uint64_t foreign                  # events of venues we do not have
     cdef int64_t[VENUE_LIMIT] order_channel_ns
     cdef int64_t[VENUE_LIMIT] report_channel_ns
     cdef uint64_t[REASON_LIMIT] refused

@@ -187,6 +187,9 @@ cdef class EventLoop:
                 break
             for index in range(run):
                 event = &first[index]
+                if event.venue_id >= self.venue_count:
+                    self.foreign += 1
+                    continue
                 if event.ts_ns > self.due.next_ns:
                     self.advance(event.ts_ns)
                 handle(self, <SimulatedVenue>self.venues[event.venue_id], event)
@@ -440,15 +443,17 @@ cdef class EventLoop:
         has to be drained and `finish` called again.
         """
         cdef int index
-        cdef int64_t last = self.stream_ns
         with nogil:
             while self.due.count > 0 and journal_has_room(self.journal, JOURNAL_RESERVE) and not self.buffers_full():
                 finish_step(self)
             if self.due.count == 0:
                 for index in range(self.venue_count):
                     close_venue(self, <SimulatedVenue>self.venues[index])
-        if self.due.count == 0 and self.equity_ns and self.stream_ns != INT64_MIN:
-            self.sample_equity()
+        if self.due.count == 0 and self.stream_ns != INT64_MIN:
+            # Events that nobody was called for have moved the stream but not our clock.
+            self.set_clock(self.stream_ns)
+            if self.equity_ns:
+                self.sample_equity()
         return self.due.count == 0
 
     def take_samples(self):
@@ -486,6 +491,11 @@ cdef class EventLoop:
             "cash_ticklots": self.account.cash_ticklots, "fee_nano": self.account.fee_nano,
             "signals": self.signals, "mid_x2": self.features.mid_x2,
         }
+
+    @property
+    def foreign_events(self):
+        """Events of venues this loop does not have: left out and counted."""
+        return self.foreign
 
     @property
     def refusals(self):

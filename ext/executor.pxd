@@ -116,3 +116,4 @@ cdef class ParentExecutor(Agent):
     cdef DayStats* day_of(self, const WorkingParent* parent) noexcept nogil
     cdef bint market_closed(self) noexcept nogil
     cdef int64_t opposite_touch_x2(self, int side) noexcept nogil
+    cdef double spread_scale(self) noexcept nogil

@@ -201,7 +201,7 @@ cdef class ParentExecutor(Agent):
         parent.child_lots = size_lots
         parent.child_filled = parent.child_cost_x2 = parent.child_fee_nano = 0
         parent.decision_mid_x2 = self.loop.features.mid_x2
-        parent.scale_ticks = self.loop.features.spread_average if self.loop.features.spread_average > 1.0 else 1.0
+        parent.scale_ticks = self.spread_scale()
         if answer.arm >= 0:
             memcpy(parent.context, request.arms[answer.arm].context, sizeof(parent.context))
         self.write_decision(parent, &request, &answer)
@@ -231,13 +231,12 @@ cdef class ParentExecutor(Agent):
 
     cdef void describe(self, WorkingParent* parent, int64_t size_lots, RouteRequest* request) noexcept nogil:
         """Fill in the arms: what each (venue, style) shows and would cost."""
-        cdef double spread = self.loop.features.spread_average
+        cdef double spread = self.spread_scale()
         cdef double mid = 0.5 * <double>self.loop.features.mid_x2
         cdef double turbulence, volatility, urgency, age, signal = 0.0
         cdef int venue, style
         cdef ArmView* arm
         cdef const VenueTouch* touch
-        spread = spread if spread > 1.0 else 1.0
         if self.use_signal:
             signal = parent.side * <double>self.loop.signal()
         turbulence = self.loop.features.volatility_slow
@@ -294,7 +293,8 @@ cdef class ParentExecutor(Agent):
             if leg.style == STYLE_POST:
                 command.price_ticks = touch.bid_price_ticks if parent.side > 0 else touch.ask_price_ticks
                 command.time_in_force = TIF_GTD
-                command.expire_ns = self.loop.now_ns + self.post_ns
+                # Nothing rests beyond the deadline: what is left then is closed out.
+                command.expire_ns = min(self.loop.now_ns + self.post_ns, parent.deadline_ns)
                 command.flags = ORDER_POST_ONLY
             else:
                 command.price_ticks = touch.ask_price_ticks if parent.side > 0 else touch.bid_price_ticks
@@ -395,13 +395,14 @@ cdef class ParentExecutor(Agent):
             parent.last_round = True
             # A decision of its own, one past the last slice's number.
             parent.decision_id = <uint64_t>parent.parent_id << 16 | <uint64_t>(parent.slices + 1)
+            self.decisions += 1
             parent.arm = -1
             parent.attempt = SWEEPS_MAX   # continue_child sweeps no further
             parent.child_active = True
             parent.child_lots = left
             parent.child_filled = parent.child_cost_x2 = parent.child_fee_nano = 0
             parent.decision_mid_x2 = self.loop.features.mid_x2
-            parent.scale_ticks = self.loop.features.spread_average
+            parent.scale_ticks = self.spread_scale()
             self.describe(parent, left, &request)
             answer.leg_count = 0
             sweep(&request, &answer)
@@ -410,7 +411,7 @@ cdef class ParentExecutor(Agent):
             self.loop.pending_model_ns = 0
             if parent.outstanding > 0:
                 return
-            parent.child_active = False
+            self.end_child(parent, False)
         self.end_parent(parent)
 
     cdef void end_parent(self, WorkingParent* parent) noexcept nogil:
@@ -452,7 +453,14 @@ cdef class ParentExecutor(Agent):
         day = 0 if day < 0 else (self.day_count - 1 if day >= self.day_count else day)
         return &self.stats[(parent.parent_id % <uint32_t>self.group_count) * self.day_count + day]
 
+    cdef double spread_scale(self) noexcept nogil:
+        # Over several venues the average spread can be zero or negative.
+        return self.loop.features.spread_average if self.loop.features.spread_average > 1.0 else 1.0
+
     cdef int64_t opposite_touch_x2(self, int side) noexcept nogil:
+        """Return twice the price to trade at now; with a side absent, as the last whole market had it."""
+        if not self.loop.features.two_sided:
+            return self.loop.features.mid_x2 + side * <int64_t>self.spread_scale()
         return 2 * <int64_t>(self.loop.features.best_ask_ticks if side > 0 else self.loop.features.best_bid_ticks)
 
     # Python's side.

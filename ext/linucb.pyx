@@ -2,7 +2,7 @@
 
 cimport cython
 cimport numpy as cnp
-from libc.math cimport sqrt
+from libc.math cimport isfinite, sqrt
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
@@ -63,10 +63,10 @@ cdef class LinUcb:
             raise ValueError(f"arm_count must be 1 to 4096, was {arm_count}")
         if not 1 <= context_size <= 256:
             raise ValueError(f"context_size must be 1 to 256, was {context_size}")
-        if not alpha >= 0.0:
-            raise ValueError(f"alpha must not be negative, was {alpha}")
-        if not ridge > 0.0:
-            raise ValueError(f"ridge must be positive, was {ridge}")
+        if not (isfinite(alpha) and alpha >= 0.0):
+            raise ValueError(f"alpha must be finite and not negative, was {alpha}")
+        if not (isfinite(ridge) and ridge > 0.0):
+            raise ValueError(f"ridge must be finite and positive, was {ridge}")
         self.arm_count = arm_count
         self.context_size = context_size
         self.alpha = alpha

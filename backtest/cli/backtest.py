@@ -1,0 +1,280 @@
+"""``anytick backtest``: strategies on your ticks or on recorded order flow, between two fill bounds."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from data.events import EventSource
+    from engine.risk import RiskLimits
+    from engine.strategy import Strategy
+
+    from ..result import Result
+    from ..venue_config import VenueConfig
+
+    Maker = Callable[[], Strategy]
+
+DEFAULT_MARKET_DATA: Final = Path("var/market-data")
+DEFAULT_REPORT: Final = Path("var/reports/backtest.html")
+BOUNDS: Final = ("optimistic", "pessimistic")
+
+# Nasdaq's prices of 2012 for US equities, USD a share: 0.0030 to take, 0.0020 back to make (remove and
+# add liquidity, Nasdaq Rule 7018(a), rounded to its base tiers).
+LOBSTER_TAKER_FEE: Final = 0.0030
+LOBSTER_MAKER_FEE: Final = -0.0020
+
+EPILOG = """\
+examples:
+  anytick backtest                                  a LOBSTER day if one is at hand (ANYTICK_MARKET_DATA
+                                                    or var/market-data), otherwise generated order flow
+  anytick backtest day.zip --strategy twap          one strategy on that day
+  anytick backtest quotes.csv --strategy mine.py:Mine --report mine.html
+
+Where a resting order stands in the queue is known only between bounds: with --queue both, each
+strategy runs once optimistically and once pessimistically, and the truth lies between.
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "backtest",
+        help="one strategy on your ticks or on recorded order flow",
+        description="Run strategies over a recording, our orders queueing behind the recorded ones.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "path", nargs="?", type=Path, help="quotes, trades, a LOBSTER zip, a tick store or .npy events"
+    )
+    parser.add_argument(
+        "--strategy",
+        action="append",
+        metavar="NAME",
+        help="market_maker, twap, signal_taker or FILE.py:Class; may be given again; default: the first two",
+    )
+    parser.add_argument(
+        "--queue",
+        choices=("both", *BOUNDS, "flow"),
+        default="both",
+        help="how resting orders fill; for quotes always flow; default: %(default)s",
+    )
+    parser.add_argument("--size", type=_positive, metavar="LOTS", help="of a quote; a TWAP works 100 times that")
+    parser.add_argument("--taker-fee", type=float, metavar="FEE", help="per lot, in the instrument's currency")
+    parser.add_argument("--maker-fee", type=float, metavar="FEE", help="the same for resting; negative: rebate")
+    parser.add_argument("--latency-us", type=_positive, default=500, metavar="US",
+                        help="one way, of feed, orders and answers each; default: %(default)s")  # fmt: skip
+    parser.add_argument("--report", type=Path, default=DEFAULT_REPORT, metavar="FILE", help="default: %(default)s")
+    parser.add_argument("--journal", type=Path, metavar="DIR", help="keep the journals in this folder")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run every strategy under every bound, print the table, write the report."""
+    from ..console import print_backtest_table, print_performance
+    from ..report import write_backtest_report
+    from ..sources import open_feed
+
+    source = find_source(args.path, seed=args.seed)
+    feed = open_feed(source)
+    queues = _queues(args.queue, feed.queue)
+    lots = args.size or typical_lots(source)
+    names = args.strategy or ["market_maker", "twap"]
+    makers = {name.rpartition(":")[2] or name: strategy_maker(name, lots=lots) for name in names}
+    limits = limits_for(lots, source)
+    results = []
+    for label, make in makers.items():
+        for queue in queues:
+            name = f"{label}, {queue}" if len(queues) > 1 else label
+            venue = _venue(args, source, queue)
+            results.append(_run_one(args, source, make, name=name, venue=venue, limits=limits))
+    print_backtest_table(results)
+    if not args.quiet:
+        for result in results:
+            print_performance(result.performance)
+    for result in results:
+        print(f"journal {result.journal_hash}  {result.name}")
+    print(f"report {write_backtest_report(results, args.report)}")
+    if args.json:
+        print(json.dumps(_summary(results, args.report), sort_keys=True))
+    return 0
+
+
+def find_source(path: Path | None, *, seed: int) -> EventSource:
+    """Open what the user named, the largest LOBSTER file at hand, or generated order flow."""
+    from data.events import open_events
+
+    from ..order_flow import GeneratedFlow
+
+    if path is not None:
+        return open_events(path)
+    found = _lobster_at_hand()
+    return GeneratedFlow(seed=seed) if found is None else open_events(found, format="lobster")
+
+
+def load_strategy(text: str) -> type[Strategy]:
+    """Return the strategy class that ``FILE.py:Class`` names.
+
+    Raises
+    ------
+    ConfigError
+        There is no such file or class, or it is no strategy.
+    """
+    import importlib.util
+
+    from data.errors import ConfigError
+    from engine.strategy import Strategy
+
+    file, _, name = text.rpartition(":")
+    path = Path(file)
+    if not file or path.suffix != ".py" or not path.is_file():
+        raise ConfigError(f"a strategy must be a known name or an existing FILE.py:Class, was {text!r}")
+    spec = importlib.util.spec_from_file_location(f"strategy_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path}: expected a readable Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = getattr(module, name, None)
+    if not isinstance(found, type) or not issubclass(found, Strategy):
+        raise ConfigError(f"{path}: expected a class {name} derived from engine.Strategy, was {found!r}")
+    return found
+
+
+def strategy_maker(text: str, *, lots: int) -> Maker:
+    """Return what makes a fresh strategy of a name or of ``FILE.py:Class``, sized by `lots`."""
+    from engine.strategies import MarketMaker, SignalTaker, Twap
+
+    known: dict[str, Maker] = {
+        "market_maker": lambda: MarketMaker(
+            size_lots=lots, position_lots_max=10 * lots, requote_ns=250_000_000
+        ),
+        "twap": lambda: Twap(size_lots=100 * lots),
+        "signal_taker": lambda: SignalTaker(size_lots=lots),
+    }
+    return known[text] if text in known else load_strategy(text)
+
+
+def typical_lots(source: EventSource) -> int:
+    """Return the median size of the first events that show one: what one quote is worth here."""
+    import numpy as np
+
+    first = next(source.blocks(4_096))
+    sizes = first["size_lots"][first["size_lots"] > 0]
+    return max(1, int(np.median(sizes))) if len(sizes) else 1
+
+
+def limits_for(lots: int, source: EventSource) -> RiskLimits:
+    """Return the default limits, widened where strategies of this size need more."""
+    from dataclasses import replace
+
+    from ..api import default_limits
+
+    limits = default_limits(source.instrument)
+    return replace(
+        limits,
+        order_size_lots_max=max(limits.order_size_lots_max, 20 * lots),
+        position_lots_max=max(limits.position_lots_max, 200 * lots),
+    )
+
+
+def _queues(wanted: str, suited: str) -> tuple[str, ...]:
+    if suited == "flow" or wanted == "flow":
+        return ("flow",)
+    return BOUNDS if wanted == "both" else (wanted,)
+
+
+def _venue(args: argparse.Namespace, source: EventSource, queue: str) -> VenueConfig:
+    from data.lobster import LobsterEvents
+
+    from ..venue_config import VenueConfig
+
+    lobster = isinstance(source, LobsterEvents)
+    taker = args.taker_fee if args.taker_fee is not None else LOBSTER_TAKER_FEE if lobster else 0.0
+    maker = args.maker_fee if args.maker_fee is not None else LOBSTER_MAKER_FEE if lobster else 0.0
+    latency_ns = args.latency_us * 1_000
+    return VenueConfig(
+        feed_latency_ns=latency_ns,
+        order_latency_ns=latency_ns,
+        ack_latency_ns=latency_ns,
+        taker_fee_per_lot=taker,
+        maker_fee_per_lot=maker,
+        queue=queue,
+    )
+
+
+def _run_one(
+    args: argparse.Namespace,
+    source: EventSource,
+    make: Maker,
+    *,
+    name: str,
+    venue: VenueConfig,
+    limits: RiskLimits,
+) -> Result:
+    from ..api import backtest
+
+    journal = None
+    if args.journal is not None:
+        args.journal.mkdir(parents=True, exist_ok=True)
+        journal = args.journal / f"{name.replace(', ', '-')}.journal"
+    return backtest(
+        make(),
+        source,
+        seed=args.seed,
+        venue=venue,
+        limits=limits,
+        name=name,
+        journal=journal,
+        quiet=args.quiet,
+    )
+
+
+def _lobster_at_hand() -> Path | None:
+    named = os.environ.get("ANYTICK_MARKET_DATA")
+    root = Path(named) if named else DEFAULT_MARKET_DATA
+    if not root.is_dir():
+        return None
+    zips = [path for path in root.rglob("*.zip") if "lobster" in str(path.relative_to(root)).lower()]
+    return max(zips, key=lambda path: (path.stat().st_size, str(path)), default=None)
+
+
+def _summary(results: list[Result], report: Path) -> dict[str, Any]:
+    import math
+
+    def plain(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    return {
+        "report": str(report),
+        "results": [
+            {
+                "name": result.name,
+                "events": result.events,
+                "orders": result.orders,
+                "fills": int(result.fills.size),
+                "filled_lots": int(result.fills["size_lots"].sum()),
+                "pnl": plain(result.pnl),
+                "fees": plain(result.fees),
+                "sharpe": plain(result.sharpe.mean),
+                "max_drawdown": plain(result.max_drawdown),
+                "rejections": result.rejections,
+                "config_hash": result.config_hash,
+                "data_hash": result.data_hash,
+                "journal_hash": result.journal_hash,
+                "seconds": result.performance.seconds,
+            }
+            for result in results
+        ],
+    }
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"must be a positive whole number, was {text}")
+    return value
