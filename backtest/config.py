@@ -36,6 +36,15 @@ def _positive(section: str, **values: float) -> None:
             raise ConfigError(f"{section}.{name} must be positive, was {value}")
 
 
+def _check_policies(place: str, names: tuple[str, ...]) -> None:
+    unknown = [name for name in names if name not in POLICIES]
+    if unknown or len(set(names)) != len(names) or "linucb" not in names:
+        raise ConfigError(
+            f"{place} must name different ones of {', '.join(POLICIES)}, linucb among them, "
+            f"was {', '.join(names)}"
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WalkForwardConfig:
     """Rolling windows in calendar days; a short history shrinks both in proportion."""
@@ -82,12 +91,7 @@ class RoutingConfig:
     decision_us: float = 2.0
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.policies if name not in POLICIES]
-        if unknown or len(set(self.policies)) != len(self.policies) or "linucb" not in self.policies:
-            raise ConfigError(
-                f"routing.policies must name different ones of {', '.join(POLICIES)}, linucb among them, "
-                f"was {', '.join(self.policies)}"
-            )
+        _check_policies("routing.policies", self.policies)
         _positive("routing", ridge=self.ridge, post_seconds=self.post_seconds)
         if not 0 <= self.epsilon <= 1 or self.alpha < 0 or self.decision_us < 0 or self.protection_spreads < 0:
             raise ConfigError("routing.epsilon must be 0 to 1; alpha, decision_us, protection_spreads not negative")
@@ -110,10 +114,20 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SensitivityConfig:
-    """How much history each scenario of the sensitivity table replays; 0 leaves the table out."""
+    """What each scenario of the sensitivity table replays: a share of the history, from its start.
 
-    years: float = 0.6
+    A share, so that the whole run stays linear in the history; at least `days_min` days of it.
+    """
+
+    share: float = 0.12
+    days_min: int = 30
     policies: tuple[str, ...] = ("linucb", "epsilon_greedy", "single_post", "sweep")
+
+    def __post_init__(self) -> None:
+        _positive("sensitivity", days_min=self.days_min)
+        if not 0 <= self.share <= 1:
+            raise ConfigError(f"sensitivity.share must be 0 to 1, was {self.share}")
+        _check_policies("sensitivity.policies", self.policies)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -50,6 +50,8 @@ MODELLED_NOTES: Final = (
     "The market does not react to the orders beyond the liquidity they take: no lasting impact.",
     "Posted orders fill by a modelled rate of aggressors, or when the opposite quote reaches their price.",
     "Policies learn from their own rewards in training and test windows alike; only test windows are scored.",
+    "Intervals cover the choice of days, not the luck of one learning path: compare several seeds before "
+    "reading a small difference between two learners.",
     "The reference of all differences is the cheapest baseline in hindsight, the hardest to beat.",
 )
 
@@ -133,13 +135,14 @@ class _Plan:
         self, recording: QuoteRecording, config: RunConfig, options: RunOptions, *, stop_ns: int
     ) -> None:
         self.recording, self.config, self.options, self.stop_ns = recording, config, options, stop_ns
-        wanted = recording.first_ns + round(config.sensitivity.years * YEAR_NS)
+        length_ns = round(config.sensitivity.share * (stop_ns - recording.first_ns))
+        wanted = recording.first_ns + max(length_ns, config.sensitivity.days_min * DAY_NS)
         self.sensitivity_stop_ns = min(wanted, stop_ns)
         self.venue_count = len(draw_venues(config.venue_ranges, seed=options.seed))
         self.strategies = strategy_factories(
             recording, config, venue_count=self.venue_count, seed=options.seed
         )
-        self.scenarios = SCENARIOS if options.sensitivity and config.sensitivity.years > 0 else ()
+        self.scenarios = SCENARIOS if options.sensitivity and config.sensitivity.share > 0 else ()
 
     def simulator(self, journal_folder: Path | None) -> Simulator:
         return Simulator(

@@ -93,7 +93,7 @@ def ring(bench: Bench) -> None:
 @scenario(
     "ring-threads",
     "ring buffer, a producer and a consumer thread",
-    conditions="two Python threads, one interpreter lock; both yield when they cannot go on; floor: two copies.",
+    conditions="two Python threads, one interpreter lock; who cannot go on yields; floor: two copies.",
 )
 def ring_threads(bench: Bench) -> None:
     count = bench.parameter("events", smoke=5_000, full=4_000_000)

@@ -34,6 +34,9 @@ class MarketMaker(Strategy):
         How far both quotes are lowered, in tick sizes, when the position is at its limit.
     signal_ticks : float
         How far both quotes are raised for a forecast of 1, in tick sizes; 0 asks for no forecast.
+    tolerance : float
+        A standing quote stays while it is no farther from where it should be than this share of the
+        spread: each move would cost its place in the queue.
     requote_ns : int
         Shortest time between two looks at the touch.
     venue : int
@@ -47,15 +50,19 @@ class MarketMaker(Strategy):
         edge_ticks: int = 0,
         skew_ticks: float = 2.0,
         signal_ticks: float = 0.0,
+        tolerance: float = 0.25,
         requote_ns: int = SECOND_NS,
         venue: int = 0,
     ) -> None:
         _require_positive(size_lots=size_lots, position_lots_max=position_lots_max, requote_ns=requote_ns)
+        if not 0.0 <= tolerance <= 10.0:
+            raise ConfigError(f"tolerance must be 0 to 10, was {tolerance}")
         self.size_lots = size_lots
         self.position_lots_max = position_lots_max
         self.edge_ticks = edge_ticks
         self.skew_ticks = skew_ticks
         self.signal_ticks = signal_ticks
+        self.tolerance = tolerance
         self.requote_ns = requote_ns
         self.venue = venue
         self._looked_ns: int | None = None
@@ -91,11 +98,15 @@ class MarketMaker(Strategy):
         price = self._price(ctx, side)
         room = self.position_lots_max - side * ctx.position_lots
         if standing is not None:
-            if price is None or standing.price_ticks != price or room < standing.leaves_lots:
+            if price is None or room < standing.leaves_lots or self._is_far(ctx, standing, price):
                 ctx.cancel(standing.client_order_id)
         elif price is not None and room > 0:
             send = ctx.buy if side > 0 else ctx.sell
             send(min(self.size_lots, room), price, venue=self.venue, post_only=True)
+
+    def _is_far(self, ctx: Context, standing: Order, price_ticks: int) -> bool:
+        distance = abs((standing.price_ticks or 0) - price_ticks)
+        return distance > self.tolerance * ctx.spread_ticks
 
     def _price(self, ctx: Context, side: int) -> int | None:
         bid, bid_size, ask, ask_size = ctx.touch(self.venue)

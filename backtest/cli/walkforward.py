@@ -74,25 +74,32 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print(result: WalkForwardResult) -> None:
+    import sys
+
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("window", "train", "test", "chosen", title=f"{result.name} on {result.source}")
-    for title in ("daily Sharpe, train", "daily Sharpe, test", "profit", "trades"):
-        table.add_column(title, justify="right")
+    from ..console import WIDTH
+
+    title = f"{result.name} on {result.source}"
+    table = Table("window", "train", "test", "chosen", box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    for heading in ("Sharpe, train", "Sharpe, test", "profit", "trades"):
+        table.add_column(heading, justify="right")
     for window in result.windows:
         table.add_row(
             str(window.index + 1),
-            f"{window.train_from} … {window.train_until}",
-            f"{window.test_from} … {window.test_until}",
+            f"{window.train_from}/{window.train_until}",
+            f"{window.test_from}/{window.test_until}",
             window.chosen,
             _ratio(window.train_sharpe),
             _ratio(window.test_sharpe),
             f"{window.pnl:,.2f}",
             f"{window.trades:,}",
         )
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH, soft_wrap=True)
     console.print(table)
+    console.print("Sharpe ratios of the windows are daily; dates are ISO, ends exclusive.")
     interval = result.sharpe
     console.print(
         f"profit {result.pnl:,.2f} {result.currency} on {len(result.daily_profit)} test days; "
