@@ -54,8 +54,8 @@ clean: ## Remove what was built; the environment goes with it, recordings and re
 
 # The environment, with what builds extensions: the install below needs no second, isolated one.
 .venv/.ready:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "anytick needs Python 3.11 or newer, was $$($(PYTHON) -V 2>&1); try: make PYTHON=python3.12" >&2; \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "anytick needs Python 3.11 or newer, was $$($(PYTHON) -V 2>/dev/null || echo no $(PYTHON)); try: make PYTHON=python3.12" >&2; \
 	  exit 2; }
 	@echo "making an environment in .venv"
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; \

@@ -10,6 +10,8 @@ import hashlib
 import json
 import tomllib
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
+from importlib.resources import files
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -110,6 +112,8 @@ class ModelConfig:
             raise ConfigError(
                 f"model.sample_horizon must be positive and below sample_stride, was {self.sample_horizon}"
             )
+        if not self.hidden or min(self.hidden) < 1:
+            raise ConfigError(f"model.hidden must name at least one positive width, was {list(self.hidden)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,8 +181,25 @@ class RunConfig:
         return asdict(self)
 
     def digest(self) -> str:
-        """Return the SHA-256 of the effective configuration."""
-        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
+        """Return the SHA-256 of the effective configuration, the contents of the venue ranges included."""
+        effective = self.as_dict() | {"venue_ranges": read_ranges(self.venue_ranges)}
+        return hashlib.sha256(json.dumps(effective, sort_keys=True).encode()).hexdigest()
+
+
+def read_ranges(ranges: str) -> str:
+    """Return the text of a venue-range file; ``"default"`` is the committed ``venue_ranges.toml``.
+
+    Raises
+    ------
+    ConfigError
+        The file can't be read.
+    """
+    try:
+        if ranges == "default":
+            return files(__package__).joinpath("venue_ranges.toml").read_text(encoding="utf-8")
+        return Path(ranges).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{ranges}: venue ranges cannot be read: {error}") from error
 
 
 Config = TypeVar("Config")
@@ -233,7 +254,9 @@ def _value(hint: Any, value: Any, *, place: str) -> Any:
         if not isinstance(value, list):
             raise ConfigError(f"{place} must be a list, was {value!r}")
         return tuple(_value(get_args(hint)[0], item, place=place) for item in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not isfinite(value):
+            raise ConfigError(f"{place} must be finite, was {value}")
         return float(value)
     if not isinstance(value, hint) or isinstance(value, bool) != (hint is bool):
         raise ConfigError(f"{place} must be {hint.__name__}, was {value!r}")

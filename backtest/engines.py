@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from engine.journal import JournalWriter
 from ext.event_loop import EventLoop
-from ext.routing import PythonRouter
+from ext.python_router import PythonRouter
 
 RING_EVENTS: Final = 32_768
 _EVENTS_A_TURN: Final = 32_768

@@ -5,8 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
+from math import inf
 from typing import Any, Final
 
 import numpy as np
@@ -18,11 +17,18 @@ from data.quotes import QuoteBlock, QuoteRecording
 from data.schema import EVENT_DTYPE
 from ext.quote_market import SIZE_TABLE_STEPS, QuoteMarket
 
+from .config import read_ranges
+
 _RANGES: Final = (
     "spread", "spread_noise", "skew", "stale", "lag_ms", "lag_jitter_ms", "pressure", "size_median",
     "size_sigma", "order_latency_ms", "order_jitter_ms", "feed_latency_ms", "taker_fee_bps",
     "maker_fee_bps", "last_look", "last_look_stale", "flow", "depth_step", "depth_size",
 )  # fmt: skip
+
+_SIGNED: Final = ("taker_fee_bps", "maker_fee_bps")
+"""Only a fee can be below zero: a rebate."""
+
+_DEPTH_LEVELS_MAX: Final = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +110,7 @@ def draw_venues(ranges: str, *, seed: int, scenario: Scenario = SCENARIOS[0]) ->
     seed : int
         The draw depends on the seed and the venue's position only, so scenarios share their draws.
     """
-    table, place = _read_ranges(ranges)
+    table, place = _read_table(ranges)
     found = table.get("venue", [])
     if not 1 <= len(found) <= 16:
         raise ConfigError(f"{place}: needs 1 to 16 [[venue]] tables, was {len(found)}")
@@ -114,14 +120,12 @@ def draw_venues(ranges: str, *, seed: int, scenario: Scenario = SCENARIOS[0]) ->
     )
 
 
-def _read_ranges(ranges: str) -> tuple[dict[str, Any], str]:
-    if ranges == "default":
-        source = files(__package__).joinpath("venue_ranges.toml")
-        return tomllib.loads(source.read_text(encoding="utf-8")), "venue_ranges.toml"
+def _read_table(ranges: str) -> tuple[dict[str, Any], str]:
+    place = "venue_ranges.toml" if ranges == "default" else ranges
     try:
-        return tomllib.loads(Path(ranges).read_text(encoding="utf-8")), ranges
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{ranges}: venue ranges cannot be read: {error}") from error
+        return tomllib.loads(read_ranges(ranges)), place
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{place}: not a TOML file: {error}") from error
 
 
 def _draw_venue(
@@ -134,12 +138,22 @@ def _draw_venue(
     uniform = np.random.default_rng(seed).random(len(_RANGES))
     drawn = {}
     for name, share in zip(_RANGES, uniform, strict=True):
-        limits = entry[name]
-        if not (isinstance(limits, list) and len(limits) == 2 and limits[0] <= limits[1]):
-            raise ConfigError(f"{place}: {name} must be [low, high], was {limits!r}")
-        value = limits[0] + (limits[1] - limits[0]) * float(share)
+        low, high = _limits(entry[name], name, place=place)
+        value = low + (high - low) * float(share)
         drawn[name] = value * scenario.factors.get(name, 1.0)
-    return VenueModel(name=str(entry["name"]), drawn=drawn, depth_levels=int(entry["depth_levels"]))
+    levels = entry["depth_levels"]
+    if not (isinstance(levels, int) and 0 <= levels <= _DEPTH_LEVELS_MAX):
+        raise ConfigError(f"{place}: depth_levels must be 0 to {_DEPTH_LEVELS_MAX}, was {levels!r}")
+    return VenueModel(name=str(entry["name"]), drawn=drawn, depth_levels=levels)
+
+
+def _limits(given: Any, name: str, *, place: str) -> tuple[float, float]:
+    pair = isinstance(given, list) and len(given) == 2 and all(isinstance(n, (int, float)) for n in given)
+    if not (pair and -inf < given[0] <= given[1] < inf):
+        raise ConfigError(f"{place}: {name} must be [low, high], was {given!r}")
+    if given[0] < 0 and name not in _SIGNED:
+        raise ConfigError(f"{place}: {name} must not be negative, was {given!r}")
+    return given[0], given[1]
 
 
 class MarketFeed:

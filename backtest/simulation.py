@@ -20,11 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.quotes import QuoteRecording
+from data.schema import JournalKind
 from engine.inference.classifier import TrainingConfig
 from engine.inference.pipeline import WindowModel, train_window
 from engine.inference.profile import ModelProfile, load_profile
 from engine.inference.session import OrtSession
 from engine.journal import JournalWriter
+from engine.journal_format import window_payload
 from engine.order_ids import run_id_of
 from engine.risk import make_gate
 from ext.event_loop import Agent, EventLoop, SessionSignal
@@ -282,13 +284,21 @@ class Simulator:
         model = self._train(window)
         self._models.append(model)
         for name, engine in (*self._policies.items(), *self._strategies.items()):
+            journal, now_ns = engine.loop.journal, engine.loop.now_ns
+            journal.append(JournalKind.WINDOW, now_ns, window_payload(window.index + 1))
             precision = SIGNAL_PRECISION.get(name, "int8" if name in self._strategies else None)
             if model is not None and precision is not None:
                 content = model.int8_model if precision == "int8" and not model.gate_failures else model.fp32_model
                 session = OrtSession.from_bytes(content, source=f"{name} {model.window_label}")
-                engine.loop.configure(
-                    source=SessionSignal(session), model_ns=self.profile.latency_ns(session.precision)
+                model_ns = self.profile.latency_ns(session.precision)
+                engine.loop.configure(source=SessionSignal(session), model_ns=model_ns)
+                payload = window_payload(
+                    window.index + 1,
+                    sha256=session.sha256,
+                    int8=session.precision == "int8",
+                    model_ns=model_ns,
                 )
+                journal.append(JournalKind.MODEL, now_ns, payload)
             if isinstance(engine.loop.agent, ParentExecutor):
                 engine.loop.agent.begin_window(window.index + 1)
 

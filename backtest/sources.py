@@ -191,29 +191,23 @@ def checked_blocks(
         return
     if not (first["flags"] & EventFlag.LAST_IN_PACKET).any():
         raise DataError("expected events with the flag LAST_IN_PACKET, was none", path=place, row=0)
+    identity = source.instrument.instrument_id
     for events in chain((first,), blocks):
-        _check(events["ts_ns"] >= _shifted(events["ts_ns"], previous_ns), "ts_ns must not run back", place, row)
-        _check(
-            events["venue_id"] < venue_count,
-            f"venue_id must be below {venue_count}, the number of venues configured",
-            place,
-            row,
+        ts_ns = events["ts_ns"]
+        rules = (
+            ("ts_ns", ts_ns >= _shifted(ts_ns, previous_ns), "must not run back"),
+            ("venue_id", events["venue_id"] < venue_count, f"must be below {venue_count}, the venues configured"),
+            ("kind", (events["kind"] >= 1) & (events["kind"] <= max(EventKind)), "must be 1 to 9"),
+            ("instrument_id", events["instrument_id"] == identity, f"must be {identity}, the run's instrument"),
         )
-        _check((events["kind"] >= 1) & (events["kind"] <= max(EventKind)), "kind must be 1 to 9", place, row)
-        _check(
-            events["instrument_id"] == source.instrument.instrument_id,
-            f"instrument_id must be {source.instrument.instrument_id}: a run serves one instrument",
-            place,
-            row,
-        )
-        row, previous_ns = row + len(events), int(events["ts_ns"][-1])
+        for name, holds, rule in rules:
+            if not holds.all():
+                at = int(np.argmin(holds))
+                raise DataError(f"{name} {rule}, was {events[name][at]}", path=place, row=row + at)
+        row, previous_ns = row + len(events), int(ts_ns[-1])
         yield np.ascontiguousarray(events)
 
 
 def _shifted(ts_ns: NDArray[np.int64], previous_ns: int) -> NDArray[np.int64]:
     return np.concatenate((np.array([previous_ns], np.int64), ts_ns[:-1]))
 
-
-def _check(holds: NDArray[np.bool_], rule: str, place: str, row: int) -> None:
-    if not holds.all():
-        raise DataError(f"{rule}, was otherwise", path=place, row=row + int(np.argmin(holds)))

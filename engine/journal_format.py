@@ -62,7 +62,18 @@ COUNTED_KINDS: Final = (
 END_DTYPE: Final = np.dtype([(kind.name.lower(), "<u8") for kind in COUNTED_KINDS])
 """Payload of the END record, 64 bytes: how many records of each other kind stand before it."""
 
-RAW_DTYPE: Final = np.dtype([("payload", "u1", (64,))])
+WINDOW_DTYPE: Final = np.dtype(
+    [
+        ("window", "<u4"),
+        ("int8", "u1"),
+        ("_padding", "u1", (3,)),
+        ("model_ns", "<i8"),
+        ("sha256", "u1", (32,)),
+        ("_reserved", "u1", (16,)),
+    ]
+)
+"""Payload of WINDOW and MODEL records, 64 bytes: the window that begins; for MODEL also the SHA-256 of the
+ONNX file that is live from here, its precision and the latency charged for one use of it."""
 PAYLOAD_DTYPES: Final = {
     JournalKind.RUN: RUN_DTYPE,
     JournalKind.PARENT: PARENT_DTYPE,
@@ -71,10 +82,19 @@ PAYLOAD_DTYPES: Final = {
     JournalKind.REFUSAL: REPORT_DTYPE,
     JournalKind.REPORT: REPORT_DTYPE,
     JournalKind.REWARD: REWARD_DTYPE,
-    JournalKind.MODEL: RAW_DTYPE,
-    JournalKind.WINDOW: RAW_DTYPE,
+    JournalKind.MODEL: WINDOW_DTYPE,
+    JournalKind.WINDOW: WINDOW_DTYPE,
     JournalKind.END: END_DTYPE,
 }
+
+
+def window_payload(window: int, *, sha256: str = "", int8: bool = False, model_ns: int = 0) -> bytes:
+    """Return the payload of a WINDOW record, or of a MODEL record where `sha256` names one."""
+    record = np.zeros((), dtype=WINDOW_DTYPE)
+    record["window"], record["int8"], record["model_ns"] = window, int8, model_ns
+    if sha256:
+        record["sha256"] = np.frombuffer(bytes.fromhex(sha256), dtype=np.uint8)
+    return record.tobytes()
 
 
 def payloads(records: NDArray[np.void], kind: JournalKind) -> NDArray[np.void]:

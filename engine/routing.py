@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import ConfigError
+from ext.python_router import PythonRouter
 from ext.routing import (
     EpsilonGreedyRouter,
     LinUcbRouter,
     ProRataRouter,
-    PythonRouter,
     RoundRobinRouter,
     Router,
     SingleBestRouter,

@@ -57,7 +57,7 @@ cdef class LinUcb:
     recommendation", WWW 2010.
     """
 
-    def __cinit__(self, int arm_count, int context_size, *, double alpha=0.5, double ridge=1.0):
+    def __cinit__(self, int arm_count, int context_size, *, double alpha=1.0, double ridge=1.0):
         cdef int arm, index
         if not 1 <= arm_count <= 4096:
             raise ValueError(f"arm_count must be 1 to 4096, was {arm_count}")

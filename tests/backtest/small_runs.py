@@ -19,7 +19,7 @@ SMALL = RunConfig(
     walk_forward=WalkForwardConfig(train_days=7, test_days=5, embargo_hours=6.0),
     parents=ParentConfig(per_day=6),
     model=ModelConfig(sample_stride=6, sample_horizon=3),
-    sensitivity=SensitivityConfig(years=0.04, policies=("linucb", "sweep")),
+    sensitivity=SensitivityConfig(share=0.1, days_min=16, policies=("linucb", "sweep")),
 )
 
 

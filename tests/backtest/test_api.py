@@ -46,7 +46,7 @@ def test_a_users_own_quotes_are_enough(tmp_path, name):
     assert result.events == 2_000
     assert len(result.fills) > 50
     assert result.equity[-1] == result.pnl
-    assert result.report(tmp_path / "report.html").read_text().startswith("<!doctype html>")
+    assert result.report(tmp_path / "report.html").read_text().startswith("<!DOCTYPE html>")
 
 
 def test_the_profit_is_the_cash_of_the_fills_plus_the_position_at_mid():
@@ -202,10 +202,10 @@ def test_a_resting_order_fills_from_trades_only():
 @pytest.mark.parametrize(
     ("damage", "rule"),
     [
-        (lambda events: events["ts_ns"].__setitem__(7, 0), "ts_ns must not run back"),
+        (lambda events: events["ts_ns"].__setitem__(7, 0), "ts_ns must not run back, was 0"),
         (lambda events: events["venue_id"].__setitem__(7, 3), "venue_id must be below 1"),
-        (lambda events: events["kind"].__setitem__(7, 77), "kind must be 1 to 9"),
-        (lambda events: events["instrument_id"].__setitem__(7, 3), "a run serves one instrument"),
+        (lambda events: events["kind"].__setitem__(7, 77), "kind must be 1 to 9, was 77"),
+        (lambda events: events["instrument_id"].__setitem__(7, 3), "instrument_id must be 0, the run"),
     ],
 )
 def test_events_that_break_a_rule_are_refused_with_their_row(damage, rule):

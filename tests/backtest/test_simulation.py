@@ -146,7 +146,7 @@ def test_shuffling_the_signal_changes_who_listens_and_nobody_else(
         def __init__(self, inner: OrtSession) -> None:
             self._inner = inner
             self._kept = [0.0] * 5
-            self.precision = inner.precision
+            self.precision, self.sha256 = inner.precision, inner.sha256
 
         @classmethod
         def from_bytes(cls, content: bytes, *, source: str) -> Shuffled:
@@ -229,7 +229,7 @@ def test_a_failing_model_surfaces_and_leaves_no_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Failing:
-        precision = "int8"
+        precision, sha256 = "int8", ""
 
         @classmethod
         def from_bytes(cls, content: bytes, *, source: str) -> Failing:

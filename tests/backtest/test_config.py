@@ -1,0 +1,122 @@
+"""The configuration: defaults, one loader, one hash, and every refusal with its place."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields, is_dataclass
+from pathlib import Path
+
+import pytest
+
+from backtest.config import POLICIES, RunConfig, load_config
+from data.errors import ConfigError
+
+
+def loaded(folder: Path, text: str) -> RunConfig:
+    path = folder / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path)
+
+
+def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
+    assert loaded(tmp_path, "") == load_config(None) == RunConfig()
+
+
+def test_values_reach_their_fields(tmp_path: Path) -> None:
+    config = loaded(
+        tmp_path,
+        """
+        confidence = 0.9
+        [walk_forward]
+        train_days = 30
+        purge_minutes = 5
+        [routing]
+        policies = ["linucb", "sweep"]
+        alpha = 2
+        [model]
+        hidden = [8]
+        """,
+    )
+    assert config.confidence == 0.9
+    assert config.walk_forward.train_days == 30
+    assert config.walk_forward.test_days == RunConfig().walk_forward.test_days
+    assert config.walk_forward.purge_minutes == 5.0
+    assert isinstance(config.walk_forward.purge_minutes, float)
+    assert config.routing.policies == ("linucb", "sweep")
+    assert config.routing.alpha == 2.0
+    assert config.model.hidden == (8,)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("colour = 1", "unknown key 'colour'"),
+        ("[walk_forward]\ntrain = 1", "walk_forward: unknown key 'train'; known are .*train_days"),
+        ("[walk_forward]\ntrain_days = 1.5", "walk_forward: train_days must be int, was 1.5"),
+        ("[walk_forward]\ntrain_days = true", "train_days must be int, was True"),
+        ("[walk_forward]\ntrain_days = 0", "walk_forward.train_days must be positive, was 0"),
+        ("[walk_forward]\npurge_minutes = -1", "must not be negative"),
+        ("[walk_forward]\npurge_minutes = nan", "purge_minutes must be finite, was nan"),
+        ("[walk_forward]\nembargo_hours = inf", "embargo_hours must be finite, was inf"),
+        ("walk_forward = 3", "walk_forward must be a table, was 3"),
+        ("[routing]\npolicies = 'linucb'", "policies must be a list"),
+        ("[routing]\npolicies = ['linucb', 'luck']", "routing.policies must name different ones"),
+        ("[routing]\npolicies = ['linucb', 'linucb']", "routing.policies must name different ones"),
+        ("[routing]\npolicies = ['sweep']", "linucb among them"),
+        ("[routing]\npolicies = []", "linucb among them"),
+        ("[routing]\nepsilon = 1.5", "routing.epsilon must be 0 to 1"),
+        ("[routing]\nalpha = nan", "alpha must be finite"),
+        ("[routing]\nridge = 0", "routing.ridge must be positive"),
+        ("[parents]\nduration_minutes = inf", "duration_minutes must be finite"),
+        ("[parents]\nsize_lots_min = 9\nsize_lots_max = 8", "size_lots_min must be positive and at most"),
+        ("[parents]\nslices = 0", "parents.slices must be positive"),
+        ("[model]\nsample_horizon = 400", "sample_horizon must be positive and below sample_stride"),
+        ("[model]\nhidden = []", "model.hidden must name"),
+        ("[model]\nhidden = [0]", "model.hidden must name"),
+        ("[sensitivity]\npolicies = ['luck']", "sensitivity.policies must name different ones"),
+        ("[sensitivity]\npolicies = ['sweep']", "linucb among them"),
+        ("[sensitivity]\nshare = 1.5", "sensitivity.share must be 0 to 1"),
+        ("[risk]\norder_size_lots_max = 0", "order_size_lots_max must be a whole number"),
+        ("[risk]\nprice_band_bps = 0", "risk.price_band_bps must be positive"),
+        ("confidence = 1.0", "confidence must be 0.5 to below 1"),
+        ("confidence = 'high'", "confidence must be float, was 'high'"),
+        ("venue_ranges = 3", "venue_ranges must be str, was 3"),
+        ("confidence = ", "not a TOML file"),
+    ],
+)
+def test_refusals_name_file_place_and_value(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        loaded(tmp_path, text)
+    assert str(caught.value).startswith(str(tmp_path / "run.toml"))
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="absent.toml: cannot be read"):
+        load_config(tmp_path / "absent.toml")
+    (tmp_path / "latin.toml").write_bytes(b'venue_ranges = "\xe9"')
+    with pytest.raises(ConfigError, match="latin.toml: not a TOML file"):
+        load_config(tmp_path / "latin.toml")
+
+
+def test_the_digest_follows_every_value_and_nothing_else(tmp_path: Path) -> None:
+    default = RunConfig().digest()
+    assert loaded(tmp_path, "confidence = 0.95\n[routing]\nalpha = 1.0").digest() == default
+    assert loaded(tmp_path, "confidence = 0.9").digest() != default
+    assert loaded(tmp_path, "[model]\nhidden = [32]").digest() != default
+
+
+def test_configuration_is_frozen_all_the_way_down() -> None:
+    config = RunConfig()
+    with pytest.raises(FrozenInstanceError):
+        config.confidence = 0.9  # type: ignore[misc]
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if is_dataclass(value):
+            name = fields(value)[0].name
+            with pytest.raises(FrozenInstanceError):
+                setattr(value, name, 1)
+
+
+def test_the_report_can_show_every_value() -> None:
+    shown = RunConfig().as_dict()
+    assert shown["routing"]["policies"] == POLICIES
+    assert set(shown) == {entry.name for entry in fields(RunConfig)}
