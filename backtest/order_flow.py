@@ -23,13 +23,15 @@ from data.schema import EVENT_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 
 GENERATOR_VERSION: Final = 1
 
-_OPEN_NS: Final = 1_577_975_400 * 10**9     # 2020-01-02 14:30 UTC
+_OPEN_NS: Final = 1_577_975_400 * 10**9  # 2020-01-02 14:30 UTC
 _DAY_NS: Final = 23_400 * 10**9
 _START_TICKS: Final = 10_000
 _LEVELS: Final = 15
 _ROUND_LOT: Final = 100
 _UNKNOWN_ID: Final = 1 << 40
-_ADD, _CANCEL, _MARKET = 0.48, 0.88, 0.985
+_LIVE_MAX: Final = 400
+# Shares of arrivals, cumulated; a book with more orders than _LIVE_MAX cancels instead of adding.
+_ADD, _CANCEL, _MARKET = 0.54, 0.88, 0.985
 
 Row = tuple[int, int, int, int, int, int, int]
 """step, kind, order_id, side, price_ticks, size_lots, flags"""
@@ -65,7 +67,8 @@ class GeneratedFlow:
         ends = np.flatnonzero(self._events["flags"] & EventFlag.LAST_IN_PACKET) + 1
         start = 0
         while start < len(self._events):
-            stop = int(ends[min(np.searchsorted(ends, start + block_events), len(ends) - 1)])
+            place = int(np.searchsorted(ends, start + block_events))
+            stop = int(ends[min(place, len(ends) - 1)])
             yield self._events[start:stop]
             start = stop
 
@@ -111,7 +114,7 @@ class _Market:
 
     def _arrive(self, what: float, place: float, side: int, distance: int, lots: int) -> None:
         best, other = self._best(side), self._best(-side)
-        if best is None or other is None or what < _ADD:
+        if best is None or other is None or (what < _ADD and len(self._live) < _LIVE_MAX):
             self._add(side, (other if other is not None else _START_TICKS) - side * distance, lots)
         elif what < _CANCEL:
             self._cancel(place, side)
@@ -143,8 +146,8 @@ class _Market:
             index = int(place * len(self._live))
             self._live[index], self._live[-1] = self._live[-1], self._live[index]
             order_id, its_side, price = self._live.pop()
-            queue = self._queues[its_side].get(price, {})
-            if order_id in queue:       # the others traded away
+            queue = self._queues[its_side].get(price)
+            if queue is not None and order_id in queue:  # the others traded away
                 lots = queue.pop(order_id)
                 if not queue:
                     del self._queues[its_side][price]
@@ -153,7 +156,7 @@ class _Market:
         self._add(side, (self._best(side) or _START_TICKS) - side, _ROUND_LOT)
 
     def _trade(self, side: int, lots: int) -> None:
-        """An aggressor consumes side's best queue, first what nobody announced, then by age."""
+        """Let an aggressor consume side's best queue: first what nobody announced, then by age."""
         while lots > 0 and (price := self._best(side)) is not None:
             unseen = min(self._unknown[side].get(price, 0), lots)
             if unseen:

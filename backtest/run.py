@@ -6,6 +6,7 @@ appears whole or not at all.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import shutil
@@ -303,9 +304,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a scratch folder that becomes `path` at the end, replacing what stood there.
 
     A run that dies leaves only ``.{name}.partial-{pid}``, which the next run removes.
+
+    Raises
+    ------
+    ConfigError
+        At `path` stands something that no run left; it is not replaced.
     """
+    if path.exists() and not _replaceable(path):
+        raise ConfigError(f"{path} is there and is no run's folder: name another, or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f".{path.name}.partial-*"):
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
         pid = stale.name.rpartition("-")[2]
         if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
             shutil.rmtree(stale, ignore_errors=True)
@@ -324,6 +332,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
+
+
+def _replaceable(path: Path) -> bool:
+    return path.is_dir() and ((path / "result.json").is_file() or not any(path.iterdir()))
 
 
 def run_to_folder(

@@ -12,7 +12,7 @@ from data.quotes import QuoteRecording
 from engine.order_ids import run_id_of
 from engine.strategies import SECOND_NS, SignalTaker
 from engine.strategy import Context, Strategy, make_agent
-from ext.event_loop import Agent
+from ext.event_loop import EQUITY_DTYPE, Agent
 
 from .config import RunConfig
 from .engines import Engine
@@ -73,18 +73,25 @@ def strategy_factories(
 
 
 def daily_profit(engine: Engine, simulation: Simulation) -> NDArray[np.float64]:
-    """Return the profit of each scored day in the instrument's currency, marked at the mid."""
+    """Return the profit of each scored weekday in the instrument's currency, marked at the mid.
+
+    What a weekend's session earned counts to the next weekday, or to the last one at the end.
+    """
     tick_value = simulation.recording.instrument.tick_value
-    samples = np.concatenate(engine.equity) if engine.equity else np.zeros(0)
+    samples = np.concatenate(engine.equity) if engine.equity else np.zeros(0, EQUITY_DTYPE)
     first = simulation.windows[0].test_from_ns // DAY_NS
-    days = int(simulation.last_day - first + 1)
-    if len(samples) == 0:
-        return np.zeros(days)
+    days = np.arange(int(first), simulation.last_day + 1)
+    weekdays = days[(days + 3) % 7 < 5]  # 1970-01-01 was a Thursday
+    if len(samples) == 0 or len(weekdays) == 0:
+        return np.zeros(len(weekdays))
     equity = (samples["cash_ticklots"] + samples["position_lots"] * samples["mid_x2"] * 0.5) * tick_value
     equity = equity - samples["fee_nano"] * 1e-9
-    # The equity at the end of day d is the first sample at or after the midnight that ends it.
-    ends = (first + np.arange(-1, days) + 1) * DAY_NS
-    at = np.minimum(np.searchsorted(samples["ts_ns"], ends), len(samples) - 1)
+    # The equity at a midnight is the last sample up to it: a market that pauses is not sampled again
+    # before the midnight after its pause. Samples are stamped by our clock, `feed_ns` behind the venues'.
+    ends = np.concatenate(([first], weekdays + 1)) * DAY_NS
+    ends[-1] = (simulation.last_day + 1) * DAY_NS
+    at = np.searchsorted(samples["ts_ns"] - engine.loop.feed_ns, ends, side="right") - 1
+    at = np.maximum(at, 0)
     profit: NDArray[np.float64] = np.diff(equity[at])
     return profit
 
@@ -101,8 +108,6 @@ def record_and_judge(
 ) -> tuple[StrategyResult, ...]:
     """Write every trial of this run into the registry, then judge the strategies against all of them."""
     profits = {name: daily_profit(engine, simulation) for name, engine in simulation.strategies.items()}
-    weekdays = np.flatnonzero(_weekday(simulation, len(next(iter(profits.values()), np.zeros(0)))))
-    profits = {name: profit[weekdays] for name, profit in profits.items()}
     for name, profit in profits.items():
         registry.record(
             data_hash, kind="strategy", name=name, config_hash=config_hash, seed=seed,
@@ -132,9 +137,3 @@ def record_and_judge(
             )
         )
     return tuple(found)
-
-
-def _weekday(simulation: Simulation, days: int) -> NDArray[np.bool_]:
-    first = simulation.windows[0].test_from_ns // DAY_NS
-    weekday: NDArray[np.bool_] = (first + np.arange(days) + 3) % 7 < 5
-    return weekday

@@ -196,9 +196,17 @@ def checked_blocks(
         ts_ns = events["ts_ns"]
         rules = (
             ("ts_ns", ts_ns >= _shifted(ts_ns, previous_ns), "must not run back"),
-            ("venue_id", events["venue_id"] < venue_count, f"must be below {venue_count}, the venues configured"),
+            (
+                "venue_id",
+                events["venue_id"] < venue_count,
+                f"must be below {venue_count}, the venues configured",
+            ),
             ("kind", (events["kind"] >= 1) & (events["kind"] <= max(EventKind)), "must be 1 to 9"),
-            ("instrument_id", events["instrument_id"] == identity, f"must be {identity}, the run's instrument"),
+            (
+                "instrument_id",
+                events["instrument_id"] == identity,
+                f"must be {identity}, the run's instrument",
+            ),
         )
         for name, holds, rule in rules:
             if not holds.all():
@@ -210,4 +218,3 @@ def checked_blocks(
 
 def _shifted(ts_ns: NDArray[np.int64], previous_ns: int) -> NDArray[np.int64]:
     return np.concatenate((np.array([previous_ns], np.int64), ts_ns[:-1]))
-

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from data.errors import ConfigError
 from data.instrument import Instrument
-from ext.python_agent import HOOK_NAMES, Context, Order, PythonAgent, Report
+from ext.context import Context, Order, Report
+from ext.python_agent import HOOK_NAMES, PythonAgent
 
 __all__ = ["Context", "Order", "Report", "Strategy", "make_agent"]
 
@@ -48,28 +49,28 @@ class Strategy:
     touch_sizes: bool = False
 
     def on_start(self, ctx: Context) -> None:
-        """Called once, when the first packet has been received: the clock runs, there may be a market."""
+        """Begin: the first packet has been received, the clock runs, there may be a market."""
 
     def on_timer(self, ctx: Context) -> None:
-        """Called every `timer_ns` and at the times asked for by `ctx.schedule`; see `ctx.timer_tag`."""
+        """Act every `timer_ns` and at the times asked for by `ctx.schedule`; see `ctx.timer_tag`."""
 
     def on_touch(self, ctx: Context) -> None:
-        """Called at the end of a packet that changed a venue's best prices (or sizes: `touch_sizes`)."""
+        """Act at the end of a packet that changed a venue's best prices (or sizes: `touch_sizes`)."""
 
     def on_batch(self, ctx: Context) -> None:
-        """Called at the end of the packet in which `batch_events` more events are full."""
+        """Act at the end of the packet in which `batch_events` more events are full."""
 
     def on_fill(self, ctx: Context, fill: Report) -> None:
-        """Called when an order of ours traded."""
+        """Take note that an order of ours traded."""
 
     def on_reject(self, ctx: Context, report: Report) -> None:
-        """Called when the risk gate or a venue refused a command; ``report.reason`` is a `Reason`."""
+        """Take note that the risk gate or a venue refused a command; ``report.reason`` is a `Reason`."""
 
     def on_report(self, ctx: Context, report: Report) -> None:
-        """Called with every answer, after the hook above that is meant for it."""
+        """Take note of every answer, after the hook above that is meant for it."""
 
     def on_stop(self, ctx: Context) -> None:
-        """Called once, after the last event and the last answer; nothing can be sent any more."""
+        """End: after the last event and the last answer; nothing can be sent any more."""
 
     def parameters(self) -> dict[str, Any]:
         """Return what distinguishes two objects of this class: part of the run's identity.

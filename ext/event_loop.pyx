@@ -136,7 +136,9 @@ cdef class EventLoop:
         if not 1 <= len(venues) <= VENUE_LIMIT:
             raise ValueError(f"a loop has 1 to {VENUE_LIMIT} venues, was {len(venues)}")
         if journal.capacity < 2 * JOURNAL_RESERVE:
-            raise ValueError(f"the journal buffer needs {2 * JOURNAL_RESERVE} records, was {journal.capacity}")
+            raise ValueError(
+                f"the journal buffer needs {2 * JOURNAL_RESERVE} records, was {journal.capacity}"
+            )
         if agent.loop is not None:
             raise ValueError("an agent serves one loop")
         self.ring = ring
@@ -186,7 +188,8 @@ cdef class EventLoop:
             if not journal_has_room(self.journal, JOURNAL_RESERVE) or self.buffers_full():
                 break
             run = count_max - handled
-            run = ring_peek(self.ring.ring, self.ring.slots, run if run < EVENT_BATCH else EVENT_BATCH, &first)
+            run = run if run < EVENT_BATCH else EVENT_BATCH
+            run = ring_peek(self.ring.ring, self.ring.slots, run, &first)
             if run == 0:
                 break
             for index in range(run):
@@ -448,7 +451,10 @@ cdef class EventLoop:
         """
         cdef int index
         with nogil:
-            while self.due.count > 0 and journal_has_room(self.journal, JOURNAL_RESERVE) and not self.buffers_full():
+            while (
+                self.due.count > 0 and journal_has_room(self.journal, JOURNAL_RESERVE)
+                and not self.buffers_full()
+            ):
                 finish_step(self)
             if self.due.count == 0:
                 for index in range(self.venue_count):
@@ -554,7 +560,9 @@ cdef inline void handle(EventLoop loop, SimulatedVenue venue, const MarketEvent*
         )
 
 
-cdef inline int64_t still_taken(int64_t taken, int64_t size_before, int64_t size, int64_t worse_by) noexcept nogil:
+cdef inline int64_t still_taken(
+    int64_t taken, int64_t size_before, int64_t size, int64_t worse_by
+) noexcept nogil:
     """Return how much of our takings is still shown, after a side's touch went from one state to another."""
     if size == 0 or worse_by > 0:       # the touch left with what we had of it; the rest was behind
         return taken - size_before if taken > size_before else 0
@@ -566,8 +574,11 @@ cdef inline int64_t still_taken(int64_t taken, int64_t size_before, int64_t size
     return max(taken - (size_before - size), min(taken, size))
 
 
-cdef inline int64_t order_delay(SimulatedVenue venue, uint64_t seed, const OrderCommand* command) noexcept nogil:
-    cdef int64_t jitter = <int64_t>(draw64(seed, command.client_order_id, STREAM_LATENCY + command.action) & 0xFFFF)
+cdef inline int64_t order_delay(
+    SimulatedVenue venue, uint64_t seed, const OrderCommand* command
+) noexcept nogil:
+    cdef uint64_t bits = draw64(seed, command.client_order_id, STREAM_LATENCY + command.action)
+    cdef int64_t jitter = <int64_t>(bits & 0xFFFF)
     return venue.rules.order_latency_ns + ((venue.rules.order_jitter_ns * jitter) >> 16)
 
 

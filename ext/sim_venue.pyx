@@ -12,7 +12,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
 from ext.layout cimport (
-    ACTION_CANCEL, ACTION_NEW, ACTION_REPLACE, EVENT_ADD, EVENT_CANCEL, EVENT_EXECUTE, EVENT_LEVEL,
+    ACTION_CANCEL, ACTION_REPLACE, EVENT_ADD, EVENT_CANCEL, EVENT_EXECUTE, EVENT_LEVEL,
     EVENT_QUOTE, EVENT_REDUCE, EVENT_TRADE, FLAG_HIDDEN, FLAG_SNAPSHOT, LIQUIDITY_MAKER, LIQUIDITY_NONE,
     LIQUIDITY_TAKER, ORDER_MARKET, ORDER_POST_ONLY, REASON_BAD_PRICE, REASON_BAD_SIZE, REASON_CAPACITY,
     REASON_DUPLICATE_ID, REASON_END_OF_DATA, REASON_LAST_LOOK, REASON_NO_LIQUIDITY, REASON_NONE,
@@ -30,6 +30,11 @@ cdef enum:
     STREAM_LAST_LOOK = 1001
     STREAM_FLOW = 2001
     STREAM_FLOW_SIZE = 3001
+
+
+cdef inline bint reaches(const OrderCommand* command, int64_t price_ticks) noexcept nogil:
+    """Tell whether an order may trade at a price."""
+    return command.order_type == ORDER_MARKET or command.side * (price_ticks - command.price_ticks) <= 0
 
 
 @cython.final
@@ -122,7 +127,9 @@ cdef class SimulatedVenue:
         report.liquidity = liquidity
         if kind == REPORT_FILL:
             bps = self.rules.maker_fee_bps if liquidity == LIQUIDITY_MAKER else self.rules.taker_fee_bps
-            per_lot = self.rules.maker_fee_per_lot if liquidity == LIQUIDITY_MAKER else self.rules.taker_fee_per_lot
+            per_lot = self.rules.taker_fee_per_lot
+            if liquidity == LIQUIDITY_MAKER:
+                per_lot = self.rules.maker_fee_per_lot
             # Notional in ticks can pass 2^53 only beyond any limit the risk gate lets through.
             fee = <double>price_ticks * <double>size_lots * self.tick_value * bps * 1e5
             fee = (-fee if price_ticks < 0 else fee) + <double>size_lots * per_lot * 1e9
@@ -181,7 +188,8 @@ cdef class SimulatedVenue:
             and command.time_in_force != TIF_FOK and command.price_ticks % self.rules.tick_size_ticks != 0
         ):
             self.answer(
-                command, REPORT_REJECTED, REASON_BAD_PRICE, ts_ns, leaves, 0, command.price_ticks, LIQUIDITY_NONE
+                command, REPORT_REJECTED, REASON_BAD_PRICE, ts_ns, leaves, 0, command.price_ticks,
+                LIQUIDITY_NONE,
             )
             return
         if command.side > 0:
@@ -202,7 +210,10 @@ cdef class SimulatedVenue:
             self.take(command, &leaves, ts_ns)
         if leaves == 0:
             return
-        if command.order_type == ORDER_MARKET or command.time_in_force == TIF_IOC or command.time_in_force == TIF_FOK:
+        if (
+            command.order_type == ORDER_MARKET or command.time_in_force == TIF_IOC
+            or command.time_in_force == TIF_FOK
+        ):
             self.answer(command, REPORT_CANCELLED, REASON_NO_LIQUIDITY, ts_ns, leaves, 0, 0, LIQUIDITY_NONE)
             return
         self.rest(command, leaves, ts_ns)
@@ -229,12 +240,12 @@ cdef class SimulatedVenue:
         count = self.book.depth(-command.side, DEPTH_MAX, prices, sizes)
         if command.time_in_force == TIF_FOK:
             for level in range(count):
-                if command.order_type == ORDER_MARKET or command.side * (prices[level] - command.price_ticks) <= 0:
+                if reaches(command, prices[level]):
                     available += sizes[level]
             if available - used < leaves[0]:
                 return
         for level in range(count):
-            if command.order_type != ORDER_MARKET and command.side * (prices[level] - command.price_ticks) > 0:
+            if not reaches(command, prices[level]):
                 break
             piece = sizes[level] - used
             used = used - sizes[level] if used > sizes[level] else 0
@@ -243,7 +254,9 @@ cdef class SimulatedVenue:
             piece = piece if piece < leaves[0] else leaves[0]
             leaves[0] -= piece
             self.taken_lots[hit] += piece
-            self.answer(command, REPORT_FILL, REASON_NONE, ts_ns, piece, leaves[0], prices[level], LIQUIDITY_TAKER)
+            self.answer(
+                command, REPORT_FILL, REASON_NONE, ts_ns, piece, leaves[0], prices[level], LIQUIDITY_TAKER
+            )
             if leaves[0] == 0:
                 break
 
@@ -259,13 +272,13 @@ cdef class SimulatedVenue:
         if command.time_in_force == TIF_FOK:
             for level in range(self.rules.depth_levels + 1):
                 price = touch + command.side * level * step
-                if command.order_type == ORDER_MARKET or command.side * (price - command.price_ticks) <= 0:
+                if reaches(command, price):
                     available += size if level == 0 else (size * self.rules.depth_size_q8) >> 8
             if available - used < leaves[0]:
                 return
         for level in range(self.rules.depth_levels + 1):
             price = touch + command.side * level * step
-            if command.order_type != ORDER_MARKET and command.side * (price - command.price_ticks) > 0:
+            if not reaches(command, price):
                 break
             if level == 1:
                 size = (size * self.rules.depth_size_q8) >> 8
@@ -383,14 +396,18 @@ cdef class SimulatedVenue:
         cdef uint32_t slot = self.first
         cdef OwnOrder* order
         cdef OrderView view
-        cdef bint known = self.book.find_order(event.order_id, &view)
+        cdef bint known = self.book.find_order(event.order_id, &view), was_ahead
         cdef int64_t gone = event.size_lots
         if known and event.kind == EVENT_CANCEL:
             gone = view.size_lots
         while slot != NO_ORDER:
             order = &self.orders[slot]
             if order.command.side == event.side and order.command.price_ticks == event.price_ticks:
-                if (view.entry < order.entry_sequence) if known else self.rules.queue_mode == QUEUE_OPTIMISTIC:
+                if known:
+                    was_ahead = view.entry < order.entry_sequence
+                else:
+                    was_ahead = self.rules.queue_mode == QUEUE_OPTIMISTIC
+                if was_ahead:
                     order.ahead_lots = order.ahead_lots - gone if order.ahead_lots > gone else 0
             slot = order.next
 
@@ -414,7 +431,10 @@ cdef class SimulatedVenue:
             order = &self.orders[slot]
             following = order.next
             beyond = order.command.side * (<int64_t>order.command.price_ticks - event.price_ticks)
-            if (resting_side != 0 and order.command.side != resting_side) or beyond < 0 or (beyond == 0 and not at_price):
+            if (
+                (resting_side != 0 and order.command.side != resting_side)
+                or beyond < 0 or (beyond == 0 and not at_price)
+            ):
                 slot = following
                 continue
             if beyond == 0 and event.kind != EVENT_ADD:
@@ -461,7 +481,9 @@ cdef class SimulatedVenue:
                 self.taken_lots[hit] += piece
                 self.fill_resting(slot, piece, event.ts_ns)
             elif not crossed:
-                order.ahead_lots = self.ahead_at(order.command.side, order.command.price_ticks, order.ahead_lots)
+                order.ahead_lots = self.ahead_at(
+                    order.command.side, order.command.price_ticks, order.ahead_lots
+                )
             slot = following
 
     cdef void flow_event(self, const MarketEvent* event) noexcept nogil:

@@ -13,6 +13,7 @@ ABSENT = "recording absent: "
 
 # A failing example must fail again tomorrow and elsewhere; slow machines are not wrong.
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, print_blob=True)
+hypothesis.settings.register_profile("quick", derandomize=True, deadline=None, max_examples=15)
 hypothesis.settings.register_profile("search", deadline=None, max_examples=1_000, print_blob=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 

@@ -60,7 +60,14 @@ def trade(second: float, side: int, price: int, size: int, *, flags: int = 0) ->
 
 
 def quote(
-    second: float, bid: int, ask: int, *, bid_size: int = 10, ask_size: int = 10, venue: int = 0, flags: int = 0
+    second: float,
+    bid: int,
+    ask: int,
+    *,
+    bid_size: int = 10,
+    ask_size: int = 10,
+    venue: int = 0,
+    flags: int = 0,
 ) -> NDArray[np.void]:
     made = event(EventKind.QUOTE, second, venue=venue, flags=flags | EventFlag.LAST_IN_PACKET)
     view = made.view(QUOTE_DTYPE)
@@ -159,14 +166,22 @@ def random_flow(
     return joined(*events)
 
 
-def random_quotes(seed: int, *, count: int = 2_000, spread: int = 4, seconds: float = 1.0) -> NDArray[np.void]:
+def random_quotes(
+    seed: int, *, count: int = 2_000, spread: int = 4, seconds: float = 1.0
+) -> NDArray[np.void]:
     """Return a seeded walk of two-sided quotes, `seconds` apart."""
     draw = np.random.default_rng(seed)
     mids = 1_000 + np.cumsum(draw.integers(-2, 3, count))
     sizes = draw.integers(1, 50, (count, 2))
     return joined(
         *(
-            quote(index * seconds, int(mid) - spread // 2, int(mid) + spread // 2, bid_size=int(bid), ask_size=int(ask))
+            quote(
+                index * seconds,
+                int(mid) - spread // 2,
+                int(mid) + spread // 2,
+                bid_size=int(bid),
+                ask_size=int(ask),
+            )
             for index, (mid, (bid, ask)) in enumerate(zip(mids, sizes, strict=True))
         )
     )
@@ -191,5 +206,3 @@ def write_quotes(path: Path, events: NDArray[np.void], *, increment: float = 0.0
     else:
         table.write_parquet(path)
     return path
-
-

@@ -63,12 +63,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         default="both",
         help="how resting orders fill; for quotes always flow; default: %(default)s",
     )
-    parser.add_argument("--size", type=_positive, metavar="LOTS", help="of a quote; a TWAP works 100 times that")
-    parser.add_argument("--taker-fee", type=float, metavar="FEE", help="per lot, in the instrument's currency")
-    parser.add_argument("--maker-fee", type=float, metavar="FEE", help="the same for resting; negative: rebate")
+    parser.add_argument(
+        "--size", type=_positive, metavar="LOTS", help="of a quote; a TWAP works 100 times that"
+    )
+    parser.add_argument(
+        "--taker-fee", type=float, metavar="FEE", help="per lot, in the instrument's currency"
+    )
+    parser.add_argument(
+        "--maker-fee", type=float, metavar="FEE", help="the same for resting; negative: rebate"
+    )
     parser.add_argument("--latency-us", type=_positive, default=500, metavar="US",
                         help="one way, of feed, orders and answers each; default: %(default)s")  # fmt: skip
-    parser.add_argument("--report", type=Path, default=DEFAULT_REPORT, metavar="FILE", help="default: %(default)s")
+    parser.add_argument(
+        "--report", type=Path, default=DEFAULT_REPORT, metavar="FILE", help="default: %(default)s"
+    )
     parser.add_argument("--journal", type=Path, metavar="DIR", help="keep the journals in this folder")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=run)

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         write_text_atomically(args.output, json.dumps(document, indent=1, sort_keys=True) + "\n")
     if args.write_docs:
-        write_text_atomically(_DOCUMENT, _with_section(_read(_DOCUMENT), markdown_table(document)))
+        write_text_atomically(_DOCUMENT, with_section(_read(_DOCUMENT), markdown_table(document)))
     if args.json:
         print(json.dumps(document, sort_keys=True))
     else:
@@ -155,7 +155,7 @@ def _read(path: Path) -> str:
     return f"# Benchmarks\n\nWritten by `anytick bench --write-docs`.\n\n{_BEGIN}\n{_END}\n"
 
 
-def _with_section(text: str, section: str) -> str:
+def with_section(text: str, section: str) -> str:
     """Return `text` with what stands between the two marks replaced."""
     from data.errors import DataError
 

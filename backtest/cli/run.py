@@ -64,8 +64,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.years is not None and not 0 < args.years <= 100:
         raise ConfigError(f"--years must be above 0 and at most 100, was {args.years}")
-    if args.seed < 0:
-        raise ConfigError(f"--seed must not be negative, was {args.seed}")
+    if not 0 <= args.seed < 1 << 63:
+        raise ConfigError(f"--seed must be 0 to 2**63 - 1, was {args.seed}")
     config = load_config(args.config)
     recording = open_recording(args)
     options = RunOptions(

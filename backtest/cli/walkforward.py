@@ -32,10 +32,18 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--train-days", type=_positive, default=60, metavar="N", help="default: %(default)s")
     parser.add_argument("--test-days", type=_positive, default=20, metavar="N", help="default: %(default)s")
     parser.add_argument("--anchored", action="store_true", help="train on everything before the test")
-    parser.add_argument("--size", type=_positive, metavar="LOTS", help="of a quote; default: what the data show")
-    parser.add_argument("--taker-fee-bps", type=float, default=0.0, metavar="BPS", help="default: %(default)s")
-    parser.add_argument("--maker-fee-bps", type=float, default=0.0, metavar="BPS", help="default: %(default)s")
-    parser.add_argument("--registry", type=Path, default=REGISTRY, metavar="FILE", help="default: %(default)s")
+    parser.add_argument(
+        "--size", type=_positive, metavar="LOTS", help="of a quote; default: what the data show"
+    )
+    parser.add_argument(
+        "--taker-fee-bps", type=float, default=0.0, metavar="BPS", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--maker-fee-bps", type=float, default=0.0, metavar="BPS", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--registry", type=Path, default=REGISTRY, metavar="FILE", help="default: %(default)s"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=run)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from tests.markets import SECOND_NS, START_NS, Script, joined, play, quote, random_quotes, trade, write_quotes
 
 from backtest.api import backtest
 from backtest.equity import interval_ns, max_drawdown, period_profits, sharpe_of
@@ -23,6 +22,7 @@ from data.schema import EVENT_DTYPE, QUOTE_DTYPE, EventFlag, Reason
 from engine.journal import JournalReader, verify_journal
 from engine.strategies import MarketMaker, SignalTaker
 from engine.strategy import Strategy
+from tests.markets import SECOND_NS, START_NS, Script, joined, play, quote, random_quotes, trade, write_quotes
 
 ROOT = Path(__file__).parents[2]
 
@@ -175,8 +175,12 @@ def test_trades_alone_make_a_market_of_one_tick(tmp_path):
         (START_NS, 10.00, 5, "buy"), (START_NS + 2 * SECOND_NS, 10.01, 4, "buy"),
         (START_NS + 4 * SECOND_NS, 9.99, 6, "sell"), (START_NS + 6 * SECOND_NS, 9.98, 3, "sell"),
     ])  # fmt: skip
-    script = Script(t1=lambda ctx: ctx.buy(9), t3=lambda ctx: ctx.sell(2, 999), t5=lambda ctx: ctx.buy(2, 999))
-    result = backtest(script, path, venue=VenueConfig(feed_latency_ns=0, order_latency_ns=0, ack_latency_ns=0))
+    script = Script(
+        t1=lambda ctx: ctx.buy(9), t3=lambda ctx: ctx.sell(2, 999), t5=lambda ctx: ctx.buy(2, 999)
+    )
+    result = backtest(
+        script, path, venue=VenueConfig(feed_latency_ns=0, order_latency_ns=0, ack_latency_ns=0)
+    )
     # Five at the buyer's price; the offer rests at the bid's side and meets it; at 999 six are ahead.
     assert script.fills == [(5, 1000), (2, 1000), (2, 999)]
     assert any("only trades are recorded" in note for note in result.notes)
@@ -307,7 +311,8 @@ def test_the_ten_lines_run(tmp_path, origin):
         pytest.skip("README.md has no section 'Ten lines'")
     write_quotes(tmp_path / "ticks.parquet", random_quotes(6, count=4_000))
     ran = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)},
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+        env={"PYTHONPATH": str(ROOT)},
         check=False,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr

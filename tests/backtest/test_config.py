@@ -90,10 +90,10 @@ def test_refusals_name_file_place_and_value(tmp_path: Path, text: str, said: str
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="absent.toml: cannot be read"):
+    with pytest.raises(ConfigError, match=r"absent\.toml: cannot be read"):
         load_config(tmp_path / "absent.toml")
     (tmp_path / "latin.toml").write_bytes(b'venue_ranges = "\xe9"')
-    with pytest.raises(ConfigError, match="latin.toml: not a TOML file"):
+    with pytest.raises(ConfigError, match=r"latin\.toml: not a TOML file"):
         load_config(tmp_path / "latin.toml")
 
 

@@ -97,7 +97,9 @@ def test_an_engine_is_driven_by_one_thread_at_a_time() -> None:
 
 
 def living() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith(("producer", "engines-"))]
+    return [
+        thread.name for thread in threading.enumerate() if thread.name.startswith(("producer", "engines-"))
+    ]
 
 
 def test_what_an_agent_raised_surfaces_though_rings_are_full() -> None:

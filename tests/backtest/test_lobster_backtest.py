@@ -26,13 +26,13 @@ BOUNDS = ("optimistic", "pessimistic")
 class Ladder(Strategy):
     """Lays orders below and above the market once and lets them rest: equal under both bounds."""
 
-    timer_ns = 600_000_000_000
+    batch_events = 400
 
     def __init__(self, lots):
         self.lots = lots
         self.sent = {}
 
-    def on_timer(self, ctx):
+    def on_batch(self, ctx):
         bid, bid_size, ask, ask_size = ctx.touch()
         if bid_size and ask_size:
             step = ctx.tick_size_ticks
@@ -71,7 +71,9 @@ def test_the_bounds_hold_on_a_made_up_lobster_day(tmp_path):
 
 
 @pytest.mark.recording("lobster_aapl_amzn_2012-06-21")
-@pytest.mark.parametrize("name", ["LOBSTER_SampleFile_AMZN_2012-06-21_5.zip", "LOBSTER_SampleFile_AAPL_2012-06-21_1.zip"])
+@pytest.mark.parametrize(
+    "name", ["LOBSTER_SampleFile_AMZN_2012-06-21_5.zip", "LOBSTER_SampleFile_AAPL_2012-06-21_1.zip"]
+)
 def test_the_bounds_hold_on_the_recorded_day(market_data, name):
     assert_bounds_hold(open_events(market_data / name))
 
@@ -144,7 +146,9 @@ def test_without_a_path_it_runs_both_strategies_under_both_bounds(nowhere, capsy
     assert (nowhere / "var/reports/backtest.html").stat().st_size > 10_000
     assert main(["backtest", "--quiet", "--json"]) == 0
     again = last_json(capsys.readouterr().out)
-    assert [one["journal_hash"] for one in again["results"]] == [one["journal_hash"] for one in first["results"]]
+    assert [one["journal_hash"] for one in again["results"]] == [
+        one["journal_hash"] for one in first["results"]
+    ]
     assert first["results"][0]["filled_lots"] > 0
 
 
@@ -172,7 +176,16 @@ class Other:
 
 def test_a_strategy_of_a_users_file_runs(nowhere, capsys):
     (nowhere / "mine.py").write_text(STRATEGY)
-    arguments = ["backtest", "--strategy", "mine.py:Mine", "--queue", "pessimistic", "--quiet", "--journal", "kept"]
+    arguments = [
+        "backtest",
+        "--strategy",
+        "mine.py:Mine",
+        "--queue",
+        "pessimistic",
+        "--quiet",
+        "--journal",
+        "kept",
+    ]
     assert main([*arguments, "--report", "mine.html"]) == 0
     out = capsys.readouterr().out
     assert "Mine" in out

@@ -117,7 +117,7 @@ def test_unusable_ranges_are_refused_with_their_place(
 
 
 def test_a_missing_file_of_ranges_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="absent.toml: venue ranges cannot be read"):
+    with pytest.raises(ConfigError, match=r"absent\.toml: venue ranges cannot be read"):
         draw_venues(str(tmp_path / "absent.toml"), seed=1)
 
 

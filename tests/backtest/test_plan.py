@@ -58,7 +58,9 @@ def test_another_seed_draws_other_orders_of_the_same_kind() -> None:
 
 
 def test_a_weekend_has_no_orders() -> None:
-    plan = draw_plan(ParentConfig(), first_ns=(MONDAY + 5) * DAY_NS, last_ns=(MONDAY + 7) * DAY_NS - 1, seed=1)
+    plan = draw_plan(
+        ParentConfig(), first_ns=(MONDAY + 5) * DAY_NS, last_ns=(MONDAY + 7) * DAY_NS - 1, seed=1
+    )
     assert len(plan) == 0
     assert plan.dtype == PLAN_DTYPE
 

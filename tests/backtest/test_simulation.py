@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from functools import partial
 from pathlib import Path
@@ -59,7 +60,7 @@ def test_windows_tile_any_history_and_never_train_on_what_they_test(
     windows = fit_windows(config, first_ns=first_ns, last_ns=last_ns)
     assert windows[0].train_from_ns >= 18_000 * DAY_NS
     assert windows[-1].test_until_ns > last_ns
-    for window, following in zip(windows, windows[1:], strict=False):
+    for window, following in itertools.pairwise(windows):
         assert window.test_until_ns == following.test_from_ns
     for window in windows:
         assert window.train_from_ns < window.train_until_ns <= window.test_from_ns < window.test_until_ns
@@ -205,7 +206,10 @@ def test_no_model_sees_a_sample_from_outside_its_training_window(monkeypatch: py
 
 def test_a_window_too_thin_to_teach_runs_without_a_model() -> None:
     done = simulate(
-        recording=small_quotes(rows_per_day=64), policies=("linucb", "linucb_blind"), probe=False, strategies=None
+        recording=small_quotes(rows_per_day=64),
+        policies=("linucb", "linucb_blind"),
+        probe=False,
+        strategies=None,
     )
     assert done.models == [None] * len(done.windows)
     assert done.agent("linucb").decisions == done.agent("linucb_blind").decisions > 0
@@ -220,7 +224,7 @@ def test_a_broken_recording_surfaces_and_leaves_no_journal(tmp_path: Path) -> No
             raise DataError("bid must be a number, was nan", path="ticks.csv", row=7)
         return block
 
-    with pytest.raises(DataError, match="ticks.csv:row 7"):
+    with pytest.raises(DataError, match=r"ticks\.csv:row 7"):
         simulate(tmp_path, recording=Spoilt(small_quotes(), spoil))
     assert list(tmp_path.iterdir()) == []
 
@@ -255,4 +259,6 @@ def test_an_interrupt_between_turns_ends_all_threads_and_leaves_no_journal(
     with pytest.raises(error):
         small_simulator(tmp_path).run(progress)
     assert list(tmp_path.iterdir()) == []
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("producer", "engines-"))]
+    assert not [
+        thread for thread in threading.enumerate() if thread.name.startswith(("producer", "engines-"))
+    ]

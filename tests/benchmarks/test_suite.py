@@ -8,10 +8,10 @@ from importlib.metadata import entry_points
 import pytest
 
 from backtest.cli import main as entry
-from backtest.cli.bench import markdown_table, table_rows
+from backtest.cli.bench import markdown_table, table_rows, with_section
 from benchmarks.harness import SCENARIOS, Bench, Scenario, run_scenario
 from benchmarks.suite import run_suite
-from data.errors import CheckFailed, ConfigError
+from data.errors import CheckFailed, ConfigError, DataError
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -63,3 +63,11 @@ def test_tables_and_document_agree() -> None:
 def test_the_command_finds_the_suite_by_its_entry_point(capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.main(["bench", "ring", "--smoke", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["scenarios"][0]["name"] == "ring"
+
+
+def test_the_document_keeps_what_stands_around_the_measured_section() -> None:
+    once = with_section("before <!-- anytick bench: begin -->old<!-- anytick bench: end --> after", "new")
+    assert once == "before <!-- anytick bench: begin -->\nnew\n<!-- anytick bench: end --> after"
+    assert with_section(once, "new") == once
+    with pytest.raises(DataError, match="marks"):
+        with_section("no marks", "new")

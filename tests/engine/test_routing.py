@@ -51,7 +51,8 @@ def requests(count, *, seed=1):
         costs = draw.uniform(-3, 6, 2 * VENUES)
         shown = draw.integers(0, 40, 2 * VENUES)
         yield contexts, costs, shown, {
-            "size_lots": int(draw.integers(1, 100)), "side": int(draw.choice((1, -1))), "decision_id": decision_id,
+            "size_lots": int(draw.integers(1, 100)), "side": int(draw.choice((1, -1))),
+            "decision_id": decision_id,
         }  # fmt: skip
 
 

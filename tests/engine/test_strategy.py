@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.markets import INSTRUMENT, SECOND_NS, START_NS, play, random_flow, random_quotes
 
 from data.errors import ConfigError
 from data.schema import Liquidity
 from engine.journal import JournalReader
 from engine.strategies import MarketMaker, SignalTaker, Twap
 from engine.strategy import Strategy, make_agent, subscriptions
+from tests.markets import INSTRUMENT, SECOND_NS, START_NS, play, random_flow, random_quotes
 
 
 class Both(Strategy):
@@ -105,7 +105,8 @@ def test_a_skewed_market_maker_holds_less():
 
 @settings(max_examples=15)
 @given(
-    seed=st.integers(0, 1_000), size=st.integers(1, 120), slices=st.integers(1, 20), side=st.sampled_from((1, -1)),
+    seed=st.integers(0, 1_000), size=st.integers(1, 120), slices=st.integers(1, 20),
+    side=st.sampled_from((1, -1)),
     share=st.sampled_from((0.0, 0.5, 0.9)), queue=st.sampled_from(("optimistic", "pessimistic")),
 )  # fmt: skip
 def test_a_twap_adds_up_to_its_size_and_never_overfills(seed, size, slices, side, share, queue):
@@ -116,9 +117,7 @@ def test_a_twap_adds_up_to_its_size_and_never_overfills(seed, size, slices, side
             assert 0 <= working <= self.open_lots
             super().on_report(ctx, report)
 
-    twap = Watched(
-        side=side, size_lots=size, slices=slices, duration_ns=150 * SECOND_NS, passive_share=share
-    )
+    twap = Watched(side=side, size_lots=size, slices=slices, duration_ns=150 * SECOND_NS, passive_share=share)
     result = play(twap, random_flow(seed), queue=queue)
     filled = int(result.fills["size_lots"].sum())
     assert twap.filled_lots == filled <= size

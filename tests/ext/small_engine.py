@@ -81,12 +81,18 @@ def quote_events(quotes: Sequence[Quote]) -> NDArray[np.void]:
         row["ts_ns"], row["venue_id"] = START_NS + round(second * SECOND_NS), venue
         row["bid_price_ticks"], row["bid_size_lots"] = bid, bid_size
         row["ask_price_ticks"], row["ask_size_lots"] = ask, ask_size
-    view["recv_ns"], view["kind"], view["flags"] = RECV_NOT_RECORDED, EventKind.QUOTE, EventFlag.LAST_IN_PACKET
+    view["recv_ns"], view["kind"], view["flags"] = (
+        RECV_NOT_RECORDED,
+        EventKind.QUOTE,
+        EventFlag.LAST_IN_PACKET,
+    )
     view["seq"] = np.arange(len(quotes))
     return events
 
 
-def steady(seconds: int, *, bid: int = 1_000, ask: int = 1_010, size: int = 10_000, every: float = 1.0) -> list[Quote]:
+def steady(
+    seconds: int, *, bid: int = 1_000, ask: int = 1_010, size: int = 10_000, every: float = 1.0
+) -> list[Quote]:
     """One venue that quotes the same again and again."""
     return [(index * every, 0, bid, size, ask, size) for index in range(round(seconds / every) + 1)]
 
@@ -107,7 +113,13 @@ def execute(
 ) -> Outcome:
     """Run a plan over quotes to the end, and read back the journal it wrote."""
     agent = ParentExecutor(
-        router, plan, first_day=FIRST_DAY, day_count=40, tick_value=INSTRUMENT.tick_value, run_id=RUN_ID, **options
+        router,
+        plan,
+        first_day=FIRST_DAY,
+        day_count=40,
+        tick_value=INSTRUMENT.tick_value,
+        run_id=RUN_ID,
+        **options,
     )
     buffer = JournalBuffer(1 << 14, run_id=RUN_ID)
     loop = EventLoop(
@@ -138,4 +150,6 @@ def execute(
     agent.censor()
     sha256 = writer.commit()
     verify_journal(path)
-    return Outcome(agent=agent, loop=loop, journal=JournalReader(path), state=replay_state(path), sha256=sha256)
+    return Outcome(
+        agent=agent, loop=loop, journal=JournalReader(path), state=replay_state(path), sha256=sha256
+    )

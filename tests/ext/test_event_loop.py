@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.markets import INSTRUMENT, SECOND_NS, START_NS, Script, joined, play, quote, random_quotes
 
 from backtest.venue_config import VenueConfig
 from data.schema import ReportKind
@@ -19,6 +18,7 @@ from ext.journal import JournalBuffer
 from ext.order_book import OrderBook
 from ext.ring_buffer import SpscRing
 from ext.sim_venue import SimulatedVenue
+from tests.markets import INSTRUMENT, SECOND_NS, START_NS, Script, joined, play, quote, random_quotes
 
 MILLISECOND_NS = 1_000_000
 SLOW = VenueConfig(
@@ -33,7 +33,11 @@ def loop_of(strategy, *, ring_events=1_024, venue=SLOW, seed=1):
         ring=SpscRing(ring_events),
         venues=[
             SimulatedVenue(
-                venue.rules(queue="flow", tick_size_ticks=1), venue_id=0, tick_value=0.01, seed=seed, book=OrderBook()
+                venue.rules(queue="flow", tick_size_ticks=1),
+                venue_id=0,
+                tick_value=0.01,
+                seed=seed,
+                book=OrderBook(),
             )
         ],
         agent=agent,

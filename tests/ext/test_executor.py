@@ -90,7 +90,9 @@ def markets(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[Quote]]:
         second += float(random.choice([0.0, 0.3, 2.0, 9.0, SILENCE], p=[0.2, 0.4, 0.3, 0.08, 0.02]))
         mid += int(random.integers(-4, 5))
         half = int(random.integers(1, 6))
-        bid_size, ask_size = (int(size) for size in random.choice([0, 3, 20, 400], 2, p=[0.05, 0.25, 0.4, 0.3]))
+        bid_size, ask_size = (
+            int(size) for size in random.choice([0, 3, 20, 400], 2, p=[0.05, 0.25, 0.4, 0.3])
+        )
         quotes.append((second, int(random.integers(venue_count)), mid - half, bid_size, mid + half, ask_size))
     return venues, quotes
 
@@ -217,7 +219,11 @@ def assert_statistics_agree_with_the_journal(out: Outcome) -> None:
 @pytest.mark.parametrize("side", [1, -1])
 def test_taking_costs_half_the_spread_and_the_fee(tmp_path: Path, side: int) -> None:
     out = execute(
-        tmp_path, SweepRouter(), parents((1, 31, side, 600, 6)), steady(40), venues=[PROMPT | {"taker_fee_bps": 2.0}]
+        tmp_path,
+        SweepRouter(),
+        parents((1, 31, side, 600, 6)),
+        steady(40),
+        venues=[PROMPT | {"taker_fee_bps": 2.0}],
     )
     (stats,) = out.stats
     fee = 600 * (1_010 if side > 0 else 1_000) * 2.0 * BPS
@@ -232,7 +238,11 @@ def test_taking_costs_half_the_spread_and_the_fee(tmp_path: Path, side: int) -> 
 
 def test_a_fee_per_lot_is_turned_into_ticks(tmp_path: Path) -> None:
     out = execute(
-        tmp_path, SweepRouter(), parents((1, 2, 1, 50, 1)), steady(10), venues=[PROMPT | {"taker_fee_per_lot": 0.03}]
+        tmp_path,
+        SweepRouter(),
+        parents((1, 2, 1, 50, 1)),
+        steady(10),
+        venues=[PROMPT | {"taker_fee_per_lot": 0.03}],
     )
     (stats,) = out.stats
     assert stats["fee_ticklots"] == pytest.approx(50 * 0.03 / 0.01)
@@ -246,7 +256,9 @@ def test_posting_earns_half_the_spread_and_the_rebate(tmp_path: Path, side: int)
     out = execute(tmp_path, ArmProbeRouter(), plan, steady(400, size=1), venues=[venue], groups=2)
     posted = out.stats[1]
     assert posted["taker_lots"] == 0
-    assert posted["cost_ticklots"] == pytest.approx(-10 * 5 - 10 * (1_000 if side > 0 else 1_010) * BPS, rel=1e-12)
+    assert posted["cost_ticklots"] == pytest.approx(
+        -10 * 5 - 10 * (1_000 if side > 0 else 1_010) * BPS, rel=1e-12
+    )
 
 
 def test_drift_counts_from_arrival_for_the_parent_and_from_the_decision_for_the_child(tmp_path: Path) -> None:
@@ -291,7 +303,9 @@ def test_what_one_venue_does_not_show_is_swept_from_the_next_cheapest(tmp_path: 
 def test_the_close_out_is_scaled_like_a_slice_where_venues_cross(tmp_path: Path) -> None:
     # The one venue bids 20 above the other's offer all day; both decline.
     sides = [(1_020, 1_030), (990, 1_000)]
-    quotes = [(index * 0.1, index % 2, sides[index % 2][0], 50, sides[index % 2][1], 50) for index in range(8_000)]
+    quotes = [
+        (index * 0.1, index % 2, sides[index % 2][0], 50, sides[index % 2][1], 50) for index in range(8_000)
+    ]
     venues = [PROMPT | {"last_look": 1.0}] * 2
     out = execute(tmp_path, SweepRouter(), parents((700, 720, 1, 40, 1)), quotes, venues=venues)
     rewards = out.journal.rewards()
@@ -305,7 +319,9 @@ def test_latency_is_paid_for_when_the_market_moves_meanwhile(tmp_path: Path) -> 
     venue = PROMPT | {"order_latency_ns": 1_500 * MS}
     out = execute(tmp_path, SweepRouter(), parents((2, 12, 1, 10, 1)), quotes, venues=[venue])
     assert out.stats[0]["cost_ticklots"] == 10 * 9
-    strict = execute(tmp_path, SweepRouter(), parents((2, 12, 1, 10, 1)), quotes, venues=[venue], protection=0.0)
+    strict = execute(
+        tmp_path, SweepRouter(), parents((2, 12, 1, 10, 1)), quotes, venues=[venue], protection=0.0
+    )
     assert strict.loop.refusals == {}
     assert strict.state.parents_ended == {"DONE": 1}
     orders = strict.journal.orders()
@@ -371,14 +387,21 @@ def test_the_forecast_reaches_the_router_only_if_asked_for(tmp_path: Path, use_s
     session = Forecast(0.25)
     plan = parents((1, 11, 1, 40, 2), (2, 12, -1, 40, 2))
     out = execute(
-        tmp_path, LinUcbRouter(1), plan, steady(30), session=session, use_signal=use_signal, model_ns=3 * SECOND_NS
+        tmp_path,
+        LinUcbRouter(1),
+        plan,
+        steady(30),
+        session=session,
+        use_signal=use_signal,
+        model_ns=3 * SECOND_NS,
     )
     decisions = out.journal.decisions()
     taught = decisions[decisions["arm"] != 255]
     expected = 0.25 if use_signal else 0.0
     np.testing.assert_array_equal(decisions["signal"], np.float32(expected))
     np.testing.assert_array_equal(
-        taught["context"][:, CONTEXT_NAMES.index("signal")], np.float32(expected) * plan["side"][taught["parent_id"]]
+        taught["context"][:, CONTEXT_NAMES.index("signal")],
+        np.float32(expected) * plan["side"][taught["parent_id"]],
     )
     assert (out.loop.signals > 0) == (session.calls > 0) == use_signal
     # The model's own time is charged to the order it spoke for.
@@ -437,7 +460,12 @@ def test_the_probe_plays_one_arm_per_parent_and_keeps_them_apart(tmp_path: Path)
     plan = np.repeat(parents((1, 21, 1, 60, 3), (30, 50, -1, 40, 2)), arms)
     quotes = [(index * 0.25, index % 2, 1_000, 900, 1_010 + 4 * (index % 2), 900) for index in range(400)]
     out = execute(
-        tmp_path, ArmProbeRouter(), plan, quotes, venues=[PROMPT, PROMPT | {"taker_fee_bps": 5.0}], groups=arms
+        tmp_path,
+        ArmProbeRouter(),
+        plan,
+        quotes,
+        venues=[PROMPT, PROMPT | {"taker_fee_bps": 5.0}],
+        groups=arms,
     )
     decisions = out.journal.decisions()
     routed = decisions[decisions["arm"] != 255]
@@ -474,7 +502,14 @@ def test_days_are_days_of_arrival(tmp_path: Path) -> None:
 def test_the_batches_that_events_come_in_change_nothing(tmp_path: Path) -> None:
     plan = parents((1, 50, 1, 100, 5), (3, 60, -1, 70, 4))
     hashes = {
-        execute(tmp_path, LinUcbRouter(1), plan, steady(100, every=0.1), venues=[PROMPT | {"flow": 0.3}], batch=batch).sha256
+        execute(
+            tmp_path,
+            LinUcbRouter(1),
+            plan,
+            steady(100, every=0.1),
+            venues=[PROMPT | {"flow": 0.3}],
+            batch=batch,
+        ).sha256
         for batch in (1, 7, 512)
     }
     assert len(hashes) == 1
@@ -507,7 +542,7 @@ def test_impossible_plans_are_refused(field: str, value: int) -> None:
 
 def test_plans_have_their_own_dtype_and_a_bound() -> None:
     with pytest.raises(TypeError, match="PLAN_DTYPE"):
-        ParentExecutor(SweepRouter(), np.zeros(3), first_day=0, day_count=1, tick_value=1.0, run_id=1)
+        ParentExecutor(SweepRouter(), np.zeros(3, [("size_lots", "<i8")]), first_day=0, day_count=1, tick_value=1.0, run_id=1)
     with pytest.raises(ValueError, match="fewer than"):
         ParentExecutor(
             SweepRouter(), np.broadcast_to(np.zeros(1, PLAN_DTYPE), 1 << 24).copy(), first_day=0, day_count=1,

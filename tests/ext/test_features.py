@@ -40,7 +40,9 @@ def assert_same(tracker: FeatureTracker, reference: ReferenceFeatures) -> None:
 
 
 @given(steps=steps)
-def test_every_feature_equals_its_definition_after_every_update(steps: list[tuple[int, Touch, int, int]]) -> None:
+def test_every_feature_equals_its_definition_after_every_update(
+    steps: list[tuple[int, Touch, int, int]],
+) -> None:
     tracker, reference, now = FeatureTracker(VENUES), ReferenceFeatures(VENUES), 1_600_000_000 * NS
     for venue, touch, gap, side in steps:
         now += gap

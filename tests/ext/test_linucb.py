@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -53,7 +53,11 @@ def test_the_order_of_updates_changes_nothing_but_rounding(plays: Plays, data: s
         np.testing.assert_allclose(one.coefficients(arm), other.coefficients(arm), rtol=1e-9, atol=1e-9)
 
 
-@given(plays=plays, shown=arrays(np.float64, (ARMS, SIZE), elements=numbers), alpha=st.sampled_from([0.0, 0.5, 3.0]))
+@given(
+    plays=plays,
+    shown=arrays(np.float64, (ARMS, SIZE), elements=numbers),
+    alpha=st.sampled_from([0.0, 0.5, 3.0]),
+)
 def test_the_score_is_the_mean_plus_alpha_times_the_spread(plays: Plays, shown: Floats, alpha: float) -> None:
     bandit = learnt(plays, alpha=alpha)
     for arm, score in enumerate(bandit.scores(shown)):
@@ -124,7 +128,7 @@ def test_learning_copies_what_it_is_given() -> None:
     ],
 )
 def test_parameters_out_of_range_are_refused(
-    arguments: tuple[int, int], options: dict[str, float], said: str
+    arguments: tuple[int, int], options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
         LinUcb(*arguments, **options)

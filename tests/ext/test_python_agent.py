@@ -6,7 +6,6 @@ import traceback
 
 import numpy as np
 import pytest
-from tests.markets import INSTRUMENT, SECOND_NS, START_NS, Script, joined, play, quote, random_quotes, trade
 
 from backtest.venue_config import VenueConfig
 from data.schema import Reason, ReportKind
@@ -15,6 +14,7 @@ from engine.risk import RiskLimits
 from engine.strategy import Context, Strategy
 from ext.features import FEATURE_NAMES
 from ext.python_agent import PythonAgent
+from tests.markets import INSTRUMENT, SECOND_NS, START_NS, Script, joined, play, quote, random_quotes, trade
 
 QUOTES = joined(*(quote(second, 1_000, 1_004) for second in range(1, 20)))
 
@@ -130,7 +130,8 @@ def test_touch_is_told_when_it_changed(sizes, expected):
 
     touch = Touch()
     play(touch, joined(
-        quote(0, 100, 102), quote(1, 100, 102), quote(2, 100, 102, bid_size=3), quote(3, 101, 102, bid_size=3),
+        quote(0, 100, 102), quote(1, 100, 102), quote(2, 100, 102, bid_size=3),
+        quote(3, 101, 102, bid_size=3),
         quote(4, 101, 102, bid_size=3), quote(5, 101, 102, bid_size=0),
     ))  # fmt: skip
     assert touch._seen == expected
@@ -162,7 +163,9 @@ def test_open_orders_follow_the_reports():
     seen = []
 
     def look(ctx):
-        seen.append([(order.side, order.leaves_lots, order.accepted, order.cancelling) for order in ctx.open_orders])
+        seen.append(
+            [(order.side, order.leaves_lots, order.accepted, order.cancelling) for order in ctx.open_orders]
+        )
 
     def send(ctx):
         ctx.buy(4, 990, post_only=True)

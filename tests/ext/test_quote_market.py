@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -46,18 +47,21 @@ def moving(rows: int) -> Path:
     return np.arange(rows, dtype=np.int64) * MS, bid, (bid + 20).astype(np.int32), None
 
 
-def quoted(venues: list[dict[str, Any]], path: Path, *, cuts: list[int] | None = None, seed: int = 9) -> NDArray[np.void]:
+def quoted(
+    venues: list[dict[str, Any]], path: Path, *, cuts: list[int] | None = None, seed: int = 9
+) -> NDArray[np.void]:
     market = QuoteMarket(venues, seed=seed, instrument_id=3)
     rows = len(path[0])
     bounds = [0, *sorted(min(cut, rows) for cut in cuts or []), rows]
     blocks = []
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in itertools.pairwise(bounds):
         out = np.zeros((high - low) * len(venues), dtype=EVENT_DTYPE)
-        columns = [None if column is None else column[low:high].copy() for column in path]
-        assert market.events(*columns, out) == len(out)  # type: ignore[arg-type]
+        columns: list[Any] = [None if column is None else column[low:high].copy() for column in path]
+        assert market.events(*columns[:4], out=out) == len(out)
         blocks.append(out)
     assert market.rows == rows
-    return np.concatenate(blocks).view(QUOTE_DTYPE)
+    events: NDArray[np.void] = np.concatenate(blocks).view(QUOTE_DTYPE)
+    return events
 
 
 def of_venue(events: NDArray[np.void], index: int) -> NDArray[np.void]:
@@ -98,7 +102,7 @@ def test_the_future_changes_nothing_that_was_published(keep: int, seed: int) -> 
         for mine, theirs in zip(path, other, strict=True)
     ]
     mixed[0][keep:] = path[0][keep - 1] + 1_000 * MS + np.arange(200 - keep) if keep else np.arange(200)
-    events, changed = quoted(LIVELY, path), quoted(LIVELY, tuple(mixed))  # type: ignore[arg-type]
+    events, changed = quoted(LIVELY, path), quoted(LIVELY, tuple(mixed))
     np.testing.assert_array_equal(events[: keep * 3], changed[: keep * 3])
 
 

@@ -8,11 +8,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.markets import AT_ONCE, Script, add, cancel, event, execute, joined, play, quote, random_flow, trade
 
 from backtest.venue_config import VenueConfig
 from data.instrument import Instrument
 from data.schema import EventFlag, EventKind, Liquidity, Reason
+from tests.markets import (
+    AT_ONCE,
+    Script,
+    add,
+    cancel,
+    event,
+    execute,
+    joined,
+    play,
+    quote,
+    random_flow,
+    trade,
+)
 
 BOTH = pytest.mark.parametrize("queue", ["optimistic", "pessimistic"])
 
@@ -38,14 +50,14 @@ def test_the_queue_ahead_trades_first(queue):
 def test_an_announced_cancel_ahead_moves_us_up_and_one_behind_does_not(queue):
     script = Script(t1=lambda ctx: ctx.buy(5, 100, post_only=True))
     flow = market(
-        add(0.5, 3, 1, 100, 4),      # ahead of us: 14
-        add(2, 4, 1, 100, 6),        # behind
-        cancel(3, 3, 1, 100, 4),     # ahead: 10
+        add(0.5, 3, 1, 100, 4),  # ahead of us: 14
+        add(2, 4, 1, 100, 6),  # behind
+        cancel(3, 3, 1, 100, 4),  # ahead: 10
         cancel(4, 4, 1, 100, 6),
         add(5, 5, 1, 100, 20),
-        execute(6, 1, 1, 100, 9),    # ahead: 1
-        execute(7, 1, 1, 100, 1),    # ahead: 0
-        execute(8, 5, 1, 100, 2),    # ours
+        execute(6, 1, 1, 100, 9),  # ahead: 1
+        execute(7, 1, 1, 100, 1),  # ahead: 0
+        execute(8, 5, 1, 100, 2),  # ours
     )
     play(script, flow, queue=queue)
     assert script.fills == [(2, 100)]
@@ -74,7 +86,9 @@ def test_an_unannounced_cancel_was_ahead_for_one_bound_and_behind_for_the_other(
 
 def test_a_hidden_print_at_our_price_counts_for_the_optimistic_bound_only():
     flow = joined(
-        add(0, 1, 1, 99, 10), add(0, 2, -1, 102, 10), trade(2, -1, 100, 3, flags=EventFlag.HIDDEN),
+        add(0, 1, 1, 99, 10),
+        add(0, 2, -1, 102, 10),
+        trade(2, -1, 100, 3, flags=EventFlag.HIDDEN),
         trade(3, -1, 99, 2, flags=EventFlag.HIDDEN),
     )
     filled = {}
@@ -88,7 +102,9 @@ def test_a_hidden_print_at_our_price_counts_for_the_optimistic_bound_only():
 @BOTH
 def test_partial_fills_add_up_and_the_position_is_the_order(queue):
     script = Script(t1=lambda ctx: ctx.buy(10, 101, post_only=True))
-    result = play(script, market(trade(2, -1, 101, 4), trade(3, -1, 101, 6), trade(4, -1, 101, 9)), queue=queue)
+    result = play(
+        script, market(trade(2, -1, 101, 4), trade(3, -1, 101, 6), trade(4, -1, 101, 9)), queue=queue
+    )
     assert script.fills == [(4, 101), (6, 101)]
     assert result.position_lots[-1] == 10
     assert result.fills["leaves_lots"].tolist() == [6, 0]
@@ -169,7 +185,9 @@ def test_a_resting_price_off_the_tick_grid_is_refused():
 
 def test_a_quote_that_reaches_our_price_fills_up_to_its_size_once():
     script = Script(t1=lambda ctx: ctx.buy(20, 100, post_only=True))
-    flow = joined(quote(0, 100, 104), quote(2, 99, 100, ask_size=7), quote(3, 99, 103), quote(4, 98, 100, ask_size=3))
+    flow = joined(
+        quote(0, 100, 104), quote(2, 99, 100, ask_size=7), quote(3, 99, 103), quote(4, 98, 100, ask_size=3)
+    )
     play(script, flow)
     assert script.fills == [(7, 100), (3, 100)]
 

@@ -103,7 +103,7 @@ class ReferenceFeatures:
 
 
 def order_flow(old: Touch, new: Touch) -> float:
-    """Cont, Kukanov & Stoikov (2014): what a touch change brings to the bid, less what it brings to the ask."""
+    """Cont, Kukanov & Stoikov (2014): what a change brings the bid less what it brings the ask."""
     bid = (new.bid_size if new.bid >= old.bid else 0) - (old.bid_size if new.bid <= old.bid else 0)
     ask = (new.ask_size if new.ask <= old.ask else 0) - (old.ask_size if new.ask >= old.ask else 0)
     return float(bid - ask)
@@ -113,7 +113,9 @@ def average(values: list[int] | list[float], events: int, start: float) -> float
     """Exponential average over about `events` values, begun at `start`."""
     weight, keep = 1.0 / events, 1.0 - 1.0 / events
     count = len(values)
-    return sum(weight * keep ** (count - 1 - i) * value for i, value in enumerate(values)) + keep**count * start
+    return (
+        sum(weight * keep ** (count - 1 - i) * value for i, value in enumerate(values)) + keep**count * start
+    )
 
 
 def imbalance(bid: int, ask: int) -> float:
