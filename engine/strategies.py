@@ -63,23 +63,13 @@ class MarketMaker(Strategy):
         self.skew_ticks = skew_ticks
         self.signal_ticks = signal_ticks
         self.tolerance = tolerance
-        self.requote_ns = requote_ns
+        self.touch_every_ns = requote_ns
         self.venue = venue
-        self._looked_ns: int | None = None
-        self._waiting = False
 
     def on_start(self, ctx: Context) -> None:
         self._look(ctx)
 
     def on_touch(self, ctx: Context) -> None:
-        if self._looked_ns is None or ctx.now_ns - self._looked_ns >= self.requote_ns:
-            self._look(ctx)
-        elif not self._waiting:
-            self._waiting = True
-            ctx.schedule(self._looked_ns + self.requote_ns)
-
-    def on_timer(self, ctx: Context) -> None:
-        self._waiting = False
         self._look(ctx)
 
     def on_report(self, ctx: Context, report: Report) -> None:
@@ -88,7 +78,6 @@ class MarketMaker(Strategy):
             self._quote(ctx, report.side)
 
     def _look(self, ctx: Context) -> None:
-        self._looked_ns = ctx.now_ns
         for side in (1, -1):
             self._quote(ctx, side)
 

@@ -16,6 +16,7 @@ from ext.python_agent import HOOK_NAMES, PythonAgent
 
 __all__ = ["Context", "Order", "Report", "Strategy", "make_agent"]
 
+_PERIODS: Final = (("timer_ns", "on_timer"), ("batch_events", "on_batch"), ("touch_every_ns", "on_touch"))
 _PLAIN: Final = (str, int, float, bool, type(None))
 
 
@@ -31,6 +32,8 @@ class Strategy:
         `on_batch` is called whenever that many more events have been received.
     touch_sizes : bool
         Call `on_touch` for changes of size too, not of price only.
+    touch_every_ns : int or None
+        Call it at most so often; a change in between is told when the time is over.
 
     Examples
     --------
@@ -47,6 +50,7 @@ class Strategy:
     timer_ns: int | None = None
     batch_events: int | None = None
     touch_sizes: bool = False
+    touch_every_ns: int | None = None
 
     def on_start(self, ctx: Context) -> None:
         """Begin: the first packet has been received, the clock runs, there may be a market."""
@@ -114,7 +118,7 @@ def make_agent(strategy: Strategy, *, instrument: Instrument, run_id: int) -> Py
     if not isinstance(strategy, Strategy):
         raise ConfigError(f"strategy must be an object of a Strategy class, was {strategy!r}")
     names = subscriptions(strategy)
-    for setting, hook in (("timer_ns", "on_timer"), ("batch_events", "on_batch")):
+    for setting, hook in _PERIODS:
         value = getattr(strategy, setting)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value <= 0):
             raise ConfigError(f"{setting} must be a positive whole number or None, was {value!r}")
@@ -130,4 +134,5 @@ def make_agent(strategy: Strategy, *, instrument: Instrument, run_id: int) -> Py
         timer_ns=strategy.timer_ns or 0,
         batch_events=strategy.batch_events or 0,
         touch_sizes=strategy.touch_sizes,
+        touch_every_ns=strategy.touch_every_ns or 0,
     )

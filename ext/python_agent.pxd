@@ -21,6 +21,9 @@ cdef class PythonAgent(Agent):
     cdef int64_t batch_due          # event count at which the next batch ends
     cdef bint wants_touch
     cdef bint touch_sizes
+    cdef int64_t touch_every_ns
+    cdef int64_t touch_next_ns      # before it, a change waits
+    cdef bint touch_waits
     cdef bint begun
     cdef bint sending
     cdef bint asleep                # the market is silent and the periodic timer rests
@@ -28,6 +31,7 @@ cdef class PythonAgent(Agent):
 
     cdef void begin(self)
     cdef void fire(self, str name)
+    cdef void fire_touch(self)
     cdef void answer(self, str name, const ExecutionReport* report)
     cdef void send_commands(self)
     cdef void refuse(self, const OrderCommand* command, uint8_t reason)

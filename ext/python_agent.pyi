@@ -17,6 +17,7 @@ class PythonAgent(Agent):
         timer_ns: int = 0,
         batch_events: int = 0,
         touch_sizes: bool = False,
+        touch_every_ns: int = 0,
     ) -> None: ...
     @property
     def error(self) -> BaseException | None: ...

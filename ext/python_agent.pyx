@@ -20,6 +20,9 @@ cdef enum:
     PERIODIC = 0
     ROOM_MIN = 4 * COMMAND_MAX      # journal records kept free ahead of a callback
 
+# Tags of the agenda: a strategy's own are 1 to 2^63 - 1.
+cdef uint64_t WAITING_TOUCH = <uint64_t>1 << 63
+
 # A timer does not tick through nights and weekends: silence this long stops it until the next event.
 cdef int64_t SILENCE_NS = 600_000_000_000
 
@@ -45,6 +48,8 @@ cdef class PythonAgent(Agent):
         `on_batch` is called at the end of the packet in which that many events are full; 0 for never.
     touch_sizes : bool
         `on_touch` is called on changes of size too, not of price only.
+    touch_every_ns : int
+        `on_touch` is called at most so often; a change in between is told when the time is over.
 
     Notes
     -----
@@ -54,15 +59,15 @@ cdef class PythonAgent(Agent):
 
     def __init__(
         self, hooks, *, uint32_t run_id, double tick_value, int tick_size_ticks=1, int64_t timer_ns=0,
-        int64_t batch_events=0, bint touch_sizes=False,
+        int64_t batch_events=0, bint touch_sizes=False, int64_t touch_every_ns=0,
     ):
         unknown = set(hooks) - set(HOOK_NAMES)
         if unknown:
             raise ValueError(f"hooks must be of {', '.join(HOOK_NAMES)}, was {', '.join(sorted(unknown))}")
-        if timer_ns < 0 or batch_events < 0 or tick_size_ticks < 1:
+        if timer_ns < 0 or batch_events < 0 or touch_every_ns < 0 or tick_size_ticks < 1:
             raise ValueError(
-                "timer_ns and batch_events must not be negative and tick_size_ticks must be positive, were "
-                f"{timer_ns}, {batch_events} and {tick_size_ticks}"
+                "timer_ns, batch_events and touch_every_ns must not be negative and tick_size_ticks must be "
+                f"positive, were {timer_ns}, {batch_events}, {touch_every_ns} and {tick_size_ticks}"
             )
         self.hooks = dict(hooks)
         self.error = None
@@ -76,6 +81,7 @@ cdef class PythonAgent(Agent):
         self.batch_due = self.batch_events
         self.wants_touch = "on_touch" in self.hooks
         self.touch_sizes = touch_sizes
+        self.touch_every_ns = touch_every_ns
         self.wants_events = True        # until the first packet has come
 
     def set_relieve(self, relieve):
@@ -106,14 +112,19 @@ cdef class PythonAgent(Agent):
             return
         if self.asleep:
             self.arm()
-        touched = self.wants_touch and self.touch_changed(event.venue_id)
+        touched = self.wants_touch and self.touch_changed(event.venue_id) and not self.touch_waits
+        if touched and self.loop.now_ns < self.touch_next_ns:
+            # Told later by the agenda, so that a market which stands still afterwards is seen as well.
+            touched = False
+            self.touch_waits = True
+            self.loop.schedule(self.touch_next_ns, WAITING_TOUCH)
         if self.batch_events > 0 and self.events_seen() >= self.batch_due:
             full = True
             self.batch_due = (self.events_seen() // self.batch_events + 1) * self.batch_events
         if touched or full:
             with gil:
                 if touched:
-                    self.fire("on_touch")
+                    self.fire_touch()
                 if full:
                     self.fire("on_batch")
 
@@ -125,8 +136,12 @@ cdef class PythonAgent(Agent):
                 return
             self.arm()
         with gil:
-            self.context.timer_tag = tag
-            self.fire("on_timer")
+            if tag == WAITING_TOUCH:
+                self.touch_waits = False
+                self.fire_touch()
+            else:
+                self.context.timer_tag = tag
+                self.fire("on_timer")
 
     cdef void on_report(self, const ExecutionReport* report) noexcept nogil:
         with gil:
@@ -146,6 +161,10 @@ cdef class PythonAgent(Agent):
             self.touch_changed(venue)
         self.arm()
         self.fire("on_start")
+
+    cdef void fire_touch(self):
+        self.touch_next_ns = self.loop.now_ns + self.touch_every_ns
+        self.fire("on_touch")
 
     cdef void fire(self, str name):
         hook = self.hooks.get(name)

@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_runs import SMALL, VENUES, Spoilt, silent, small_quotes
+from small_runs import SMALL, VENUES, Spoilt, small_quotes
 
 import backtest.run as main_job
 from backtest.console import result_table_text
+from backtest.market import SCENARIOS
 from backtest.result import RunResult
 from backtest.run import RunOptions, data_digest, planned_events, run, run_to_folder, whole_folder
 from backtest.trials import TrialRegistry
@@ -73,7 +74,7 @@ def test_the_sensitivity_table_changes_no_journal_and_no_result(done: RunResult,
     assert full.journal_hash == done.journal_hash
     assert [policy.cost_bps for policy in full.policies] == [policy.cost_bps for policy in done.policies]
     assert full.trials == done.trials
-    assert len(full.sensitivity) == len(main_job.SCENARIOS)
+    assert len(full.sensitivity) == len(SCENARIOS)
     taking = {row.scenario: row.cost_bps["best-price sweep"] for row in full.sensitivity}
     assert taking["fees x 0"] < taking["as committed"] < taking["fees x 3"]
     assert taking["as committed"] < taking["displayed size x 0.5"]
@@ -184,6 +185,35 @@ def test_what_dead_runs_left_is_removed_and_what_living_runs_write_is_not(tmp_pa
         assert other.exists()
 
 
+ALONE = """
+    import sys
+    from pathlib import Path
+    from test_run import job
+
+    print(job(Path(sys.argv[1])).journal_hash)
+"""
+
+
+def python(source: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
+    """Start an interpreter that sees what this one sees."""
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(source), *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path} | environment,
+    )
+
+
+def test_another_process_with_other_threads_and_hash_seed_gives_the_same_hash(
+    done: RunResult, tmp_path: Path
+) -> None:
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    said, _ = python(ALONE, tmp_path, PYTHONHASHSEED="4711", **threads).communicate()
+    assert said.strip() == done.journal_hash
+
+
 DRIVER = """
     import sys
     from pathlib import Path
@@ -205,11 +235,7 @@ DRIVER = """
 def test_a_killed_run_leaves_no_report_and_the_next_one_is_as_if_it_had_never_been(
     done: RunResult, tmp_path: Path
 ) -> None:
-    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
-    child = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(DRIVER), str(tmp_path)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path},
-    )  # fmt: skip
+    child = python(DRIVER, tmp_path)
     assert child.stdout is not None
     with child:
         assert child.stdout.readline().startswith("fitting window 2")
@@ -229,4 +255,3 @@ def test_progress_ends_where_it_was_planned(tmp_path: Path) -> None:
     registry = TrialRegistry(tmp_path / "trials.sqlite")
     run(small_quotes(), SMALL, PLAIN, registry=registry, progress=lambda *said: heard.append(said))
     assert heard[-1] == (planned_events(small_quotes(), SMALL, PLAIN), "done")
-    assert silent(*heard[0]) is None

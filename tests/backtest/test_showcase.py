@@ -42,7 +42,8 @@ def judged(samples: NDArray[np.void], *, days: int) -> list[float]:
     engine: Any = SimpleNamespace(
         equity=[samples] if len(samples) else [], loop=SimpleNamespace(feed_ns=FEED_NS)
     )
-    return daily_profit(engine, simulation).tolist()  # type: ignore[arg-type]
+    profit: list[float] = daily_profit(engine, simulation).tolist()  # type: ignore[arg-type]
+    return profit
 
 
 def test_a_day_s_profit_is_what_its_midnights_differ_by() -> None:

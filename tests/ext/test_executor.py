@@ -542,7 +542,14 @@ def test_impossible_plans_are_refused(field: str, value: int) -> None:
 
 def test_plans_have_their_own_dtype_and_a_bound() -> None:
     with pytest.raises(TypeError, match="PLAN_DTYPE"):
-        ParentExecutor(SweepRouter(), np.zeros(3, [("size_lots", "<i8")]), first_day=0, day_count=1, tick_value=1.0, run_id=1)
+        ParentExecutor(
+            SweepRouter(),
+            np.zeros(3, [("size_lots", "<i8")]),
+            first_day=0,
+            day_count=1,
+            tick_value=1.0,
+            run_id=1,
+        )
     with pytest.raises(ValueError, match="fewer than"):
         ParentExecutor(
             SweepRouter(), np.broadcast_to(np.zeros(1, PLAN_DTYPE), 1 << 24).copy(), first_day=0, day_count=1,

@@ -137,6 +137,21 @@ def test_touch_is_told_when_it_changed(sizes, expected):
     assert touch._seen == expected
 
 
+def test_touch_is_told_at_most_so_often_and_a_waiting_change_is_not_lost():
+    class Touch(Strategy):
+        touch_every_ns = 4 * SECOND_NS
+
+        def __init__(self):
+            self._seen = []
+
+        def on_touch(self, ctx):
+            self._seen.append(((ctx.now_ns - START_NS) // SECOND_NS, ctx.bid_price_ticks))
+
+    touch = Touch()
+    play(touch, joined(*(quote(second, 100 + min(second, 7), 120) for second in range(30))))
+    assert touch._seen == [(1, 101), (5, 105), (9, 107)]
+
+
 def test_only_overridden_hooks_are_called():
     class Quiet(Strategy):
         def on_stop(self, ctx):

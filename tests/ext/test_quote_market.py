@@ -56,8 +56,8 @@ def quoted(
     blocks = []
     for low, high in itertools.pairwise(bounds):
         out = np.zeros((high - low) * len(venues), dtype=EVENT_DTYPE)
-        columns: list[Any] = [None if column is None else column[low:high].copy() for column in path]
-        assert market.events(*columns[:4], out=out) == len(out)
+        ts_ns, bid, ask, pressure = (None if column is None else column[low:high].copy() for column in path)
+        assert market.events(ts_ns, bid, ask, pressure, out) == len(out)  # type: ignore[arg-type]
         blocks.append(out)
     assert market.rows == rows
     events: NDArray[np.void] = np.concatenate(blocks).view(QUOTE_DTYPE)
@@ -65,7 +65,8 @@ def quoted(
 
 
 def of_venue(events: NDArray[np.void], index: int) -> NDArray[np.void]:
-    return events[events["venue_id"] == index]
+    chosen: NDArray[np.void] = events[events["venue_id"] == index]
+    return chosen
 
 
 @given(cuts=st.lists(st.integers(0, 400), max_size=8))

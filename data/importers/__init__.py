@@ -1,0 +1,79 @@
+"""Importers: one module a recording format, found by name.
+
+Every importer module offers two functions and documents clocks, units, sequence rules and what it drops:
+
+``open_source(paths, *, symbol=None, instrument=None, strict=False) -> EventSource``
+    One instrument's events in order of time, streaming. A recording of many instruments needs `symbol`.
+``verify(paths) -> Verification``
+    Replay the recording through the book and compare with the truth it carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..events import EventSource
+    from ..instrument import Instrument
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verification:
+    """What a comparison with a recording's own truth found.
+
+    Parameters
+    ----------
+    matched, total : int
+        Comparisons that agreed, and all that were made.
+    what : str
+        What one comparison is, in the plural: "book rows", "checksums".
+    first_mismatch : str or None
+        File, place, expected and found; None when all agree.
+    notes : tuple of str
+        What was left out and why.
+    """
+
+    matched: int
+    total: int
+    what: str
+    first_mismatch: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Importer(Protocol):
+    """What an importer module offers."""
+
+    def open_source(
+        self,
+        paths: Sequence[Path],
+        *,
+        symbol: str | None = None,
+        instrument: Instrument | None = None,
+        strict: bool = False,
+    ) -> EventSource: ...
+
+    def verify(self, paths: Sequence[Path]) -> Verification: ...
+
+
+MODULES: Final[dict[str, str]] = {}
+"""Module of this package by format name, in the order in which help lists them."""
+
+
+def importer(name: str) -> Importer:
+    """Return the importer of a format.
+
+    Raises
+    ------
+    ConfigError
+        There is none of that name.
+    """
+    if name not in MODULES:
+        raise ConfigError(f"format must be one of {', '.join(MODULES)}, was {name!r}")
+    module: Importer = import_module("." + MODULES[name], __name__)  # type: ignore[assignment]  # a module
+    return module
