@@ -35,7 +35,8 @@ def test_parameters_are_the_plain_public_attributes():
     both = Both()
     both.size_lots, both._hidden, both.table = 7, 1, np.zeros(3)
     assert both.parameters() == {
-        "timer_ns": SECOND_NS, "batch_events": None, "touch_sizes": False, "touch_every_ns": None, "size_lots": 7,
+        "timer_ns": SECOND_NS, "batch_events": None, "touch_sizes": False,
+        "touch_every_ns": None, "size_lots": 7,
     }  # fmt: skip
     assert MarketMaker(size_lots=3).parameters()["size_lots"] == 3
 
