@@ -12,8 +12,16 @@ if TYPE_CHECKING:
     from .api import backtest as backtest
     from .result import Result as Result
     from .result import RunResult as RunResult
+    from .venue_config import VenueConfig as VenueConfig
+    from .walkforward import walk_forward as walk_forward
 
-_HOME = {"Result": "result", "RunResult": "result", "backtest": "api"}
+_HOME = {
+    "Result": "result",
+    "RunResult": "result",
+    "VenueConfig": "venue_config",
+    "backtest": "api",
+    "walk_forward": "walkforward",
+}
 
 
 def __getattr__(name: str) -> Any:

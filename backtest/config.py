@@ -95,8 +95,15 @@ class RoutingConfig:
     def __post_init__(self) -> None:
         _check_policies("routing.policies", self.policies)
         _positive("routing", ridge=self.ridge, post_seconds=self.post_seconds)
-        if not 0 <= self.epsilon <= 1 or self.alpha < 0 or self.decision_us < 0 or self.protection_spreads < 0:
-            raise ConfigError("routing.epsilon must be 0 to 1; alpha, decision_us, protection_spreads not negative")
+        if (
+            not 0 <= self.epsilon <= 1
+            or self.alpha < 0
+            or self.decision_us < 0
+            or self.protection_spreads < 0
+        ):
+            raise ConfigError(
+                "routing.epsilon must be 0 to 1; alpha, decision_us, protection_spreads not negative"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

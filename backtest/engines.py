@@ -169,7 +169,7 @@ class EnginePool:
         while not self._stop.is_set():
             # Looked at before the rings are drained, so that an empty round after it is final.
             fed = self._fed.is_set()
-            if not any([engine.turn() for engine in hand]):
+            if sum(engine.turn() for engine in hand) == 0:
                 if fed:
                     return
                 time.sleep(_PAUSE_SECONDS)

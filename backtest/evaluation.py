@@ -53,9 +53,7 @@ def cheapest_baseline(simulation: Simulation) -> str:
 
     LinUCB is held against the hardest of them, not against a convenient one.
     """
-    candidates = [name for name in BASELINES if name in simulation.policies]
-    if not candidates:
-        candidates = list(simulation.policies)
+    candidates = [name for name in simulation.policies if name in BASELINES] or list(simulation.policies)
     costs = {name: cost_in_bps(day_stats(simulation, name)) for name in candidates}
     return min(candidates, key=lambda name: (np.isnan(costs[name]), costs[name]))
 
@@ -101,9 +99,7 @@ def _policy_result(
         parents=int(stats["parents"].sum()),
         decisions=int(stats["decisions"].sum()),
         filled_lots=filled,
-        cost_bps=ratio_interval(
-            stats["cost_ticklots"] * BPS, notional, seed=seed, confidence=confidence
-        ),
+        cost_bps=ratio_interval(stats["cost_ticklots"] * BPS, notional, seed=seed, confidence=confidence),
         fee_bps=float(stats["fee_ticklots"].sum() / max(float(notional.sum()), 1e-300)) * BPS,
         difference_bps=None
         if name == reference

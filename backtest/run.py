@@ -168,11 +168,11 @@ class _Plan:
     def sensitivity(self, tick: Progress, *, done: int) -> Iterator[SensitivityRow]:
         """Replay a part of the history once per scenario."""
         for scenario in self.scenarios:
-            row, events = self._scenario(scenario, lambda more, label, base=done: tick(base + more, label))
-            done += events
+            row = self._scenario(scenario, tick, done=done)
+            done += row.events
             yield row
 
-    def _scenario(self, scenario: Scenario, tick: Progress) -> tuple[SensitivityRow, int]:
+    def _scenario(self, scenario: Scenario, tick: Progress, *, done: int) -> SensitivityRow:
         simulator = Simulator(
             self.recording,
             self.config,
@@ -181,18 +181,16 @@ class _Plan:
             scenario=scenario,
             policies=self.config.sensitivity.policies,
         )
-        simulation = simulator.run(lambda done, label: tick(done, f"{scenario.name}, {label}"))
+        simulation = simulator.run(lambda more, label: tick(done + more, f"{scenario.name}, {label}"))
         reference = cheapest_baseline(simulation)
-        events = simulation.rows * len(simulation.venues) * len(simulation.policies)
-        row = SensitivityRow(
+        return SensitivityRow(
             scenario=scenario.name,
             cost_bps={LABELS[name]: cost_in_bps(day_stats(simulation, name)) for name in simulation.policies},
             difference_bps=difference_bps(
                 simulation, "linucb", reference, seed=self.options.seed, confidence=self.config.confidence
             ),
-            events=events,
+            events=simulation.rows * len(simulation.venues) * len(simulation.policies),
         )
-        return row, events
 
 
 def _result(
@@ -232,9 +230,9 @@ def _result(
         data_hash=data_hash,
         journal_hash=hashlib.sha256(hashes.encode()).hexdigest(),
         trials=registry.count(data_hash),
-        days=np.arange(
-            simulation.first_day + days.start, simulation.first_day + days.stop
-        ).astype("datetime64[D]"),
+        days=np.arange(simulation.first_day + days.start, simulation.first_day + days.stop).astype(
+            "datetime64[D]"
+        ),
         windows=window_results(simulation),
         policies=policies,
         strategies=strategies,
@@ -275,7 +273,9 @@ def verdict(
     best = best_fixed_arm(simulation)
     if best is not None and np.isfinite(best[1]).any():
         venue, style = simulation.venues[best[0] // 2].name, ("taking", "posting")[best[0] % 2]
-        parts.append(f"In hindsight the best fixed choice was {style} at {venue}; regret is measured against it.")
+        parts.append(
+            f"In hindsight the best fixed choice was {style} at {venue}; regret is measured against it."
+        )
     pairs = (
         ("linucb", "linucb_blind", "The model's signal changed LinUCB's cost by"),
         ("linucb", "linucb_fp32", "INT8 instead of FP32 changed it by"),
@@ -287,7 +287,9 @@ def verdict(
     if sensitivity and not any(np.isfinite(row.difference_bps.low) for row in sensitivity):
         return " ".join([*parts, "The history is too short for the intervals of the sensitivity table."])
     lost = [row.scenario for row in sensitivity if row.difference_bps.low > 0]
-    unresolved = [row.scenario for row in sensitivity if row.difference_bps.low <= 0 <= row.difference_bps.high]
+    unresolved = [
+        row.scenario for row in sensitivity if row.difference_bps.low <= 0 <= row.difference_bps.high
+    ]
     if lost:
         parts.append(f"LinUCB loses to the cheapest baseline in these scenarios: {', '.join(lost)}.")
     if unresolved:

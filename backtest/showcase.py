@@ -26,14 +26,16 @@ PERIODS_PER_YEAR: Final = 252
 
 
 class PeriodicMaker(Strategy):
-    """Posts on both sides of one venue every ten minutes, and keeps the side that the forecast warns of empty.
+    """Posts on both sides of one venue every ten minutes, except on a side that the forecast warns of.
 
     Called on its own timer and on nothing else, so that years of ticks cost seconds.
     """
 
     timer_ns = 600 * SECOND_NS
 
-    def __init__(self, *, size_lots: int = 1, position_lots_max: int = 10, caution: float = 0.2, venue: int) -> None:
+    def __init__(
+        self, *, size_lots: int = 1, position_lots_max: int = 10, caution: float = 0.2, venue: int
+    ) -> None:
         self.size_lots = size_lots
         self.position_lots_max = position_lots_max
         self.caution = caution

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -249,7 +250,7 @@ class Simulator:
                     train_seconds += time.monotonic() - trained
                 label = "training" if index == 0 else f"window {index}/{len(self.windows)}"
                 blocks = self._feed.events(start, min(stop, self.stop_ns))
-                pool.run_segment(blocks, tick=lambda label=label: progress(pool.events, label))
+                pool.run_segment(blocks, tick=partial(_report, progress, pool, label))
                 start = stop
             for engine in engines:
                 engine.finish()
@@ -288,7 +289,9 @@ class Simulator:
             journal.append(JournalKind.WINDOW, now_ns, window_payload(window.index + 1))
             precision = SIGNAL_PRECISION.get(name, "int8" if name in self._strategies else None)
             if model is not None and precision is not None:
-                content = model.int8_model if precision == "int8" and not model.gate_failures else model.fp32_model
+                # An INT8 model that failed its gate is replaced by the FP32 one it came from.
+                as_int8 = precision == "int8" and not model.gate_failures
+                content = model.int8_model if as_int8 else model.fp32_model
                 session = OrtSession.from_bytes(content, source=f"{name} {model.window_label}")
                 model_ns = self.profile.latency_ns(session.precision)
                 engine.loop.configure(source=SessionSignal(session), model_ns=model_ns)
@@ -329,6 +332,10 @@ class Simulator:
                 hidden=self.config.model.hidden, purge_rows=math.ceil(horizon / stride), rows_min=400
             ),
         )
+
+
+def _report(progress: Progress, pool: EnginePool, label: str) -> None:
+    progress(pool.events, label)
 
 
 def first_mid_ticks(recording: QuoteRecording) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backtest.venue_config import VenueConfig
-from backtest.walk_forward import walk_forward
+from backtest import walk_forward
 from engine.strategies import MarketMaker
 
 result = walk_forward(

@@ -12,7 +12,6 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from ext.event_loop cimport EventLoop
 from ext.features cimport VenueTouch
 from ext.journal cimport journal_append
 from ext.layout cimport (
@@ -23,7 +22,7 @@ from ext.layout cimport (
 )
 from ext.order_id cimport order_parent, pack_order_id
 from ext.routing cimport (
-    ARM_MAX, CONTEXT_SIZE, STYLE_POST, STYLE_TAKE, ArmView, RouteAnswer, RouteLeg, Router, RouteRequest, sweep,
+    CONTEXT_SIZE, STYLE_POST, STYLE_TAKE, ArmView, RouteAnswer, RouteLeg, Router, RouteRequest, sweep,
 )
 from ext.sim_venue cimport SimulatedVenue
 
@@ -136,7 +135,9 @@ cdef class ParentExecutor(Agent):
         cdef WorkingParent* parent
         if tag & 1 == TAG_ARRIVAL:
             if parent_id + 1 < self.plan_count:
-                self.loop.schedule(self.plan[parent_id + 1].arrival_ns, <uint64_t>(parent_id + 1) << 1 | TAG_ARRIVAL)
+                self.loop.schedule(
+                    self.plan[parent_id + 1].arrival_ns, <uint64_t>(parent_id + 1) << 1 | TAG_ARRIVAL
+                )
             self.begin_parent(parent_id)
         else:
             parent = &self.parents[parent_id & (PARENT_SLOTS - 1)]
@@ -258,7 +259,9 @@ cdef class ParentExecutor(Agent):
                 arm = &request.arms[2 * venue + style]
                 arm.venue = venue
                 arm.style = style
-                quote_arm(<SimulatedVenue>self.loop.venues[venue], parent.side, touch, mid, self.tick_value, arm)
+                quote_arm(
+                    <SimulatedVenue>self.loop.venues[venue], parent.side, touch, mid, self.tick_value, arm
+                )
                 arm.context[0] = 1.0
                 arm.context[1] = bounded((arm.quoted_cost_ticks) / spread, 8.0)
                 arm.context[2] = bounded(<double>arm.available_lots / <double>size_lots, 4.0) / 4.0
@@ -306,7 +309,8 @@ cdef class ParentExecutor(Agent):
                 parent.outstanding += 1
                 parent.sent_lots += leg.size_lots
         check(
-            parent.filled_lots + parent.sent_lots <= parent.size_lots, "no more is sent than the parent has open"
+            parent.filled_lots + parent.sent_lots <= parent.size_lots,
+            "no more is sent than the parent has open",
         )
 
     cdef void on_report(self, const ExecutionReport* report) noexcept nogil:
@@ -321,7 +325,9 @@ cdef class ParentExecutor(Agent):
             parent.cost_x2 += parent.side * (2 * <int64_t>report.price_ticks - parent.arrival_mid_x2) * lots
             parent.fee_nano += report.fee_nano
             parent.child_filled += lots
-            parent.child_cost_x2 += parent.side * (2 * <int64_t>report.price_ticks - parent.decision_mid_x2) * lots
+            parent.child_cost_x2 += (
+                parent.side * (2 * <int64_t>report.price_ticks - parent.decision_mid_x2) * lots
+            )
             parent.child_fee_nano += report.fee_nano
             parent.version += 1
             self.venue_lots[self.window * 16 + report.venue_id] += lots
@@ -461,7 +467,9 @@ cdef class ParentExecutor(Agent):
         """Return twice the price to trade at now; with a side absent, as the last whole market had it."""
         if not self.loop.features.two_sided:
             return self.loop.features.mid_x2 + side * <int64_t>self.spread_scale()
-        return 2 * <int64_t>(self.loop.features.best_ask_ticks if side > 0 else self.loop.features.best_bid_ticks)
+        if side > 0:
+            return 2 * <int64_t>self.loop.features.best_ask_ticks
+        return 2 * <int64_t>self.loop.features.best_bid_ticks
 
     # Python's side.
 

@@ -79,20 +79,22 @@ cdef inline void features_start(FeatureState* state, int64_t mid_x2, int64_t ts_
 
 
 cdef inline void features_update(
-    FeatureState* state, int venue, int32_t bid, int64_t bid_size, int32_t ask, int64_t ask_size, int64_t ts_ns
+    FeatureState* state, int venue, int32_t bid, int64_t bid_size, int32_t ask, int64_t ask_size,
+    int64_t ts_ns,
 ) noexcept nogil:
     """Take a venue's new touch. Sizes of 0 mean an absent side."""
     cdef VenueTouch* touch = &state.touch[venue]
     cdef double flow = 0.0, move, gap, spread
     cdef int64_t mid_x2
-    # Order-flow imbalance of one touch change: Cont, Kukanov & Stoikov (2014), eq. 10.
-    if bid >= touch.bid_price_ticks:
+    # Order-flow imbalance of one touch change: Cont, Kukanov & Stoikov (2014), eq. 10. An absent side
+    # is infinitely far away: it loses to any price, and what it loses or gains counts in full.
+    if touch.bid_size_lots <= 0 or (bid_size > 0 and bid >= touch.bid_price_ticks):
         flow += <double>bid_size
-    if bid <= touch.bid_price_ticks:
+    if bid_size <= 0 or (touch.bid_size_lots > 0 and bid <= touch.bid_price_ticks):
         flow -= <double>touch.bid_size_lots
-    if ask <= touch.ask_price_ticks:
+    if touch.ask_size_lots <= 0 or (ask_size > 0 and ask <= touch.ask_price_ticks):
         flow -= <double>ask_size
-    if ask >= touch.ask_price_ticks:
+    if ask_size <= 0 or (touch.ask_size_lots > 0 and ask >= touch.ask_price_ticks):
         flow += <double>touch.ask_size_lots
     touch.bid_price_ticks = bid
     touch.bid_size_lots = bid_size

@@ -1,7 +1,7 @@
 """Latency histogram that the loop fills without allocating."""
 
 cimport cython
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 import numpy as np

@@ -5,7 +5,9 @@ from numpy.typing import ArrayLike, NDArray
 
 @final
 class LinUcb:
-    def __new__(cls, arm_count: int, context_size: int, *, alpha: float = 1.0, ridge: float = 1.0) -> LinUcb: ...
+    def __new__(
+        cls, arm_count: int, context_size: int, *, alpha: float = 1.0, ridge: float = 1.0
+    ) -> LinUcb: ...
     @property
     def arm_count(self) -> int: ...
     @property

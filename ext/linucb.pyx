@@ -3,7 +3,6 @@
 cimport cython
 cimport numpy as cnp
 from libc.math cimport isfinite, sqrt
-from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 
 import numpy as np
@@ -91,7 +90,8 @@ cdef class LinUcb:
         times_symmetric(&self.inverse[arm * size * size], context, self.scratch, size)
         spread = dot(context, self.scratch, size)
         # Rounding can leave a tiny negative number where the exact value is tiny and positive.
-        return dot(&self.theta[arm * size], context, size) + self.alpha * sqrt(spread if spread > 0.0 else 0.0)
+        spread = sqrt(spread if spread > 0.0 else 0.0)
+        return dot(&self.theta[arm * size], context, size) + self.alpha * spread
 
     cdef int select(self, const double* contexts, size_t stride, double* best_score) noexcept nogil:
         """Return the arm with the highest bound; the lowest index wins a tie."""

@@ -63,7 +63,8 @@ cdef class PythonRouter(Router):
         if len(legs) > LEG_MAX:
             raise ValueError(f"{self.name}: at most {LEG_MAX} legs, was {len(legs)}")
         for index, (venue, style, size_lots) in enumerate(legs):
-            if not 0 <= venue < request.venue_count or style not in (STYLE_TAKE, STYLE_POST) or size_lots <= 0:
+            known = 0 <= venue < request.venue_count and style in (STYLE_TAKE, STYLE_POST)
+            if not known or size_lots <= 0:
                 raise ValueError(f"{self.name}: leg {index} is not a known venue and style of positive size")
             answer.legs[index].venue = venue
             answer.legs[index].style = style

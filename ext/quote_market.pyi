@@ -8,7 +8,9 @@ SIZE_TABLE_STEPS: Final[int]
 
 @final
 class QuoteMarket:
-    def __new__(cls, venues: Sequence[Mapping[str, Any]], *, seed: int, instrument_id: int = 0) -> QuoteMarket: ...
+    def __new__(
+        cls, venues: Sequence[Mapping[str, Any]], *, seed: int, instrument_id: int = 0
+    ) -> QuoteMarket: ...
     @property
     def venue_count(self) -> int: ...
     @property

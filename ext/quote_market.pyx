@@ -12,7 +12,6 @@ cimport cython
 cimport numpy as cnp
 from libc.stdint cimport int8_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
 
 import numpy as np
 
@@ -116,7 +115,8 @@ cdef class QuoteMarket:
         noise = <int64_t>(bits & 0xFFFF) - 32768
         venue.skew_state_q16 += <int32_t>((noise * 8 - venue.skew_state_q16) >> 6)
         if not venue.quoted or ((bits >> 16) & 0xFFFF) >= venue.stale_q16:
-            wide_x2 = (half_x2 * (venue.spread_q8 + ((venue.spread_noise_q8 * <int64_t>((bits >> 32) & 0xFF)) >> 8))) >> 8
+            noise = (venue.spread_noise_q8 * <int64_t>((bits >> 32) & 0xFF)) >> 8
+            wide_x2 = (half_x2 * (venue.spread_q8 + noise)) >> 8
             skew_x2 = (((half_x2 * venue.skew_q8) >> 8) * venue.skew_state_q16) >> 16
             # Rounding outwards keeps the quote at least as wide as asked for, and never locked.
             venue.bid_ticks = <int32_t>((mid_x2 + skew_x2 - wide_x2) >> 1)
@@ -181,7 +181,9 @@ cdef class QuoteMarket:
         cdef Py_ssize_t count = ts_ns.shape[0], index
         cdef QuoteView* target = <QuoteView*>cnp.PyArray_DATA(out)
         cdef bint has_pressure = pressure is not None
-        if bid_ticks.shape[0] != count or ask_ticks.shape[0] != count or (has_pressure and pressure.shape[0] != count):
+        if bid_ticks.shape[0] != count or ask_ticks.shape[0] != count:
+            raise ValueError("the columns of a block must have one length")
+        if has_pressure and pressure.shape[0] != count:
             raise ValueError("the columns of a block must have one length")
         if out.dtype.itemsize != sizeof(MarketEvent) or not cnp.PyArray_IS_C_CONTIGUOUS(out):
             raise ValueError("out must be a contiguous array of EVENT_DTYPE")

@@ -15,7 +15,8 @@ cdef inline uint64_t mix64(uint64_t value) noexcept nogil:
 
 cdef inline uint64_t draw64(uint64_t seed, uint64_t counter, uint64_t stream) noexcept nogil:
     """Return 64 random bits for (seed, counter, stream)."""
-    return mix64(seed + mix64(counter * <uint64_t>0x9E3779B97F4A7C15 + stream * <uint64_t>0xD1B54A32D192ED03 + 1))
+    cdef uint64_t place = counter * <uint64_t>0x9E3779B97F4A7C15 + stream * <uint64_t>0xD1B54A32D192ED03
+    return mix64(seed + mix64(place + 1))
 
 
 cdef inline double uniform_of(uint64_t bits) noexcept nogil:

@@ -28,7 +28,9 @@ cdef int cheapest_take(const RouteRequest* request, uint64_t used) noexcept nogi
     """Return the taking arm with the lowest quoted cost whose bit in `used` is clear, or -1."""
     cdef int arm, best = -1
     for arm in range(request.arm_count):
-        if request.arms[arm].style != STYLE_TAKE or (used >> arm) & 1 or request.arms[arm].available_lots <= 0:
+        if request.arms[arm].style != STYLE_TAKE or (used >> arm) & 1:
+            continue
+        if request.arms[arm].available_lots <= 0:
             continue
         if best < 0 or request.arms[arm].quoted_cost_ticks < request.arms[best].quoted_cost_ticks:
             best = arm

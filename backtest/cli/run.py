@@ -33,8 +33,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "run",
         help="the main job: years of ticks, every routing policy, walk-forward, report",
-        description="Stream years of ticks over several venues through the engine, execute a stream of parent "
-        "orders with LinUCB and its baselines, walk-forward, and write a report.",
+        description="Stream years of ticks over several venues through the engine, execute a stream of "
+        "parent orders with LinUCB and its baselines, walk-forward, and write a report.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -42,7 +42,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     source.add_argument(
         "--market-data", type=Path, metavar="PATH", help="a file or folder of recorded quotes"
     )
-    source.add_argument("--synthetic", action="store_true", help="the built-in market even if ticks are at hand")
+    source.add_argument(
+        "--synthetic", action="store_true", help="the built-in market even if ticks are at hand"
+    )
     parser.add_argument("--years", type=float, metavar="N", help="use the first N years of the history")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file, see docs/CONFIG.md")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for report and journals")
@@ -88,8 +90,10 @@ def run(args: argparse.Namespace) -> int:
         )
     console.print_run_table(result)
     console.print_performance(result.performance)
-    print(f"events {result.events:,} = {result.rows:,} rows x {len(result.venues)} venues x "
-          f"{len(result.policies)} policies")
+    print(
+        f"events {result.events:,} = {result.rows:,} rows x {len(result.venues)} venues x "
+        f"{len(result.policies)} policies"
+    )
     print(f"journal {result.journal_hash}")
     print(f"report {folder / 'report.html'}")
     if args.json:
@@ -117,7 +121,9 @@ def open_recording(args: argparse.Namespace) -> QuoteRecording:
 def default_folder(recording: QuoteRecording, config_hash: str, seed: int, years: float | None) -> Path:
     """Return the run's own folder: same input and configuration, same folder."""
     span = "all" if years is None else f"{years:g}y"
-    name = f"{recording.instrument.symbol.lower()}-{span}-seed{seed}-{config_hash[:8]}-{recording.data_hash[:8]}"
+    name = (
+        f"{recording.instrument.symbol.lower()}-{span}-seed{seed}-{config_hash[:8]}-{recording.data_hash[:8]}"
+    )
     return Path("var/runs") / name
 
 
@@ -141,7 +147,9 @@ def summary(result: RunResult, folder: Path) -> dict[str, Any]:
                 "cost_bps": _finite(policy.cost_bps.mean),
                 "cost_bps_low": _finite(policy.cost_bps.low),
                 "cost_bps_high": _finite(policy.cost_bps.high),
-                "difference_bps": None if policy.difference_bps is None else _finite(policy.difference_bps.mean),
+                "difference_bps": None
+                if policy.difference_bps is None
+                else _finite(policy.difference_bps.mean),
                 "fee_bps": _finite(policy.fee_bps),
                 "decisions": policy.decisions,
                 "parents": policy.parents,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from ..walk_forward import WalkForwardResult
+    from ..walkforward import WalkForwardResult
 
 REGISTRY: Final = Path("var/trials.sqlite")
 
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ..console import run_progress
     from ..venue_config import VenueConfig
-    from ..walk_forward import walk_forward
+    from ..walkforward import walk_forward
     from .backtest import limits_for, strategy_maker, typical_lots
 
     source = open_events(args.path)

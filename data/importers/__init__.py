@@ -75,5 +75,5 @@ def importer(name: str) -> Importer:
     """
     if name not in MODULES:
         raise ConfigError(f"format must be one of {', '.join(MODULES)}, was {name!r}")
-    module: Importer = import_module("." + MODULES[name], __name__)  # type: ignore[assignment]  # a module
+    module: Importer = import_module("." + MODULES[name], __name__)
     return module

@@ -11,7 +11,7 @@ from backtest.api import backtest
 from backtest.cli.main import main
 from backtest.splits import DAY_NS
 from backtest.trials import TrialRegistry
-from backtest.walk_forward import span_of, walk_forward
+from backtest.walkforward import span_of, walk_forward
 from data.errors import ConfigError
 from engine.strategy import Strategy
 from tests.markets import joined, quote, write_quotes

@@ -152,6 +152,24 @@ def test_a_weekend_weighs_like_a_minute() -> None:
     np.testing.assert_array_equal(long.values()[kept], short.values()[kept])
 
 
+def test_a_side_that_comes_and_goes_is_flow_on_either_side_alike() -> None:
+    # A book says price 0 where a side is absent; that is no price.
+    whole, half = (100, 40, 102, 40), {1: (0, 0, 102, 40), -1: (100, 40, 0, 0)}
+    flows = []
+    for side in (1, -1):
+        tracker = FeatureTracker(2)
+        tracker.update(0, 90, 10, 110, 10, 0)
+        tracker.update(1, *whole, 1)
+        tracker.update(1, *half[side], 2)
+        gone = tracker.values()[FEATURE_NAMES.index("flow_fast")]
+        tracker.update(1, *whole, 3)
+        back = tracker.values()[FEATURE_NAMES.index("flow_fast")]
+        assert gone * side < 0
+        assert back * side > gone * side
+        flows.append((gone * side, back * side))
+    assert flows[0] == flows[1]
+
+
 @pytest.mark.parametrize("venue_count", [0, -1, 17])
 def test_venue_counts_have_a_bound(venue_count: int) -> None:
     with pytest.raises(ValueError, match=f"1 to 16, was {venue_count}"):

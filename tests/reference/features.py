@@ -7,6 +7,7 @@ recursion is checked against something that shares none of its code.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 PAUSE_NS = 60 * 10**9
@@ -104,8 +105,15 @@ class ReferenceFeatures:
 
 def order_flow(old: Touch, new: Touch) -> float:
     """Cont, Kukanov & Stoikov (2014): what a change brings the bid less what it brings the ask."""
-    bid = (new.bid_size if new.bid >= old.bid else 0) - (old.bid_size if new.bid <= old.bid else 0)
-    ask = (new.ask_size if new.ask <= old.ask else 0) - (old.ask_size if new.ask >= old.ask else 0)
+    before, after = [
+        (
+            touch.bid if touch.bid_size else -math.inf,  # an absent side is infinitely far away
+            touch.ask if touch.ask_size else math.inf,
+        )
+        for touch in (old, new)
+    ]
+    bid = (new.bid_size if after[0] >= before[0] else 0) - (old.bid_size if after[0] <= before[0] else 0)
+    ask = (new.ask_size if after[1] <= before[1] else 0) - (old.ask_size if after[1] >= before[1] else 0)
     return float(bid - ask)
 
 
