@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
+import threading
 from pathlib import Path
 
 
@@ -19,11 +21,40 @@ def resident_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def process_lives(pid: int) -> bool:
+    """Return whether a process of that id is there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 class PeakMemory:
-    """The largest `resident_bytes` seen by `look`."""
+    """The largest `resident_bytes` seen while the context is open, looked at four times a second."""
+
+    interval_seconds = 0.25
 
     def __init__(self) -> None:
         self.peak_bytes = resident_bytes()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self.look()
 
     def look(self) -> None:
+        """Take one more look."""
         self.peak_bytes = max(self.peak_bytes, resident_bytes())
+
+    def _watch(self) -> None:
+        while not self._over.wait(self.interval_seconds):
+            self.look()

@@ -6,7 +6,6 @@ appears whole or not at all.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
 import shutil
@@ -36,7 +35,7 @@ from .evaluation import (
     window_results,
 )
 from .market import SCENARIOS, Scenario, draw_venues
-from .memory import PeakMemory
+from .memory import PeakMemory, process_lives
 from .report import write_json, write_run_report
 from .result import Interval, Performance, RunResult, SensitivityRow
 from .showcase import record_and_judge, strategy_factories
@@ -96,19 +95,13 @@ def run(
         Gets (events done, what is going on); see `planned_events` for the total.
     """
     started = time.monotonic()
-    memory = PeakMemory()
     stop_ns = _stop_of(recording, options.years)
     plan = _Plan(recording, config, options, stop_ns=stop_ns)
-    simulator = plan.simulator(journal_folder)
-
-    def tick(done: int, label: str) -> None:
-        memory.look()
-        progress(done, label)
-
-    simulation = simulator.run(tick)
-    quotes = simulation.rows * len(simulation.venues)
-    sensitivity = tuple(plan.sensitivity(tick, done=quotes * simulator.engine_count))
-    memory.look()
+    with PeakMemory() as memory:
+        simulator = plan.simulator(journal_folder)
+        simulation = simulator.run(progress)
+        quotes = simulation.rows * len(simulation.venues)
+        sensitivity = tuple(plan.sensitivity(progress, done=quotes * simulator.engine_count))
     return _result(
         simulation, config, options, registry,
         sensitivity=sensitivity, events=quotes * len(simulation.policies), memory=memory, started=started,
@@ -206,10 +199,11 @@ def _result(
 ) -> RunResult:
     recording = simulation.recording
     policies = policy_results(simulation, seed=options.seed, confidence=config.confidence)
-    data_hash = data_digest(recording, options)
+    data_hash = recording.data_hash
     strategies = record_and_judge(
         simulation, policies, registry,
-        data_hash=data_hash, config_hash=config.digest(), seed=options.seed, confidence=config.confidence,
+        data_hash=data_hash, config_hash=trial_digest(config, simulation), seed=options.seed,
+        confidence=config.confidence,
     )  # fmt: skip
     days = scored_days(simulation)
     hashes = "".join(f"{name}:{digest}\n" for name, digest in sorted(simulation.journal_hashes.items()))
@@ -237,7 +231,7 @@ def _result(
         policies=policies,
         strategies=strategies,
         sensitivity=sensitivity,
-        notes=(*MODELLED_NOTES, *getattr(recording, "notes", ())),
+        notes=(*MODELLED_NOTES, *run_notes(simulation), *getattr(recording, "notes", ())),
         performance=Performance(
             seconds=seconds,
             events_per_second=events / max(simulation.seconds - simulation.train_seconds, 1e-9),
@@ -252,17 +246,41 @@ def _result(
     )
 
 
-def data_digest(recording: QuoteRecording, options: RunOptions) -> str:
-    """Return the hash of the data a run saw: the recording's, and how much of it was used."""
-    if options.years is None:
-        return recording.data_hash
-    return hashlib.sha256(f"{recording.data_hash}:{options.years}".encode()).hexdigest()
+def trial_digest(config: RunConfig, simulation: Simulation) -> str:
+    """Return what makes a trial on one recording different: the configuration and the days used."""
+    return hashlib.sha256(f"{config.digest()}:{simulation.last_day}".encode()).hexdigest()
 
 
 def headline(recording: QuoteRecording) -> str:
     """Return what kind of evidence this is."""
     kind = "simulation on a recorded mid price" if recording.recorded else "simulation on a synthetic market"
     return f"{recording.instrument.symbol}: {kind}"
+
+
+def run_notes(simulation: Simulation) -> tuple[str, ...]:
+    """Say what happened in this run that the tables do not show."""
+    agent = simulation.agent(next(iter(simulation.policies)))
+    found = [
+        f"{agent.skipped:,} of {agent.plan_count:,} parent orders arrived while the market was closed and "
+        f"were skipped; {agent.censored:,} decisions were cut off by the end of the data."
+    ]
+    refused = [
+        f"{window.index + 1} ({', '.join(model.gate_failures)})"
+        for window, model in zip(simulation.windows, simulation.models, strict=True)
+        if model is not None and model.gate_failures
+    ]
+    if refused:
+        found.append(f"FP32 ran in place of INT8, which failed its gate, in windows: {'; '.join(refused)}.")
+    untaught = [
+        str(window.index + 1)
+        for window, model in zip(simulation.windows, simulation.models, strict=True)
+        if model is None
+    ]
+    if untaught:
+        found.append(
+            f"Windows too poor to teach a model (the one before stayed live): {', '.join(untaught)}."
+        )
+    return tuple(found)
 
 
 def verdict(
@@ -315,9 +333,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
     if path.exists() and not _replaceable(path):
         raise ConfigError(f"{path} is there and is no run's folder: name another, or remove it")
     path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
+    # Of every run beside this one, not of the same name only: names carry hashes and seldom come back.
+    for stale in path.parent.glob(".*.partial-*"):
         pid = stale.name.rpartition("-")[2]
-        if not (pid.isdigit() and Path(f"/proc/{pid}").exists()):
+        if not (pid.isdigit() and process_lives(int(pid))):
             shutil.rmtree(stale, ignore_errors=True)
     scratch = path.parent / f".{path.name}.partial-{os.getpid()}"
     shutil.rmtree(scratch, ignore_errors=True)

@@ -182,6 +182,7 @@ class Simulator:
         )
         self._sampler = first
         self._models: list[WindowModel | None] = []
+        self._model_version = 0
 
     @property
     def engine_count(self) -> int:
@@ -284,6 +285,8 @@ class Simulator:
         progress(events, f"fitting window {window.index + 1}/{len(self.windows)}")
         model = self._train(window)
         self._models.append(model)
+        if model is not None:
+            self._model_version = window.index + 1
         for name, engine in (*self._policies.items(), *self._strategies.items()):
             journal, now_ns = engine.loop.journal, engine.loop.now_ns
             journal.append(JournalKind.WINDOW, now_ns, window_payload(window.index + 1))
@@ -303,7 +306,7 @@ class Simulator:
                 )
                 journal.append(JournalKind.MODEL, now_ns, payload)
             if isinstance(engine.loop.agent, ParentExecutor):
-                engine.loop.agent.begin_window(window.index + 1)
+                engine.loop.agent.begin_window(self._model_version)
 
     def _train(self, window: Window) -> WindowModel | None:
         self._sampler.samples = [

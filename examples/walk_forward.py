@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from backtest.venue_config import VenueConfig
 from backtest import walk_forward
+from backtest.venue_config import VenueConfig
 from engine.strategies import MarketMaker
 
 result = walk_forward(

@@ -97,6 +97,7 @@ cdef class EventLoop:
     cdef uint64_t latency_seed
     cdef int64_t tick_ns                   # wall clock when the current event was taken from the ring
     cdef bint started
+    cdef bint ended                        # no event will come any more
     cdef float signal_now
     cdef uint64_t signal_update
     cdef float[FEATURE_COUNT] feature_values

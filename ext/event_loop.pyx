@@ -450,6 +450,7 @@ cdef class EventLoop:
         has to be drained and `finish` called again.
         """
         cdef int index
+        self.ended = True
         with nogil:
             while (
                 self.due.count > 0 and journal_has_room(self.journal, JOURNAL_RESERVE)

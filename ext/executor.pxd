@@ -37,6 +37,7 @@ cdef struct WorkingParent:
     uint32_t legs
     int64_t size_lots
     int64_t filled_lots
+    int64_t open_lots        # neither filled nor cancelled
     int64_t cancelled_lots
     int64_t taker_lots
     int64_t sent_lots        # at venues or on their way; part of what is open

@@ -146,7 +146,8 @@ cdef class ParentExecutor(Agent):
 
     cdef bint market_closed(self) noexcept nogil:
         return (
-            not self.loop.features.two_sided
+            self.loop.ended
+            or not self.loop.features.two_sided
             or self.loop.stream_ns - self.loop.features.last_ts_ns > self.closed_ns
         )
 
@@ -161,7 +162,7 @@ cdef class ParentExecutor(Agent):
         parent.active = True
         parent.side = planned.side
         parent.slices = planned.slices
-        parent.size_lots = planned.size_lots
+        parent.size_lots = parent.open_lots = planned.size_lots
         parent.arrival_ns = planned.arrival_ns
         parent.deadline_ns = planned.deadline_ns
         parent.interval_ns = (planned.deadline_ns - planned.arrival_ns) // planned.slices
@@ -322,6 +323,7 @@ cdef class ParentExecutor(Agent):
         parent.sent_lots -= lots
         if report.kind == REPORT_FILL:
             parent.filled_lots += lots
+            parent.open_lots -= lots
             parent.cost_x2 += parent.side * (2 * <int64_t>report.price_ticks - parent.arrival_mid_x2) * lots
             parent.fee_nano += report.fee_nano
             parent.child_filled += lots
@@ -333,6 +335,8 @@ cdef class ParentExecutor(Agent):
             self.venue_lots[self.window * 16 + report.venue_id] += lots
             if report.liquidity == LIQUIDITY_TAKER:
                 parent.taker_lots += lots
+            if parent.open_lots > 0:
+                self.write_parent(parent, PARENT_WORKING)
             if report.leaves_lots > 0:
                 return
         parent.outstanding -= 1
@@ -425,7 +429,8 @@ cdef class ParentExecutor(Agent):
         cdef int64_t left = parent.size_lots - parent.filled_lots
         cdef double fee = <double>parent.fee_nano / (self.tick_value * 1e9)
         check(parent.sent_lots == 0 and parent.outstanding == 0, "a parent ends when its legs have")
-        parent.cancelled_lots = left
+        parent.cancelled_lots += parent.open_lots
+        parent.open_lots = 0
         parent.version += 1
         # Opportunity cost: cancelled lots at the price they would have to be bought for now.
         parent.cost_x2 += left * (parent.side * (self.opposite_touch_x2(parent.side) - parent.arrival_mid_x2))
@@ -441,6 +446,11 @@ cdef class ParentExecutor(Agent):
 
     cdef void write_parent(self, WorkingParent* parent, uint8_t state) noexcept nogil:
         cdef ParentPayload payload
+        check(
+            parent.filled_lots + parent.open_lots + parent.cancelled_lots == parent.size_lots,
+            "filled + open + cancelled = size",
+        )
+        check(parent.sent_lots <= parent.open_lots, "what is at venues is part of what is open")
         memset(&payload, 0, sizeof(payload))
         payload.parent_id = parent.parent_id
         payload.state = state
@@ -449,7 +459,7 @@ cdef class ParentExecutor(Agent):
         payload.size_lots = parent.size_lots
         payload.filled_lots = parent.filled_lots
         payload.cancelled_lots = parent.cancelled_lots
-        payload.open_lots = parent.size_lots - parent.filled_lots - parent.cancelled_lots
+        payload.open_lots = parent.open_lots
         payload.arrival_mid_x2 = parent.arrival_mid_x2
         payload.deadline_ns = parent.deadline_ns
         journal_append(self.loop.journal, JOURNAL_PARENT, self.loop.now_ns, &payload)

@@ -69,7 +69,7 @@ cdef inline void features_start(FeatureState* state, int64_t mid_x2, int64_t ts_
     """Begin the averages at the first two-sided market instead of at zero."""
     state.mid_x2 = mid_x2
     state.mid_fast = state.mid_medium = state.mid_slow = <double>mid_x2
-    state.spread_average = <double>(state.best_ask_ticks - state.best_bid_ticks)
+    state.spread_average = <double>(<int64_t>state.best_ask_ticks - state.best_bid_ticks)
     if state.spread_average < 1.0:
         state.spread_average = 1.0
     state.volatility_fast = state.volatility_slow = 1.0
@@ -120,7 +120,7 @@ cdef inline void features_update(
     state.mid_slow += (<double>mid_x2 - state.mid_slow) * (1.0 / 512.0)
     state.volatility_fast += (absolute(move) - state.volatility_fast) * (1.0 / 32.0)
     state.volatility_slow += (absolute(move) - state.volatility_slow) * (1.0 / 1024.0)
-    spread = <double>(state.best_ask_ticks - state.best_bid_ticks)
+    spread = <double>(<int64_t>state.best_ask_ticks - state.best_bid_ticks)
     state.spread_average += (spread - state.spread_average) * (1.0 / 256.0)
     state.flow_fast += (flow - state.flow_fast) * (1.0 / 16.0)
     state.flow_slow += (flow - state.flow_slow) * (1.0 / 128.0)

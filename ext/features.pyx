@@ -67,7 +67,7 @@ cdef void features_fill(const FeatureState* state, float* out) noexcept nogil:
         out[1] = <float>((bid_best - ask_best) / (bid_best + ask_best))
         # The microprice minus the mid is half the spread times the imbalance.
         out[2] = <float>clip(
-            0.5 * (state.best_ask_ticks - state.best_bid_ticks) * out[1] / spread, 8.0
+            0.5 * (<int64_t>state.best_ask_ticks - state.best_bid_ticks) * out[1] / spread, 8.0
         )
     out[3] = <float>clip(state.flow_fast / state.depth_average, 8.0)
     out[4] = <float>clip(state.flow_slow / state.depth_average, 8.0)
@@ -75,7 +75,7 @@ cdef void features_fill(const FeatureState* state, float* out) noexcept nogil:
     out[6] = <float>clip((mid - state.mid_medium) / unit, 64.0)
     out[7] = <float>clip((mid - state.mid_slow) / unit, 128.0)
     out[8] = <float>clip(state.volatility_fast / unit, 16.0)
-    out[9] = <float>clip((state.best_ask_ticks - state.best_bid_ticks) / spread, 8.0)
+    out[9] = <float>clip((<int64_t>state.best_ask_ticks - state.best_bid_ticks) / spread, 8.0)
     out[10] = <float>clip(0.5 * unit / spread, 8.0)
     out[11] = <float>clip(state.gap_fast_ns / (state.gap_slow_ns if state.gap_slow_ns > 1.0 else 1.0), 16.0)
     out[12] = <float>state.trade_sign

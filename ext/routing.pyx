@@ -141,10 +141,19 @@ cdef class LinUcbRouter(Router):
         self.bandit = LinUcb(2 * venue_count, CONTEXT_SIZE, alpha=alpha, ridge=ridge)
 
     cdef void route(self, const RouteRequest* request, RouteAnswer* answer) noexcept nogil:
-        cdef double best = 0.0
-        cdef int arm = self.bandit.select(request.arms[0].context, sizeof(ArmView), &best)
-        answer_with_arm(request, answer, arm)
-        answer.score = <float>best
+        cdef double best = 0.0, value
+        cdef int arm, chosen = -1
+        for arm in range(request.arm_count):
+            if request.arms[arm].available_lots <= 0:
+                continue       # that side of the venue shows nothing to trade with or to join
+            value = self.bandit.score(arm, request.arms[arm].context)
+            if chosen < 0 or value > best:
+                best = value
+                chosen = arm
+        answer.leg_count = 0
+        if chosen >= 0:
+            answer_with_arm(request, answer, chosen)
+            answer.score = <float>best
 
     cdef void reward(self, int arm, const double* context, double value) noexcept nogil:
         self.bandit.learn(arm, context, value)
@@ -175,22 +184,27 @@ cdef class EpsilonGreedyRouter(Router):
 
     cdef void route(self, const RouteRequest* request, RouteAnswer* answer) noexcept nogil:
         cdef uint64_t bits = draw64(self.seed, request.decision_id, 77)
-        cdef int arm, best = 0
+        cdef int arm, best = -1, choices = 0
+        cdef int[ARM_MAX] offered
         cdef double value, top = 0.0
         for arm in range(self.arm_count):
+            if request.arms[arm].available_lots <= 0:
+                continue
+            offered[choices] = arm
+            choices += 1
             value = self.total[arm] / self.plays[arm] if self.plays[arm] > 0.0 else 1e18
-            if arm == 0 or value > top:
+            if best < 0 or value > top:
                 top = value
                 best = arm
+        answer.leg_count = 0
+        if best < 0:
+            return
+        arm = best
         if uniform_of(bits) < self.epsilon:
-            arm = <int>(draw64(self.seed, request.decision_id, 78) % <uint64_t>self.arm_count)
-        else:
-            arm = best
+            arm = offered[draw64(self.seed, request.decision_id, 78) % <uint64_t>choices]
         answer_with_arm(request, answer, arm)
         answer.score = <float>top
-        answer.propensity = <float>(
-            self.epsilon / self.arm_count + (1.0 - self.epsilon if arm == best else 0.0)
-        )
+        answer.propensity = <float>(self.epsilon / choices + (1.0 - self.epsilon if arm == best else 0.0))
 
     cdef void reward(self, int arm, const double* context, double value) noexcept nogil:
         self.total[arm] += value
