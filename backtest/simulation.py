@@ -20,6 +20,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from data.errors import ConfigError
 from data.quotes import QuoteRecording
 from data.schema import JournalKind
 from engine.inference.classifier import TrainingConfig
@@ -158,7 +159,13 @@ class Simulator:
     ) -> None:
         self.recording, self.config, self.seed = recording, config, seed
         self.first_ns, self.stop_ns = recording.first_ns, min(stop_ns, recording.last_ns + 1)
-        self.windows = fit_windows(config.walk_forward, first_ns=self.first_ns, last_ns=self.stop_ns - 1)
+        try:
+            self.windows = fit_windows(config.walk_forward, first_ns=self.first_ns, last_ns=self.stop_ns - 1)
+        except ConfigError:
+            # Too short may mean out of order: if a row is to blame, it is the better answer.
+            for _ in recording.blocks():
+                pass
+            raise
         self.venues = draw_venues(config.venue_ranges, seed=seed, scenario=scenario)
         self.plan = draw_plan(config.parents, first_ns=self.first_ns, last_ns=self.stop_ns - 1, seed=seed)
         self.profile: ModelProfile = load_profile()

@@ -6,8 +6,10 @@ instrument's grid.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -167,6 +169,34 @@ def _guessed_unit_ns(name: str, first: float, *, path: Path) -> int:
     return unit_ns
 
 
+def _refuse_text(table: TableFile, name: str) -> None:
+    """Name the first value of a time column that makes it text: one bad word turns the whole column."""
+    for section in table.sections:
+        for row, batch in table.batches(section, {name: pa.string()}, batch_rows=65_536):
+            for offset, value in enumerate(batch.column(0).to_pylist()):
+                if not _is_time(value):
+                    raise DataError(
+                        f"{name} must be a number or an ISO 8601 time, was {value!r}",
+                        path=table.path,
+                        row=row + offset,
+                    )
+
+
+def _is_time(text: str | None) -> bool:
+    try:
+        return text is not None and datetime.fromisoformat(text) is not None
+    except ValueError:
+        return _is_number_text(text)
+
+
+def _is_number_text(text: str | None) -> bool:
+    """Return whether a text is a finite decimal number."""
+    try:
+        return text is not None and math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
 def first_stored(table: TableFile, name: str) -> float:
     """Return a column's first value as a number; 0 where it is not one."""
     for section in table.sections:
@@ -174,6 +204,8 @@ def first_stored(table: TableFile, name: str) -> float:
             if batch.num_rows == 0:
                 continue
             value = batch.column(0)
+            if pa.types.is_string(value.type) and name.lower() not in _UNIT_NS:
+                _refuse_text(table, name)
             if not is_number(value.type):
                 return 0.0
             return float(numbers_of(value, name=name, path=table.path, row=row)[0])

@@ -289,3 +289,13 @@ def test_five_recorded_years_are_whole_and_ascending(market_data: Path) -> None:
         rows, previous_ns = rows + len(block.ts_ns), int(block.ts_ns[-1])
     assert rows == quotes.rows()
     assert quotes.quarantined == quotes.locked == 0
+
+
+@pytest.mark.parametrize("word", ["hello", "2024-13-01T00:00:00Z", ""])
+def test_a_word_among_the_times_of_a_csv_is_named_by_its_row(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "quotes.csv"
+    path.write_text(
+        f"time,bid,ask\n2024-01-02T00:00:00Z,1.1,1.2\n2024-01-02T00:00:01Z,1.1,1.2\n{word},1.1,1.2\n"
+    )
+    with pytest.raises(DataError, match=r"quotes\.csv:row 2: time must be"):
+        list(open_quotes(path).blocks())
