@@ -188,6 +188,16 @@ def print_run_table(result: RunResult, *, stream: TextIO | None = None) -> None:
     _write(sink, lambda console: _say_run(console, result))
 
 
+def print_strategies(result: RunResult, *, stream: TextIO | None = None) -> None:
+    """Print the example strategies, judged by everything tried on this data so far.
+
+    Apart from the result table, because the number of trials grows with every new configuration.
+    """
+    sink = stream if stream is not None else sys.stdout
+    if result.strategies:
+        _write(sink, lambda console: _say_strategies(console, result))
+
+
 def result_table_text(result: RunResult) -> str:
     """Return what `print_run_table` writes into a file: equal results give equal text."""
     sink = io.StringIO()
@@ -308,11 +318,39 @@ def _say_run(console: Console, result: RunResult) -> None:
             result.verdict,
             *([found[1]] if found else []),
             "",
-            f"events {count(result.events)} · rows {count(result.rows)} · seed {result.seed} · "
-            f"trials {result.trials}",
+            f"events  {count(result.events)} = {count(result.rows)} rows x {len(result.venues)} venues x "
+            f"{len(policies)} policies",
+            f"seed    {result.seed}",
             f"data    {result.data_hash}",
             f"config  {result.config_hash}",
             f"journal {result.journal_hash}",
+        ],
+    )
+
+
+def _say_strategies(console: Console, result: RunResult) -> None:
+    table = _table()
+    for title in ("example strategy", "fills", "profit", "Sharpe", "interval", "PSR", "deflated", "trials"):
+        table.add_column(title, justify="left" if title == "example strategy" else "right", no_wrap=True)
+    for strategy in result.strategies:
+        cells = (
+            strategy.name,
+            count(strategy.trades),
+            signed(strategy.pnl, 2),
+            decimal(strategy.sharpe.mean, 2),
+            bounds(strategy.sharpe, 2),
+            percent(strategy.probabilistic_sharpe),
+            percent(strategy.deflated_sharpe),
+            count(strategy.trials),
+        )
+        table.add_row(*map(_text, cells))
+    console.print(table)
+    _say_lines(
+        console,
+        [
+            "",
+            f"{count(result.trials)} trials of policies and strategies on this data so far; PSR and deflated "
+            "Sharpe are probabilities of skill, the second after that many tries.",
         ],
     )
 

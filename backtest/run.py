@@ -49,6 +49,8 @@ MODELLED_NOTES: Final = (
     "in backtest/venue_ranges.toml by the seed.",
     "The market does not react to the orders beyond the liquidity they take: no lasting impact.",
     "Posted orders fill by a modelled rate of aggressors, or when the opposite quote reaches their price.",
+    "The example strategies live on the same modelled fills: a maker's profit says as much about the "
+    "assumed rate of aggressors as about the strategy.",
     "Policies learn from their own rewards in training and test windows alike; only test windows are scored.",
     "Intervals cover the choice of days, not the luck of one learning path: compare several seeds before "
     "reading a small difference between two learners.",

@@ -43,15 +43,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.table import Table
-
     from engine.journal import replay_state, verify_journal
 
-    table = Table("file", "records", "run", "chain", title="every record holds")
-    for name in ("sha256", "state hash"):
-        # A hash is read in full or not at all.
-        table.add_column(name, overflow="fold")
     rows: list[dict[str, Any]] = []
     for path in args.files:
         summary = verify_journal(path)
@@ -69,19 +62,15 @@ def _verify(args: argparse.Namespace) -> int:
                 "state_hash": state_hash,
             }
         )
+        if args.json:
+            continue
         kinds = ", ".join(f"{count:,} {name}" for name, count in summary.records_by_kind.items())
-        table.add_row(
-            str(path),
-            f"{summary.record_count:,}\n{kinds}",
-            str(summary.run_id),
-            f"{summary.chain:016x}",
-            summary.sha256,
-            state_hash,
-        )
+        print(f"{path}: every record holds")
+        print(f"  run {summary.run_id}, {summary.record_count:,} records: {kinds}")
+        print(f"  chain {summary.chain:016x}, sha256 {summary.sha256}")
+        print(f"  replays to state {state_hash}")
     if args.json:
         print(json.dumps({"journals": rows}))
-    else:
-        Console().print(table)
     return 0
 
 

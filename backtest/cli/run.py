@@ -89,13 +89,10 @@ def run(args: argparse.Namespace) -> int:
             progress=bar.update,
         )
     console.print_run_table(result)
+    print()
+    console.print_strategies(result)
     console.print_performance(result.performance)
-    print(
-        f"events {result.events:,} = {result.rows:,} rows x {len(result.venues)} venues x "
-        f"{len(result.policies)} policies"
-    )
-    print(f"journal {result.journal_hash}")
-    print(f"report {folder / 'report.html'}")
+    print(f"report  {folder / 'report.html'}")
     if args.json:
         print(json.dumps(summary(result, folder), sort_keys=True))
     return 0
