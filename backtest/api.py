@@ -32,7 +32,7 @@ from ext.sim_venue import SimulatedVenue
 
 from .console import RunProgress, run_progress
 from .engines import RING_EVENTS, Engine, EnginePool
-from .equity import equity_of, interval_ns, max_drawdown, sharpe_of
+from .equity import equity_of, interval_ns, max_drawdown, sharpe_of, shortfall_bps
 from .memory import PeakMemory
 from .result import LatencyHistogram, Performance, Result
 from .sources import VENUE_LIMIT, DataLike, Feed, checked_blocks, open_feed, place_of
@@ -275,6 +275,9 @@ def _result(engine: Engine, feed: Feed, instrument: Instrument, **known: Any) ->
         fees=totals["fee_nano"] * 1e-9,
         sharpe=sharpe_of(ts_ns, equity, seed=known["seed"]),
         max_drawdown=max_drawdown(equity),
+        shortfall_bps=shortfall_bps(
+            fills, arrival_mid_x2=int(samples["mid_x2"][0]) if samples.size else 0, instrument=instrument
+        ),
         orders=totals["orders"],
         rejections={Reason(code).name: count for code, count in loop.refusals.items()},
         data_hash=feed.source.data_hash,

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from .report.backtest_tables import metric_rows
+from .report.backtest_tables import joint_headline, metric_rows
 from .report.comparison import Outcome, learner_of, outcome_of, plain_words, ranked, reference_of
 from .report.formats import bounds, count, decimal, large_count, memory, nanoseconds, percent, seconds, signed
 from .report.markup import printable
@@ -358,7 +358,7 @@ def _say_strategies(console: Console, result: RunResult) -> None:
 def _say_backtests(console: Console, results: Sequence[Result]) -> None:
     if not results:
         return
-    _say_lines(console, [results[0].headline, ""])
+    _say_lines(console, [joint_headline(results), ""])
     table = _table()
     table.add_column("", no_wrap=True)
     for result in results:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import ConfigError
+from data.instrument import Instrument
 
 from .result import Floats, Interval
 from .stats import sharpe_interval
@@ -81,3 +82,26 @@ def sharpe_of(ts_ns: NDArray[np.int64], equity: Floats, *, seed: int) -> Interva
     hourly = period_profits(ts_ns, equity, period_ns=HOUR_NS)
     per_day = hourly.size / max(daily.size, 1)
     return sharpe_interval(hourly, periods_per_year=max(per_day, 1.0) * TRADING_DAYS_PER_YEAR, seed=seed)
+
+
+def shortfall_bps(fills: NDArray[np.void], *, arrival_mid_x2: int, instrument: Instrument) -> float:
+    """Return what one-sided fills cost against the arrival mid, fees included, in 1e-4 of value.
+
+    Parameters
+    ----------
+    fills : array of REPORT_DTYPE, shape (n_fills,)
+    arrival_mid_x2 : int
+        Bid plus ask at the start, ticks.
+
+    Returns
+    -------
+    float
+        Positive is a cost; NaN without fills, with fills on both sides, or without a mid.
+    """
+    sides = np.unique(fills["side"])
+    if len(sides) != 1 or arrival_mid_x2 == 0:
+        return float("nan")
+    lots = fills["size_lots"].astype(np.float64)
+    ticks = float(sides[0]) * (fills["price_ticks"] - 0.5 * arrival_mid_x2)
+    cost = float((ticks * lots).sum()) * instrument.tick_value + float(fills["fee_nano"].sum()) * 1e-9
+    return cost / (abs(0.5 * arrival_mid_x2) * float(lots.sum()) * instrument.tick_value) * 1e4

@@ -198,6 +198,10 @@ class Result:
         Every fill, in order of receipt.
     sharpe : Interval
         Annualised from daily profit where there are at least 20 days, otherwise from hourly profit.
+    shortfall_bps : float
+        Of an execution: what its fills cost against the mid at the start, fees included, in 1e-4 of
+        their value at that mid (Perold 1988, without the part that was not executed). NaN where the
+        strategy traded both sides.
     """
 
     name: str
@@ -224,6 +228,7 @@ class Result:
     journal_path: Path | None
     notes: tuple[str, ...]
     performance: Performance
+    shortfall_bps: float = float("nan")
 
     def report(self, path: str | PathLike[str] = "report.html") -> Path:
         """Write the result as one self-contained HTML page and return its path."""

@@ -36,7 +36,7 @@ examples:
   anytick backtest quotes.csv --strategy mine.py:Mine --report mine.html
 
 Where a resting order stands in the queue is known only between bounds: with --queue both, each
-strategy runs once optimistically and once pessimistically, and the truth lies between.
+strategy runs once optimistically and once pessimistically, and the fills lie between (profit need not).
 """
 
 

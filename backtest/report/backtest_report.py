@@ -10,7 +10,7 @@ from data.errors import ConfigError
 
 from ..result import Result
 from .backtest_figures import equity_figure, fills_figure, position_figure
-from .backtest_tables import fill_table, rejection_table, summary_table
+from .backtest_tables import fill_table, joint_headline, rejection_table, summary_table
 from .files import write_text_atomically
 from .formats import bounds, count, decimal, large_count, memory, seconds, signed
 from .markup import Markup, element, join, true_minus
@@ -51,7 +51,7 @@ def render_backtest_report(results: Sequence[Result]) -> str:
     fills = (fills_figure(result, key=f"fills-{place}") for place, result in enumerate(results))
     remarks = dict.fromkeys(remark for result in results for remark in result.notes)
     return render_page(
-        title=f"{results[0].headline} · anytick",
+        title=f"{joint_headline(results)} · anytick",
         header=_header(results),
         sections=(
             Section(key="results", title="Result", body=summary_table(results)),
@@ -80,7 +80,7 @@ def _header(results: Sequence[Result]) -> Markup:
     fastest = max(result.performance.events_per_second for result in results)
     return join(
         element("p", f"Backtest · {first.instrument} · {first.source}", class_="eyebrow"),
-        element("h1", first.headline),
+        element("h1", joint_headline(results)),
         _verdict(results),
         facts(
             (

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from data.schema import Liquidity
 
 from ..result import Result
-from .formats import confidence, count, decimal, estimate, percent
+from .formats import confidence, count, decimal, estimate, percent, signed
 from .markup import EMPTY, Markup
 from .tables import Column, interval_cell, table
 
@@ -19,6 +19,7 @@ METRICS: Final[tuple[tuple[str, Callable[[Result], str]], ...]] = (
     ("profit after fees", lambda result: f"{decimal(result.pnl, 2)} {result.currency}"),
     ("fees (negative: rebate)", lambda result: f"{decimal(result.fees, 2)} {result.currency}"),
     ("largest drawdown", lambda result: f"{decimal(result.max_drawdown, 2)} {result.currency}"),
+    ("shortfall against arrival, bps", lambda result: signed(result.shortfall_bps, 2)),
     ("orders", lambda result: count(result.orders)),
     ("fills", lambda result: count(result.fills.size)),
     ("filled lots", lambda result: count(int(result.fills["size_lots"].sum()))),
@@ -28,6 +29,15 @@ METRICS: Final[tuple[tuple[str, Callable[[Result], str]], ...]] = (
     ("events", lambda result: count(result.events)),
 )
 """What the page and the terminal say of a result, besides its Sharpe ratio."""
+
+
+def joint_headline(results: Sequence[Result]) -> str:
+    """Return one headline for results that share a page: what ran, each name once, and on what."""
+    if len(results) == 1:
+        return results[0].headline
+    names = dict.fromkeys(result.name.partition(",")[0] for result in results)
+    sources = dict.fromkeys(result.source for result in results)
+    return f"{', '.join(names)} on {'; '.join(sources)}"
 
 
 def maker_share(fills: NDArray[np.void]) -> float:
@@ -60,7 +70,7 @@ def summary_table(results: Sequence[Result]) -> Markup:
     rows: list[tuple[str, ...]] = [tuple(row) for row in metric_rows(results)]
     rows[3] = (rows[3][0], *(interval_cell(result.sharpe, 2) for result in results))
     caption = (
-        "Side by side. Where the columns are an optimistic and a pessimistic fill bound, the truth lies "
+        "Side by side. Where the columns are an optimistic and a pessimistic fill bound, the fills lie "
         "between them."
         if len(results) > 1
         else "Sharpe ratio annualised, with its interval; an interval that holds zero shows no skill."

@@ -13,12 +13,12 @@ import polars as pl
 import pytest
 
 from backtest.api import backtest
-from backtest.equity import interval_ns, max_drawdown, period_profits, sharpe_of
+from backtest.equity import interval_ns, max_drawdown, period_profits, sharpe_of, shortfall_bps
 from backtest.sources import trade_sides
 from backtest.venue_config import VenueConfig
 from data.errors import ConfigError, DataError
 from data.instrument import Instrument
-from data.schema import EVENT_DTYPE, QUOTE_DTYPE, EventFlag, Reason
+from data.schema import EVENT_DTYPE, QUOTE_DTYPE, REPORT_DTYPE, EventFlag, Reason
 from engine.journal import JournalReader, verify_journal
 from engine.strategies import MarketMaker, SignalTaker
 from engine.strategy import Strategy
@@ -331,3 +331,16 @@ def test_a_result_is_json_safe_in_its_configuration():
     result = backtest(Alternate(), random_quotes(1, count=100))
     assert json.loads(json.dumps(result.config)) == result.config
     assert result.config["venues"][0]["queue"] == "flow"
+
+
+def test_shortfall_is_what_one_sided_fills_cost_against_the_arrival_mid() -> None:
+    instrument = Instrument(symbol="X", price_increment=0.01, lot_size=10.0)
+    fills = np.zeros(2, REPORT_DTYPE)
+    fills["side"], fills["size_lots"] = 1, (30, 10)
+    fills["price_ticks"], fills["fee_nano"] = (1_001, 1_005), 10**9
+    # Cost in ticks: 30 x 1 + 10 x 5, at 0.1 a tick and lot, plus 2 of fees; value 40 lots x 1,000 ticks.
+    paid = (80 * 0.1 + 2.0) / (40 * 1_000 * 0.1) * 1e4
+    assert shortfall_bps(fills, arrival_mid_x2=2_000, instrument=instrument) == pytest.approx(paid)
+    fills["side"] = (1, -1)
+    assert np.isnan(shortfall_bps(fills, arrival_mid_x2=2_000, instrument=instrument))
+    assert np.isnan(shortfall_bps(fills[:0], arrival_mid_x2=2_000, instrument=instrument))
