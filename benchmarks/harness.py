@@ -129,14 +129,24 @@ class Bench:
         peers = _call_ns(peer, count) if peer else ()
         self._add(name, samples, floor=floors, peer=peers)
 
+    def record(self, name: str, unit: str, samples: Iterable[float], *, floor: float) -> None:
+        """Note a figure that the scenario took itself, in its own unit."""
+        self._add(name, np.array(list(samples), dtype=np.float64), floor=[floor], peer=[], unit=unit)
+
     def _add(
-        self, name: str, samples: NDArray[np.float64], *, floor: Iterable[float], peer: Iterable[float]
+        self,
+        name: str,
+        samples: NDArray[np.float64],
+        *,
+        floor: Iterable[float],
+        peer: Iterable[float],
+        unit: str = "ns",
     ) -> None:
         low, p50, p99, p999, high = np.percentile(samples, (0.0, 50.0, 99.0, 99.9, 100.0)).tolist()
         self.measures.append(
             Measure(
                 name=name,
-                unit="ns",
+                unit=unit,
                 samples=len(samples),
                 minimum=low,
                 p50=p50,
