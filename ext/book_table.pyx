@@ -8,7 +8,7 @@ applied there. One pass does both, without the GIL, looking a few events ahead o
 cimport cython
 cimport numpy as cnp
 from cpython.ref cimport PyObject
-from libc.stdint cimport int8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from .event_array cimport events_pointer
@@ -49,10 +49,13 @@ cdef class BookTable:
         Events that took more from an order than it had left; the book takes what there is.
     duplicate_orders : int
         ADDs of a live id.
+    first_fault : int or None
+        ``seq`` of the first event that named an unknown order or took too much.
     """
 
     cdef readonly uint64_t unknown_orders
     cdef readonly uint64_t overdrawn
+    cdef int64_t first_seq
     cdef PyObject** books       # borrowed from `made`
     cdef dict made
     cdef Py_ssize_t order_capacity
@@ -63,6 +66,7 @@ cdef class BookTable:
         if self.books == NULL:
             raise MemoryError("no memory for a table of books")
         self.made = {}
+        self.first_seq = -1
         self.order_capacity, self.level_capacity = order_capacity, level_capacity
 
     def __dealloc__(self):
@@ -71,6 +75,10 @@ cdef class BookTable:
     @property
     def duplicate_orders(self):
         return sum(book.duplicate_orders for book in self.made.values())
+
+    @property
+    def first_fault(self):
+        return self.first_seq if self.first_seq >= 0 else None
 
     @property
     def crossed(self):
@@ -157,6 +165,11 @@ cdef inline void look_ahead(BookTable self, const MarketEvent* far, const Market
     ])
 
 
+cdef void note_fault(BookTable self, const MarketEvent* event) noexcept nogil:
+    if self.first_seq < 0:
+        self.first_seq = event.seq
+
+
 cdef inline void book_complete(BookTable self, PyObject* known, MarketEvent* event, bint follows) noexcept nogil:
     cdef uint32_t number
     cdef const Order* order
@@ -164,6 +177,7 @@ cdef inline void book_complete(BookTable self, PyObject* known, MarketEvent* eve
         number = order_find(&(<OrderBook>known).resting, event.order_id)
         if number == 0:
             self.unknown_orders += 1
+            note_fault(self, event)
         else:
             order = &(<OrderBook>known).resting.orders[number]
             event.side = 1 if (<OrderBook>known).resting.levels[order.level].side == BID else -1
@@ -174,7 +188,9 @@ cdef inline void book_complete(BookTable self, PyObject* known, MarketEvent* eve
                 )
             if event.kind == EVENT_CANCEL:
                 event.size_lots = order.size_lots
-            self.overdrawn += event.size_lots > order.size_lots
+            if event.size_lots > order.size_lots:
+                self.overdrawn += 1
+                note_fault(self, event)
     elif event.kind == EVENT_ADD and event.side == 0 and follows:
         if (event - 1).kind == EVENT_CANCEL and (event - 1).instrument_id == event.instrument_id:
             event.side = (event - 1).side

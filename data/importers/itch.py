@@ -162,15 +162,12 @@ def verify(paths: Sequence[Path]) -> Verification:
         file, table = ItchFile(path), BookTable()
         crossed = _Crossings(table)
         for events in file.blocks(65_536):
-            faults_before = table.unknown_orders + table.overdrawn
             # A coarser grid above one dollar keeps order and touch, and the books of a day in memory.
             dear = events["price_ticks"] > 10_000
             events["price_ticks"][dear] = 10_000 + (events["price_ticks"][dear] - 10_000) // 100
             crossed.apply(events)
-            faults = table.unknown_orders + table.overdrawn - faults_before
-            if faults and first is None:
-                rows = f"messages {events['seq'][0]} to {events['seq'][-1]}"
-                first = f"{path}: {rows}: expected orders announced and large enough, was {faults} others"
+        if table.first_fault is not None and first is None:
+            first = f"{path}:message {table.first_fault}: expected an order announced and large enough, was none"
         if file.lost and first is None:
             first = f"{path}: expected consecutive sequence numbers, was {file.gaps} gaps, {file.lost} lost"
         if crossed.count and first is None:

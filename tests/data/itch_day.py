@@ -19,6 +19,9 @@ FORMATS = {
 """Struct format of each type's fields after its 11-byte head, big-endian."""
 
 
+RARE = "LVWKJhPQBINOYHQ"
+
+
 def message(kind: str, locate: int, clock_ns: int, *fields: object) -> bytes:
     """Encode one message, without its length."""
     head = kind.encode() + struct.pack(">HH", locate, 0) + clock_ns.to_bytes(6, "big")
@@ -45,6 +48,8 @@ class ItchDay:
         self.names = [f"T{number:04}".encode().ljust(8) for number in range(symbols)]
         self.orders: list[tuple[int, int]] = []  # (id, locate)
         self.left: dict[int, int] = {}
+        self.sides: dict[int, bytes] = {}
+        self.rare = 0
         self.messages = [message("S", 0, self.clock_ns, b"O")]
         for locate, name in enumerate(self.names, start=1):
             self._put("R", locate, name, b"Q", b"N", 100, b"N", b"C", b"Z ", b"P", b"N", b"N", b"1", b"N", 0,
@@ -75,7 +80,7 @@ class ItchDay:
                 self._put("F", locate, *fields, b"MPID")
             else:
                 self._put("A", locate, *fields)
-            self._live(locate, size)
+            self._live(locate, size, side)
             return
         if action >= 0.985:
             if self.every_type:
@@ -87,7 +92,6 @@ class ItchDay:
             self._put("D", locate, order_id)
             self._dead(place)
         elif action < 0.92:
-            # Side stays with the new order, so its price must stay on its side: reuse the pattern by id.
             side = self.sides[order_id]
             self._put("U", locate, order_id, self.next_id, 300, self._price(side))
             self._dead(place)
@@ -105,31 +109,24 @@ class ItchDay:
             if self.left[order_id] == 0:
                 self._dead(place)
 
-    @property
-    def sides(self) -> dict[int, bytes]:
-        return self._sides
-
-    _sides: dict[int, bytes]
-
-    def _live(self, locate: int, size: int, side: bytes | None = None) -> None:
-        if not hasattr(self, "_sides"):
-            self._sides = {}
-        self._sides[self.next_id] = side if side is not None else self.messages[-1][19:20]
+    def _live(self, locate: int, size: int, side: bytes) -> None:
         self.orders.append((self.next_id, locate))
-        self.left[self.next_id] = size
+        self.left[self.next_id], self.sides[self.next_id] = size, side
         self.next_id += 1
 
     def _dead(self, place: int) -> None:
         order_id, _ = self.orders[place]
         self.orders[place] = self.orders[-1]
         self.orders.pop()
-        del self.left[order_id], self._sides[order_id]
+        del self.left[order_id], self.sides[order_id]
 
     def _rare(self) -> None:
         locate = self.draw.randint(1, len(self.names))
         name = self.names[locate - 1]
         price, size = self.draw.randint(1, 2_000_000), self.draw.randint(1, 1_000)
-        kind = self.draw.choice("LVWKJhPQBINOYHQ")
+        # Each type in its turn, so that no day of some length lacks one.
+        kind = RARE[self.rare % len(RARE)]
+        self.rare += 1
         fields: dict[str, tuple[object, ...]] = {
             "L": (b"MPID", name, b"Y", b"N", b"A"),
             "V": (10**8, 10**9, 10**10),
