@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from .event_array cimport events_pointer
-from .layout cimport EVENT_ADD, EVENT_CANCEL, EVENT_EXECUTE, EVENT_REDUCE, FLAG_HIDDEN, MarketEvent
+from .layout cimport EVENT_ADD, EVENT_CANCEL, EVENT_EXECUTE, FLAG_HIDDEN, MarketEvent
 from .order_book cimport OrderBook, book_apply
 from .order_index cimport Order, order_tag
 from .resting_book cimport BID, order_find
@@ -170,7 +170,9 @@ cdef void note_fault(BookTable self, const MarketEvent* event) noexcept nogil:
         self.first_seq = event.seq
 
 
-cdef inline void book_complete(BookTable self, PyObject* known, MarketEvent* event, bint follows) noexcept nogil:
+cdef inline void book_complete(
+    BookTable self, PyObject* known, MarketEvent* event, bint follows
+) noexcept nogil:
     cdef uint32_t number
     cdef const Order* order
     if EVENT_CANCEL <= event.kind <= EVENT_EXECUTE and event.flags & FLAG_HIDDEN == 0 and event.order_id:

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, cast
 
 from ..errors import DataError
 
@@ -63,7 +63,9 @@ def chunks(path: Path, *, member: str | None = None, chunk_bytes: int = CHUNK_BY
                 yield chunk
         except _UNPACK_ERRORS as error:
             first_line = str(error).partition("\n")[0] or type(error).__name__
-            raise DataError(f"expected an undamaged file, was: {first_line}", path=path, offset=done) from error
+            raise DataError(
+                f"expected an undamaged file, was: {first_line}", path=path, offset=done
+            ) from error
 
 
 def _opened(path: Path, member: str | None, stack: ExitStack) -> IO[bytes]:
@@ -71,7 +73,7 @@ def _opened(path: Path, member: str | None, stack: ExitStack) -> IO[bytes]:
     magic = raw.read(6)
     raw.seek(0)
     if magic[:2] == b"\x1f\x8b":
-        return stack.enter_context(gzip.GzipFile(fileobj=raw))  # type: ignore[return-value]  # reads bytes
+        return cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=raw)))
     if magic == b"\xfd7zXZ\x00":
         return stack.enter_context(lzma.LZMAFile(raw))
     if magic[:3] == b"BZh":

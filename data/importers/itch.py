@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from ext.book_table import BookTable
 from numpy.typing import NDArray
+
+from ext.book_table import BookTable
 
 from ..errors import ConfigError, DataError
 from ..instrument import Instrument
 from ..lobster import EXCHANGE_TIME_ZONE
-from ..schema import EVENT_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
+from ..schema import EVENT_DTYPE, EventFlag, EventKind
 from ..table_file import files_sha256
 from . import Verification
 from .itch_files import ItchFile
@@ -167,7 +168,9 @@ def verify(paths: Sequence[Path]) -> Verification:
             events["price_ticks"][dear] = 10_000 + (events["price_ticks"][dear] - 10_000) // 100
             crossed.apply(events)
         if table.first_fault is not None and first is None:
-            first = f"{path}:message {table.first_fault}: expected an order announced and large enough, was none"
+            first = (
+                f"{path}:message {table.first_fault}: expected an order announced and large enough, was none"
+            )
         if file.lost and first is None:
             first = f"{path}: expected consecutive sequence numbers, was {file.gaps} gaps, {file.lost} lost"
         if crossed.count and first is None:

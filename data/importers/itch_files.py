@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from ext.itch50 import LENGTHS, Itch50Decoder
 from numpy.typing import NDArray
+
+from ext.itch50 import LENGTHS, Itch50Decoder
 
 from ..errors import DataError
 from ..lobster import exchange_midnight_ns

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,18 +172,19 @@ def whole_pairs(blocks: Iterator[QuoteRows]) -> Iterator[QuoteRows]:
     """Cut blocks so that none ends in a bid row whose ask row may come next."""
     held: QuoteRows | None = None
     for block in blocks:
-        rows = block
-        if held is not None:
-            joined = (np.concatenate(pair) for pair in zip(held[1:], block[1:], strict=True))
-            rows = QuoteRows(held.row, *joined)
+        rows = block if held is None else _joined(held, block)
         cut = len(rows.ts_ns) - int(rows.bid_size[-1] > 0 and rows.ask_size[-1] == 0)
-        held = QuoteRows(rows.row + cut, *(column[cut:] for column in rows[1:]))
+        held = rows.part(cut, len(rows.ts_ns)) if cut < len(rows.ts_ns) else None
         if cut:
-            yield QuoteRows(rows.row, *(column[:cut] for column in rows[1:]))
-        if not len(held.ts_ns):
-            held = None
+            yield rows.part(0, cut)
     if held is not None:
         yield held
+
+
+def _joined(first: QuoteRows, second: QuoteRows) -> QuoteRows:
+    pairs = zip(first[1:], second[1:], strict=True)
+    columns: list[Any] = [np.concatenate(pair) for pair in pairs]
+    return QuoteRows(first.row, *columns)
 
 
 class Standing:
@@ -192,9 +193,7 @@ class Standing:
     def __init__(self) -> None:
         self._sides = np.zeros((2, 2), np.int64)  # bid and ask: ticks, size
 
-    def after(
-        self, rows: QuoteRows, told: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    def after(self, rows: QuoteRows, told: NDArray[np.bool_]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
         """Return the quotes after the told rows, a bid row and its ask row as one, and the row of each."""
         count = len(rows.ts_ns)
         place = np.arange(count)

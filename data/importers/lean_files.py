@@ -61,6 +61,11 @@ class QuoteRows(NamedTuple):
     ask_size: NDArray[np.int64]
     suspicious: NDArray[np.bool_]
 
+    def part(self, start: int, stop: int) -> QuoteRows:
+        """Return rows `start` to `stop`."""
+        columns: list[Any] = [column[start:stop] for column in self[1:]]
+        return QuoteRows(self.row + start, *columns)
+
 
 class TradeRows(NamedTuple):
     """Rows of a trade file; `off_exchange` marks prints reported to FINRA (exchange D)."""
@@ -122,7 +127,9 @@ class LeanFile:
                 self._require((bid == 0) | (bid_size > 0), "a bid must have a size", bid_size, row)
                 self._require((ask == 0) | (ask_size > 0), "an ask must have a size", ask_size, row)
                 prices = [self._optional(side, name, row) for side, name in ((bid, "bid"), (ask, "ask"))]
-                sizes = [self._sizes(size, row) * (side > 0) for size, side in ((bid_size, bid), (ask_size, ask))]
+                sizes = [
+                    self._sizes(size, row) * (side > 0) for size, side in ((bid_size, bid), (ask_size, ask))
+                ]
                 yield QuoteRows(row, ts_ns, prices[0], sizes[0], prices[1], sizes[1], flag != 0)
             else:
                 bid, ask = (
@@ -195,7 +202,9 @@ def lean_file(path: Path) -> LeanFile:
         member = only_member(archive, path)
     match = _NAME.fullmatch(PurePosixPath(member).name)
     if match is None:
-        raise DataError(f"expected a file like 20131007_ibm_quote_tick.csv in the zip, was {member!r}", path=path)
+        raise DataError(
+            f"expected a file like 20131007_ibm_quote_tick.csv in the zip, was {member!r}", path=path
+        )
     try:
         day = datetime.strptime(match["day"], "%Y%m%d").replace(tzinfo=UTC).date()
     except ValueError as error:

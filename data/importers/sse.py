@@ -74,7 +74,9 @@ def log_day(path: Path) -> date:
         found = day_in(name)
         if found is not None:
             return found
-    raise DataError("expected a date like 2023-02-07 in the name of the file or its folder, was none", path=path)
+    raise DataError(
+        "expected a date like 2023-02-07 in the name of the file or its folder, was none", path=path
+    )
 
 
 class SseEvents:

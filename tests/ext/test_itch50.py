@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import struct
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -35,8 +37,6 @@ def rows_of(events: np.ndarray) -> list[tuple[int, ...]]:
 
 
 def test_lengths_are_those_of_the_fields() -> None:
-    import struct
-
     assert {kind: 11 + struct.calcsize(">" + form) for kind, form in FORMATS.items()} == LENGTHS
 
 
@@ -45,7 +45,7 @@ def test_lengths_are_those_of_the_fields() -> None:
 def test_every_message_becomes_what_the_slow_decoder_says(seed: int, zero: bool) -> None:
     day = ItchDay(seed=seed, symbols=6, messages=4_000)
     decoder = Itch50Decoder(midnight_ns=MIDNIGHT_NS)
-    events, position = decoded(framed(day.messages, zero=zero), decoder=decoder)
+    events, _ = decoded(framed(day.messages, zero=zero), decoder=decoder)
     assert decoder.fault is None
     assert decoder.messages == len(day.messages)
     assert decoder.zero_lengths == zero
@@ -89,7 +89,7 @@ def test_cuts_anywhere_change_nothing(cuts: list[int], room: int) -> None:
     data = framed(ItchDay(seed=3, symbols=2, messages=200).messages)
     decoder, held, blocks = Itch50Decoder(midnight_ns=MIDNIGHT_NS), b"", []
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    for start, stop in zip(places, places[1:], strict=False):
+    for start, stop in pairwise(places):
         held += data[start:stop]
         events, position = decoded(held, room=room, decoder=decoder)
         blocks.append(events)
@@ -177,7 +177,12 @@ def test_arguments_are_checked() -> None:
 
 
 def test_a_table_counts_what_feeds_get_wrong() -> None:
-    messages = [add(), message("E", 1, 6, 5, 150, 1), message("D", 1, 7, 99), message("U", 1, 8, 98, 97, 5, 5)]
+    messages = [
+        add(),
+        message("E", 1, 6, 5, 150, 1),
+        message("D", 1, 7, 99),
+        message("U", 1, 8, 98, 97, 5, 5),
+    ]
     events, _ = decoded(framed(messages))
     table = BookTable()
     assert table.complete(events) == 2
