@@ -9,11 +9,11 @@ from typing import Any, Final
 
 from data.errors import ConfigError
 
-from . import bench_events, bench_journal, bench_linucb, bench_model
+from . import bench_events, bench_itch, bench_journal, bench_linucb, bench_model
 from .harness import SCENARIOS, VERSION, machine_facts, run_scenario
 
 # Imported for the scenarios that they register.
-MODULES: Final = (bench_events, bench_journal, bench_linucb, bench_model)
+MODULES: Final = (bench_events, bench_itch, bench_journal, bench_linucb, bench_model)
 
 
 def run_suite(

@@ -8,15 +8,15 @@ applied there. One pass does both, without the GIL, looking a few events ahead o
 cimport cython
 cimport numpy as cnp
 from cpython.ref cimport PyObject
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
 from .event_array cimport events_pointer
 from .layout cimport EVENT_ADD, EVENT_CANCEL, EVENT_EXECUTE, FLAG_HIDDEN, MarketEvent
 from .order_book cimport OrderBook, book_apply
 from .order_index cimport Order, order_tag
-from .resting_book cimport BID, order_find
-from .price_index cimport price_of
+from .price_index cimport LEAF_BITS, LEAF_SLOTS, PriceIndex, price_of, rank_of
+from .resting_book cimport ASK, BID, order_find
 
 from .order_book import OrderBook as MadeBook
 
@@ -27,8 +27,10 @@ cdef extern from *:
 
 cdef enum:
     INSTRUMENTS = 65_536
-    AHEAD = 12                  # events; far enough for one access to memory
-    HALF_AHEAD = 6
+    # How many events ahead each step of an event's walk is asked for.
+    FAR = 18
+    MIDDLE = 12
+    NEAR = 6
 
 
 @cython.final
@@ -56,6 +58,7 @@ cdef class BookTable:
     cdef readonly uint64_t unknown_orders
     cdef readonly uint64_t overdrawn
     cdef int64_t first_seq
+    cdef uint64_t lost          # not 0 once a book ran out of memory
     cdef PyObject** books       # borrowed from `made`
     cdef dict made
     cdef Py_ssize_t order_capacity
@@ -132,11 +135,8 @@ cdef class BookTable:
                 self.require(first[row].instrument_id)
         with nogil:
             complete_events(self, first, count)
-        cdef uint64_t lost = 0
-        for book in self.made.values():
-            lost += book.lost
-        if lost:
-            raise MemoryError(f"no memory for {lost} of the events so far")
+        if self.lost:
+            raise MemoryError(f"no memory for an event of instruments {self.instruments()[:8]} or others")
         return self.unknown_orders - unknown_before
 
 
@@ -144,25 +144,69 @@ cdef void complete_events(BookTable self, MarketEvent* events, Py_ssize_t count)
     cdef Py_ssize_t row
     cdef MarketEvent* event
     for row in range(count):
-        if row + AHEAD < count:
-            look_ahead(self, events + row + AHEAD, events + row + HALF_AHEAD)
         event = events + row
+        if row + FAR < count:
+            want_slot(self.books[event[FAR].instrument_id], event + FAR)
+            want_order(self.books[event[MIDDLE].instrument_id], event + MIDDLE)
+            want_level(self.books[event[NEAR].instrument_id], event + NEAR)
         book_complete(self, self.books[event.instrument_id], event, row > 0)
+        self.lost |= (<OrderBook>self.books[event.instrument_id]).lost
 
 
-cdef inline void look_ahead(BookTable self, const MarketEvent* far, const MarketEvent* near) noexcept nogil:
-    """Ask for the index slot of the far event's order, and for the order of the nearer one."""
-    cdef uint32_t tag
-    tag = order_tag(far.order_id)
-    prefetch(&(<OrderBook>self.books[far.instrument_id]).resting.by_id.slots[
-        tag >> (<OrderBook>self.books[far.instrument_id]).resting.by_id.home_shift
+# A book of thousands of orders lies in memory, not in the cache, and an event walks from its id's slot to
+# its order to its level. Each step is asked for before the next one needs it. What is found there
+# now may have changed by then: a hint can be wrong, never the book.
+
+cdef inline void want_slot(PyObject* known, const MarketEvent* event) noexcept nogil:
+    prefetch(&(<OrderBook>known).resting.by_id.slots[
+        order_tag(event.order_id) >> (<OrderBook>known).resting.by_id.home_shift
     ])
-    tag = order_tag(near.order_id)
-    prefetch(&(<OrderBook>self.books[near.instrument_id]).resting.orders[
-        (<OrderBook>self.books[near.instrument_id]).resting.by_id.slots[
-            tag >> (<OrderBook>self.books[near.instrument_id]).resting.by_id.home_shift
-        ].order
-    ])
+
+
+cdef inline uint32_t order_guess(PyObject* known, const MarketEvent* event) noexcept nogil:
+    return (<OrderBook>known).resting.by_id.slots[
+        order_tag(event.order_id) >> (<OrderBook>known).resting.by_id.home_shift
+    ].order
+
+
+cdef inline void want_order(PyObject* known, const MarketEvent* event) noexcept nogil:
+    cdef uint32_t number = order_guess(known, event)
+    if event.kind == EVENT_ADD:
+        number = (<OrderBook>known).resting.free_order
+        if event.side:
+            want_price(known, BID if event.side > 0 else ASK, event.price_ticks)
+    prefetch(&(<OrderBook>known).resting.orders[number])
+
+
+cdef inline void want_level(PyObject* known, const MarketEvent* event) noexcept nogil:
+    cdef uint32_t number
+    cdef const Order* order
+    if event.kind != EVENT_ADD:
+        number = order_guess(known, event)
+        order = &(<OrderBook>known).resting.orders[number]
+        prefetch(&(<OrderBook>known).resting.levels[order.level])
+        prefetch(&(<OrderBook>known).resting.orders[order.previous])
+        prefetch(&(<OrderBook>known).resting.orders[order.next])
+    elif event.side:
+        number = price_guess(known, BID if event.side > 0 else ASK, event.price_ticks)
+        prefetch(&(<OrderBook>known).resting.levels[number])
+        prefetch(&(<OrderBook>known).resting.orders[(<OrderBook>known).resting.levels[number].last])
+
+
+cdef inline uint32_t price_guess(PyObject* known, int side, int32_t price_ticks) noexcept nogil:
+    """Return the level of a price in the leaf used last, or 0."""
+    cdef const PriceIndex* index = &(<OrderBook>known).resting.prices[side]
+    cdef uint32_t rank = rank_of(price_ticks, side)
+    if index.leaf == NULL or index.leaf_key != rank >> LEAF_BITS:
+        return 0
+    return index.leaf.levels[rank & (LEAF_SLOTS - 1)]
+
+
+cdef inline void want_price(PyObject* known, int side, int32_t price_ticks) noexcept nogil:
+    cdef const PriceIndex* index = &(<OrderBook>known).resting.prices[side]
+    cdef uint32_t rank = rank_of(price_ticks, side)
+    if index.leaf != NULL:
+        prefetch(&index.leaf.levels[rank & (LEAF_SLOTS - 1)])
 
 
 cdef void note_fault(BookTable self, const MarketEvent* event) noexcept nogil:

@@ -4,6 +4,8 @@ One pass over bytes: each message is two bytes of length and a body whose first 
 so its only legal length. A body is touched only after all of it is known to lie inside the buffer. What
 a message does not say (E, X and D name an order by id alone) stays 0 here; `ext.book_table` fills it in.
 Every rule that fails stops the decoder at the message's first byte with `fault` set; nothing is skipped.
+
+Over 400 lines because the specification's types, their lengths, their rules and their events are one table.
 """
 
 cimport cython
@@ -48,8 +50,7 @@ cdef enum:
     EVENTS_PER_MESSAGE = 2      # a replace is two
 
 cdef enum Fault:
-    FAULT_NONE = 0
-    FAULT_TYPE
+    FAULT_TYPE = 1              # 0: none
     FAULT_LENGTH
     FAULT_CLOCK
     FAULT_BACKWARDS
@@ -305,14 +306,12 @@ cdef inline bint name_kept(Itch50Decoder self, uint16_t locate, uint64_t name) n
 
 
 cdef inline uint64_t stock_name(const uint8_t* body, uint8_t kind) noexcept nogil:
-    """Return the symbol in a message, 0 for types without one."""
+    """Return the symbol in a message, 0 for types whose symbol is not needed."""
     if kind == c'A' or kind == c'F' or kind == c'P':
         return u64(body + 24)
     if kind == c'Q':
         return u64(body + 19)
-    if kind == c'R' or kind == c'H' or kind == c'Y' or kind == c'J' or kind == c'K' or kind == c'h':
-        return u64(body + 11)
-    return 0
+    return u64(body + 11) if kind in (c'R', c'H', c'Y', c'J', c'K', c'h') else 0
 
 
 cdef int decode_message(
@@ -321,7 +320,7 @@ cdef int decode_message(
     """Write a whole message's events; return how many, or -1 with `broken` set."""
     cdef uint16_t locate = u16(body + 1)
     cdef uint64_t name
-    if self.only == LOCATE_SOUGHT or (self.only == LOCATE_ALL or self.only == locate):
+    if self.only < 0 or self.only == locate:
         name = stock_name(body, kind)
         if name and not name_kept(self, locate, name):
             return refuse(self, FAULT_NAME)
