@@ -110,8 +110,8 @@ cdef class BookTable:
         """Fill in what events leave out, in place, and apply them; return how many orders were unknown.
 
         EXECUTE and REDUCE get the order's side, and its price where they have none; CANCEL gets side,
-        price and all the order had left; an ADD without a side, which follows the CANCEL it replaces,
-        gets that one's.
+        price and all the order had left; an ADD without a side, which follows the CANCEL it replaces
+        in the same array, gets that one's.
 
         Parameters
         ----------

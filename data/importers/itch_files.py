@@ -108,7 +108,7 @@ class ItchFile:
                 written, position = self.decoder.decode(data, out, start=at)
                 if written:
                     yield out[:written].copy()
-                self._require_sound(offset + position)
+                self._require_sound(offset + position, data[position:])
                 if position == at:
                     break
                 at = position
@@ -117,9 +117,10 @@ class ItchFile:
         if held not in (b"", b"\0\0"):
             raise DataError(f"expected a whole message, was {len(held)} bytes", path=self.path, offset=offset)
 
-    def _require_sound(self, offset: int) -> None:
+    def _require_sound(self, offset: int, rest: bytes) -> None:
         if self.decoder.fault is not None:
-            raise DataError(f"{self.decoder.fault}, was broken", path=self.path, offset=offset)
+            found = rest[:_FRAME_BYTES_MAX].hex(" ")
+            raise DataError(f"{self.decoder.fault}, was {found}", path=self.path, offset=offset)
 
     def _captured(self, stream: Iterator[bytes], block_events: int) -> Iterator[NDArray[np.void]]:
         room = max(block_events, 1 << 17)  # a datagram of the smallest messages, replaces twofold
@@ -148,7 +149,7 @@ class ItchFile:
             written, position = self.decoder.decode(
                 datagram.payload, out[held:], start=at, recv_ns=datagram.recv_ns
             )
-            self._require_sound(datagram.offset)
+            self._require_sound(datagram.offset, datagram.payload[position:])
             if position != len(datagram.payload) or self.decoder.messages - before != messages - skipped:
                 raise DataError(
                     f"expected {messages} whole messages in a packet, was {self.decoder.messages - before}",
