@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 from data.errors import ConfigError
 
-from . import bench_events, bench_journal, bench_linucb, bench_main_job, bench_model
 from .harness import SCENARIOS, VERSION, machine_facts, run_scenario
 
-# Imported for the scenarios that they register.
-MODULES: Final = (bench_events, bench_journal, bench_linucb, bench_model, bench_main_job)
+# Imported for the scenarios that they register: every module named bench_* of this folder.
+MODULES: Final = tuple(
+    import_module(f"{__package__}.{path.stem}") for path in sorted(Path(__file__).parent.glob("bench_*.py"))
+)
 
 
 def run_suite(

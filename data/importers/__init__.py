@@ -61,7 +61,11 @@ class Importer(Protocol):
     def verify(self, paths: Sequence[Path]) -> Verification: ...
 
 
-MODULES: Final[dict[str, str]] = {}
+MODULES: Final[dict[str, str]] = {
+    "itch": "itch",
+    "sse": "sse",
+    "lean": "lean",
+}
 """Module of this package by format name, in the order in which help lists them."""
 
 
