@@ -9,7 +9,7 @@ import numpy as np
 cimport numpy as cnp
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.unicode cimport PyUnicode_Check
-from libc.stdint cimport int64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
@@ -17,18 +17,19 @@ cdef extern from "Python.h":
 cnp.import_array()
 
 cdef enum:
-    DIGITS_MAX = 18         # an int64 holds 18 digits whatever they are
+    DIGITS_MAX = 19         # nor can a uint64 overflow with so many
+    SCALE_MAX = 18
     EXPONENT_MAX = 1_000    # beyond, a number of ours is damage; and the sums below cannot overflow
     LENGTH_MAX = 1_000
     DIGIT_ZERO = 48         # "0"
 
-DECIMALS_MAX = DIGITS_MAX
+DECIMALS_MAX = SCALE_MAX
 
 
 cdef bint scale_text(const char* text, Py_ssize_t size, int decimals, int64_t* out) noexcept nogil:
     """Write the number times 10**decimals; False unless it is a number and that is a whole int64."""
     cdef Py_ssize_t at = 0
-    cdef int64_t mantissa = 0
+    cdef uint64_t mantissa = 0
     # Zeros are held back until a digit follows, so trailing ones cost no precision.
     cdef int significant = 0, zeros = 0, fraction = 0, digits = 0, exponent = 0, exponent_digits = 0, power
     cdef bint negative = False, after_point = False, exponent_negative = False
@@ -82,7 +83,9 @@ cdef bint scale_text(const char* text, Py_ssize_t size, int decimals, int64_t* o
     while power:
         mantissa *= 10
         power -= 1
-    out[0] = -mantissa if negative else mantissa
+    if mantissa > <uint64_t>INT64_MAX:
+        return False
+    out[0] = -<int64_t>mantissa if negative else <int64_t>mantissa
     return True
 
 
@@ -101,13 +104,13 @@ def decimal_units(list texts not None, int decimals):
     units : array of int64, shape (n,)
     good : int
         Texts converted: n, or the position of the first that is no such number, lies between two units, or
-        needs more than 18 digits.
+        does not fit an int64.
     """
     cdef Py_ssize_t count = PyList_GET_SIZE(texts), position, size = 0
     cdef const char* text
     cdef object item
-    if not 0 <= decimals <= DIGITS_MAX:
-        raise ValueError(f"decimals must be 0 to {DIGITS_MAX}, was {decimals}")
+    if not 0 <= decimals <= SCALE_MAX:
+        raise ValueError(f"decimals must be 0 to {SCALE_MAX}, was {decimals}")
     units = np.zeros(count, np.int64)
     cdef int64_t* out = <int64_t*>cnp.PyArray_DATA(units)
     for position in range(count):

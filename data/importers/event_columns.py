@@ -14,10 +14,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..columns import PRICE_TICKS_MAX
 from ..errors import DataError
 from ..schema import EVENT_DTYPE, QUOTE_DTYPE, EventFlag, EventKind
 from .grid import Grid
 
+_RESTING: Final = (
+    EventKind.ADD, EventKind.CANCEL, EventKind.REDUCE, EventKind.EXECUTE, EventKind.LEVEL,
+)  # fmt: skip
 SEQ_MASK: Final = (1 << 32) - 1
 QUOTE_SIZE_LOTS_MAX: Final = (1 << 32) - 1
 REORDER_NS: Final = 2 * 10**9
@@ -39,6 +43,7 @@ class EventColumns:
         self._texts: list[str] = []
         self._packet = 0
         self.path = Path()
+        self.beyond = 0
 
     def __len__(self) -> int:
         return len(self._texts) // 2
@@ -92,12 +97,32 @@ class EventColumns:
             events[name] = np.array(values, EVENT_DTYPE[name])[group]
         events["seq"] = rows & SEQ_MASK
         events["instrument_id"] = self._instrument_id
-        events["price_ticks"] = self._grid.ticks(self._texts[0::2], path=self.path, rows=rows)
         events["size_lots"] = self._grid.lots(self._texts[1::2], path=self.path, rows=rows)
+        ticks = self._grid.ticks(self._texts[0::2], path=self.path, rows=rows)
+        within = np.abs(ticks) <= PRICE_TICKS_MAX
+        events["price_ticks"] = np.where(within, ticks, 0)
+        if not within.all():
+            self._require_resting(events, within, rows)
+            events, rows, packet = events[within], rows[within], packet[within]
         last = np.append(packet[1:] != packet[:-1], True)[: len(events)]
         events["flags"][last] |= np.uint8(EventFlag.LAST_IN_PACKET)
         self._groups, self._texts = [], []
         return self._join_quotes(events, rows)
+
+    def _require_resting(
+        self, events: NDArray[np.void], within: NDArray[np.bool_], rows: NDArray[np.int64]
+    ) -> None:
+        """Count what rests too far away for 30 bits of ticks (asks at 9,999,999,997); a trade is refused."""
+        refused = ~within & ~np.isin(events["kind"], _RESTING)
+        if refused.any():
+            at = int(np.argmax(refused))
+            raise DataError(
+                f"price must be at most {PRICE_TICKS_MAX} ticks of {self._grid.price}, "
+                f"was {self._texts[2 * at][:40]!r}",
+                path=self.path,
+                row=int(rows[at]),
+            )
+        self.beyond += int((~within).sum())
 
     def _join_quotes(self, events: NDArray[np.void], rows: NDArray[np.int64]) -> NDArray[np.void]:
         """Make one event of each quote's bid and ask."""

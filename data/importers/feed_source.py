@@ -160,8 +160,11 @@ class FeedEvents:
         decoder.finish()
         yield order.push(columns.take())
         yield order.flush()
-        late = f"{order.late:,} events came later than could be put in order: given the time already reached"
-        self.notes = decoder.notes() + ((late,) if order.late else ())
+        counted = (
+            (order.late, "events came later than could be put in order: given the time already reached"),
+            (columns.beyond, "levels or orders at prices beyond 30 bits of ticks left out"),
+        )
+        self.notes = decoder.notes() + tuple(f"{count:,} {what}" for count, what in counted if count)
 
     def packets(self) -> Iterator[tuple[Path, int, NDArray[np.void], Decoder]]:
         """Yield (file, row, events, decoder) line by line in order of arrival, for verification."""

@@ -56,7 +56,7 @@ class Scale:
         return cls(decimals=max(-exponent, 0), step=step)
 
     def units(
-        self, texts: list[str], *, name: str, limit: int, path: Path, rows: NDArray[np.int64]
+        self, texts: list[str], *, name: str, limit: int | None, path: Path, rows: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         """Return texts as whole units; `rows` holds the row of each, for errors."""
         units, good = decimal_units(texts, self.decimals)
@@ -74,9 +74,8 @@ class Scale:
                     f"{name} must be in steps of {self}, was {texts[at][:40]!r}", path=path, row=int(rows[at])
                 )
             units = whole
-        beyond = np.abs(units) > limit
-        if beyond.any():
-            at = int(np.argmax(beyond))
+        if limit is not None and len(units) and np.abs(units).max() > limit:
+            at = int(np.argmax(np.abs(units)))
             raise DataError(
                 f"{name} must be at most {limit} steps of {self}, was {texts[at][:40]!r}",
                 path=path,
@@ -104,8 +103,8 @@ class Grid:
         )
 
     def ticks(self, texts: list[str], *, path: Path, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return prices in ticks."""
-        return self.price.units(texts, name="price", limit=PRICE_TICKS_MAX, path=path, rows=rows)
+        """Return prices in ticks, which may be more than an event holds."""
+        return self.price.units(texts, name="price", limit=None, path=path, rows=rows)
 
     def lots(self, texts: list[str], *, path: Path, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return sizes in lots; negative ones are refused."""
@@ -147,8 +146,8 @@ def instrument_of(
     different = list(dict.fromkeys(prices))
     decimals = decimals_of(different, name="price", path=path)
     units, good = decimal_units(different, decimals)
-    # Room for the price to double before it leaves 30 bits.
-    if good < len(different) or int(np.abs(units).max()) > PRICE_TICKS_MAX // 2:
+    # Room for the price to double before it leaves 30 bits; stub orders far away do not count.
+    if good < len(different) or int(np.median(np.abs(units))) > PRICE_TICKS_MAX // 2:
         raise DataError(
             f"prices of {symbol} must fit 29 bits of 1e-{decimals}; give instrument= with a coarser "
             f"price_increment, was {different[good] if good < len(different) else max(different, key=len)}",

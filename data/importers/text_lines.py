@@ -1,8 +1,8 @@
 """Lines of text files, plain or compressed, in bounded memory.
 
 Recorded feeds come as ``.gz``, ``.xz``, ``.zst`` or ``.bz2``; the first bytes tell, not the name. A bomb
-costs time only: output is taken a piece at a time, the window of the decompressor is capped, and a line without
-an end is refused.
+costs time only: output is taken a piece at a time, the window of the decompressor is capped, and a line
+without an end is refused.
 """
 
 from __future__ import annotations
