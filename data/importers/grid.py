@@ -83,8 +83,12 @@ class Scale:
             )
         return units
 
+    def text(self, units: int) -> str:
+        """Return whole units as decimal text."""
+        return format(Decimal(units * self.step).scaleb(-self.decimals), "f")
+
     def __str__(self) -> str:
-        return format(Decimal(self.step).scaleb(-self.decimals), "f")
+        return self.text(1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,6 +119,15 @@ class Grid:
                 f"size must not be negative, was {texts[at][:40]!r}", path=path, row=int(rows[at])
             )
         return lots
+
+    def lot_count(self, text: str, *, path: Path, row: int) -> int:
+        """Return one size in lots."""
+        return int(self.lots([text], path=path, rows=np.array([row]))[0])
+
+    def level(self, pair: tuple[str, str], *, path: Path, row: int) -> tuple[int, int]:
+        """Return one (price, size) in ticks and lots."""
+        ticks = int(self.ticks([pair[0]], path=path, rows=np.array([row]))[0])
+        return ticks, self.lot_count(pair[1], path=path, row=row)
 
 
 def decimals_of(texts: Sequence[str], *, name: str, path: Path) -> int:
