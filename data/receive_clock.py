@@ -9,8 +9,8 @@ receive clock and never an event:
 2. *Raise*, only where the shift came from a part of the recording (``measure`` of a sample, a clock that
    was set back in between): a receipt before ``ts_ns + floor_ns`` is raised to that.
 
-Both keep the order of events, which is by ``ts_ns``. The true latency is not in the recording: what remains is
-relative to its fastest event.
+Both keep the order of events, which is by ``ts_ns``. The true latency is not in the recording: what remains
+is relative to its fastest event.
 """
 
 from __future__ import annotations

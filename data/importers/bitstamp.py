@@ -1,8 +1,8 @@
 """Bitstamp's order log: every order's creation, changes and deletion, trades, and pushed snapshots.
 
 A line is our clock in ms, the name of the event, and its JSON. ``docs/importers/BITSTAMP.md`` says what
-becomes of each. The log starts without a book, so the file is read twice: the first pass finds the orders that
-stood before it (they are changed or deleted without having been created), the second gives events.
+becomes of each. The log starts without a book, so the file is read twice: the first pass finds the orders
+that stood before it (they are changed or deleted without having been created), the second gives events.
 """
 
 from __future__ import annotations
