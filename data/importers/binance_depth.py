@@ -154,7 +154,7 @@ class DepthSync:
         """Give up waiting for a snapshot."""
         held = list(self._held)
         self._held.clear()
-        self._grown = True
+        self._grown = bool(held)
         if held:
             first = held[0]
             self._columns.packet()

@@ -46,6 +46,8 @@ from .hftbacktest_rows import (
 
 _ROWS: Final = 65_536
 _SIZE_LOTS_MAX: Final = 1 << 53
+# Beyond every limit, and still finite when divided by a unit.
+_FAR: Final = 1e200
 _KINDS: Final = {
     DEPTH: EventKind.LEVEL,
     DEPTH_SNAPSHOT: EventKind.LEVEL,
@@ -139,6 +141,7 @@ class _Reader:
     def __init__(self, instrument: Instrument, *, left: Counter[str], strict: bool) -> None:
         self._instrument, self._left, self._strict = instrument, left, strict
         self._levels: dict[int, set[int]] = {1: set(), -1: set()}
+        self._orders: dict[int, tuple[int, int, int]] = {}
         self._touch: dict[int, tuple[int, int]] = {1: (0, 0), -1: (0, 0)}
         self._reached_ns = 0
         self.path = Path()
@@ -194,6 +197,10 @@ class _Reader:
     ) -> None:
         if kind in (DEPTH, DEPTH_SNAPSHOT) and side:
             (self._levels[side].add if size else self._levels[side].discard)(price)
+        if kind == ADD_ORDER:
+            self._orders[order_id] = (side, price, size)
+        elif kind == CANCEL_ORDER:
+            self._orders.pop(order_id, None)
         if kind in _KINDS:
             found.append((place, _KINDS[kind], side, price, size, order_id))
         elif kind == DEPTH_CLEAR and side == 0:
@@ -211,7 +218,15 @@ class _Reader:
             packed = (ask & 0xFFFFFFFF) | min(ask_size, QUOTE_SIZE_LOTS_MAX) << 32
             found.append((place, EventKind.QUOTE, 0, bid, bid_size, packed))
         elif kind == MODIFY_ORDER:
-            found.append((place, EventKind.CANCEL, side, price, size, order_id))
+            known = self._orders.get(order_id)
+            self._orders[order_id] = (side, price, size)
+            if known is not None and known[:2] == (side, price) and size <= known[2]:
+                # Fewer lots at the same price keep their place in the queue.
+                if size < known[2]:
+                    found.append((place, EventKind.REDUCE, side, price, known[2] - size, order_id))
+                return
+            if known is not None:
+                found.append((place, EventKind.CANCEL, *known, order_id))
             found.append((place, EventKind.ADD, side, price, size, order_id))
         elif kind == FILL:
             self._left["fills: the cancellation or modification behind each changes the book"] += 1
@@ -253,8 +268,9 @@ class _Reader:
             ("px", self._instrument.price_increment, PRICE_TICKS_MAX, -PRICE_TICKS_MAX),
             ("qty", self._instrument.lot_size, _SIZE_LOTS_MAX, 0),
         ):
-            # Times of clearing and the like carry no price; hftbacktest writes 0 or NaN.
-            values = np.where(np.isnan(rows[name]), 0.0, rows[name])
+            # A clear of everything has no price: 0 or NaN.
+            absent = np.isnan(rows[name]) & (rows["ev"] & KIND_MASK == DEPTH_CLEAR)
+            values = np.clip(np.where(absent, 0.0, rows[name]), -_FAR, _FAR)
             exact = values / unit
             whole = np.rint(exact)
             bad = ~(
@@ -263,7 +279,7 @@ class _Reader:
             if bad.any():
                 at = int(np.argmax(bad))
                 raise DataError(
-                    f"{name} must be a multiple of {unit:g} from {least} to {limit} of it, was {values[at]}",
+                    f"{name} must be a multiple of {unit:g} from {least} to {limit} of it, was {rows[name][at]}",
                     path=self.path,
                     row=int(row[at]),
                 )

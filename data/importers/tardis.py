@@ -1,7 +1,7 @@
 """Tardis CSV files: incremental_book_L2, trades and quotes, plain or gz.
 
-``docs/importers/TARDIS.md`` says what becomes of each column. Files of several kinds are merged by venue time.
-Numbers are read as text and become integers exactly.
+``docs/importers/TARDIS.md`` says what becomes of each column. Files of several kinds are merged by venue
+time. Numbers are read as text and become integers exactly.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class TardisFile:
         kinds = [kind for kind, columns in _COLUMNS.items() if columns.keys() <= names]
         if len(kinds) != 1:
             raise DataError(
-                f"expected the columns of incremental_book_L2, trades or quotes, was {', '.join(sorted(names))}",
+                "expected the columns of incremental_book_L2, trades or quotes, "
+                f"was {', '.join(sorted(names))}",
                 path=path,
             )
         self.kind = kinds[0]
@@ -202,7 +203,8 @@ class _Feed:
         if np.abs(ticks).max() > PRICE_TICKS_MAX:
             at = int(np.argmax(np.abs(ticks)))
             raise DataError(
-                f"{name} must be at most {PRICE_TICKS_MAX} ticks of {self._grid.price}, was {texts[at][:40]!r}",
+                f"{name} must be at most {PRICE_TICKS_MAX} ticks of {self._grid.price}, "
+                f"was {texts[at][:40]!r}",
                 path=self._path,
                 row=int(rows[at]),
             )
