@@ -180,11 +180,19 @@ def _official_records(file: DbnFile) -> Iterator[Any]:
     """Yield the records as the official decoder gives them, unchanged by version."""
     dbn = official()
     decoder = dbn.DBNDecoder(upgrade_policy=dbn.VersionUpgradePolicy.AS_IS)
+    row = 0
     for piece in file.raw():
-        decoder.write(piece)
-        for record in decoder.decode():
+        try:
+            decoder.write(piece)
+            records = decoder.decode()
+        except (dbn.DBNError, ValueError) as error:
+            raise DataError(
+                f"expected records the official decoder takes, was: {error}", path=file.path, row=row
+            ) from error
+        for record in records:
             if not isinstance(record, dbn.Metadata):
                 yield record
+                row += 1
 
 
 def verify(paths: Sequence[Path]) -> Verification:
@@ -219,13 +227,16 @@ _PADDED: Final = ("action", "depth", "ts_in_delta", "sequence")
 def _difference(record: np.void, other: Any, names: Sequence[str]) -> str | None:
     """Return the first field in which a record differs from the official decoder's, or None."""
     for name in names:
-        theirs = getattr(other, name, None)
+        try:
+            theirs = getattr(other, name, None)
+        except (official().DBNError, ValueError) as error:
+            return f"{name}: {error}"
         if theirs is None:
             if name in _PADDED:
                 continue
             return f"{name}: the official decoder has none"
         ours = record[name].item()
-        ours = ours.decode() if isinstance(ours, bytes) else ours
+        ours = ours.decode("latin-1") if isinstance(ours, bytes) else ours
         theirs = str(theirs) if isinstance(ours, str) else int(theirs)
         if ours != theirs:
             return f"{name}: expected {theirs}, was {ours}"

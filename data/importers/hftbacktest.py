@@ -279,7 +279,8 @@ class _Reader:
             if bad.any():
                 at = int(np.argmax(bad))
                 raise DataError(
-                    f"{name} must be a multiple of {unit:g} from {least} to {limit} of it, was {rows[name][at]}",
+                    f"{name} must be a multiple of {unit:g} from {least} to {limit} of it, "
+                    f"was {rows[name][at]}",
                     path=self.path,
                     row=int(row[at]),
                 )

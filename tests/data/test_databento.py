@@ -183,7 +183,8 @@ def test_sampled_quotes_have_the_time_of_the_sample(tmp_path: Path) -> None:
 def test_layouts_have_the_official_sizes() -> None:
     for kind, dtype in (
         (dbn.MBOMsg, MBO_DTYPE), (dbn.TradeMsg, TRADE_DTYPE), (dbn.MBP1Msg, MBP1_DTYPE),
-        (dbn.MBP10Msg, MBP10_DTYPE), (dbn.BBOMsg, BBO_DTYPE), (dbn.CMBP1Msg, MBP1_DTYPE), (dbn.CBBOMsg, BBO_DTYPE),
+        (dbn.MBP10Msg, MBP10_DTYPE), (dbn.BBOMsg, BBO_DTYPE), (dbn.CMBP1Msg, MBP1_DTYPE),
+        (dbn.CBBOMsg, BBO_DTYPE),
     ):  # fmt: skip
         assert kind.size_hint == dtype.itemsize
     assert {
@@ -247,6 +248,19 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
         path.write_bytes(mutant)
         outcomes.add(survives(lambda: databento.open_source([path]), path))
     assert outcomes == {True, False}
+
+
+def test_damage_is_a_difference_or_an_error_of_ours(tmp_path: Path) -> None:
+    path = write(tmp_path / "mutant.dbn", dbn.Schema.MBO, ORDERS)
+    differences = 0
+    for mutant in mutants(path.read_bytes(), count=300, seed=10):
+        path.write_bytes(mutant)
+        try:
+            check = databento.verify([path])
+        except DataError:
+            continue
+        differences += check.matched < check.total
+    assert differences == 0, "both decoders read the same bytes"
 
 
 @pytest.mark.recording("dbn_samples")
