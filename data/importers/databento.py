@@ -20,7 +20,7 @@ from ..instrument import Instrument
 from ..table_file import files_sha256
 from . import Verification
 from .databento_events import DbnEvents
-from .dbn_records import DTYPES, PRICE_UNDEFINED, DbnFile, official
+from .dbn_records import DTYPES, PRICE_UNDEFINED, DbnFile, official, official_errors
 from .event_columns import in_blocks
 from .feed_source import in_order_of_name
 from .grid import instrument_of
@@ -182,13 +182,9 @@ def _official_records(file: DbnFile) -> Iterator[Any]:
     decoder = dbn.DBNDecoder(upgrade_policy=dbn.VersionUpgradePolicy.AS_IS)
     row = 0
     for piece in file.raw():
-        try:
+        with official_errors(file.path, "records the official decoder takes", row=row):
             decoder.write(piece)
             records = decoder.decode()
-        except (dbn.DBNError, ValueError) as error:
-            raise DataError(
-                f"expected records the official decoder takes, was: {error}", path=file.path, row=row
-            ) from error
         for record in records:
             if not isinstance(record, dbn.Metadata):
                 yield record

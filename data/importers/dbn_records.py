@@ -8,6 +8,7 @@ record. All integers are little-endian; prices are units of 1e-9.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,6 +79,20 @@ def official() -> Any:
     return databento_dbn
 
 
+@contextmanager
+def official_errors(path: Path, expected: str, *, row: int | None = None) -> Iterator[None]:
+    """Turn what the official decoder raises on bad input into a DataError."""
+    try:
+        yield
+    except (ValueError, official().DBNError) as error:
+        raise DataError(f"expected {expected}, was: {error}", path=path, row=row) from error
+    except BaseException as error:
+        # A record too short for its type makes its Rust code panic, which is no Exception in Python.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise DataError(f"expected {expected}, was: {error}", path=path, row=row) from error
+
+
 class DbnFile:
     """One DBN file, versions 1 to 3, plain or zstd.
 
@@ -100,10 +115,8 @@ class DbnFile:
         self.path = path
         self._head_bytes, raw = self._read_head(self._pieces())
         self.version = raw[3]
-        try:
+        with official_errors(path, "DBN metadata"):
             self.metadata = official().Metadata.decode(raw)
-        except (ValueError, official().DBNError) as error:
-            raise DataError(f"expected DBN metadata, was: {error}", path=path, offset=0) from error
 
     def _pieces(self) -> Iterator[bytes]:
         return pieces(self.path)

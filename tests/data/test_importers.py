@@ -48,7 +48,7 @@ def test_every_importer_has_a_page(name: str) -> None:
 
 
 def test_an_unknown_format_is_refused() -> None:
-    with pytest.raises(ConfigError, match="format must be one of binance"):
+    with pytest.raises(ConfigError, match="format must be one of itch"):
         importer("nothing")
 
 
