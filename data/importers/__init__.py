@@ -65,8 +65,17 @@ MODULES: Final[dict[str, str]] = {
     "itch": "itch",
     "sse": "sse",
     "lean": "lean",
+    "binance": "binance",
+    "bitstamp": "bitstamp",
+    "coinbase": "coinbase",
+    "databento": "databento",
+    "hftbacktest": "hftbacktest",
+    "kraken": "kraken",
+    "tardis": "tardis",
 }
 """Module of this package by format name, in the order in which help lists them."""
+
+_EXTRAS: Final = {"msgspec": "crypto", "databento_dbn": "databento"}
 
 
 def importer(name: str) -> Importer:
@@ -75,9 +84,16 @@ def importer(name: str) -> Importer:
     Raises
     ------
     ConfigError
-        There is none of that name.
+        There is none of that name, or a library that it needs is not installed.
     """
     if name not in MODULES:
         raise ConfigError(f"format must be one of {', '.join(MODULES)}, was {name!r}")
-    module: Importer = import_module("." + MODULES[name], __name__)
+    try:
+        module: Importer = import_module("." + MODULES[name], __name__)
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRAS:
+            raise
+        raise ConfigError(
+            f"reading {name} needs {error.name}: pip install 'anytick[{_EXTRAS[error.name]}]'"
+        ) from error
     return module

@@ -1,0 +1,383 @@
+"""Binance websocket streams recorded as JSON lines: spot, USD-M and COIN-M futures.
+
+A line is the local receive time in ns (µs and ms are told by the digits), a blank, and the message, alone or
+in the envelope of a combined stream; without a time in front, receipt is not recorded. Which venue it is, is
+told by the fields. ``docs/importers/BINANCE.md`` says what becomes of each message; `binance_depth` holds the
+sequence rules.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right, insort
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from ext.order_book import OrderBook
+
+from ..errors import DataError
+from ..instrument import Instrument
+from ..schema import RECV_NOT_RECORDED, EventKind
+from . import Verification
+from .binance_depth import Depth, DepthSync
+from .event_columns import EventColumns
+from .feed_source import FeedEvents, Head, Pairs, chosen_symbol, in_order_of_name, read_heads, require_time
+from .grid import instrument_of
+from .json_lines import JsonRecords
+
+Levels = list[tuple[str, str]]
+
+
+class Message(msgspec.Struct):
+    """The fields of all streams that are read; Binance reuses one letter for different things."""
+
+    kind: str = msgspec.field(name="e", default="")
+    event_ms: int | None = msgspec.field(name="E", default=None)
+    trade_ms: int | None = msgspec.field(name="T", default=None)
+    symbol: str = msgspec.field(name="s", default="")
+    snapshot_symbol: str = msgspec.field(name="symbol", default="")
+    pair: str = msgspec.field(name="ps", default="")
+    first_id: int | None = msgspec.field(name="U", default=None)
+    last_id: int | None = msgspec.field(name="u", default=None)
+    previous_id: int | None = msgspec.field(name="pu", default=None)
+    b: Levels | str | int | None = None
+    a: Levels | str | int | None = None
+    bid_size: str | int | None = msgspec.field(name="B", default=None)
+    ask_size: str | int | None = msgspec.field(name="A", default=None)
+    price: str | None = msgspec.field(name="p", default=None)
+    size: str | None = msgspec.field(name="q", default=None)
+    buyer_is_maker: bool | None = msgspec.field(name="m", default=None)
+    trade_type: str | None = msgspec.field(name="X", default=None)
+    snapshot_id: int | None = msgspec.field(name="lastUpdateId", default=None)
+    bids: Levels = []
+    asks: Levels = []
+
+
+class Envelope(Message):
+    """A message, or the combined stream's wrapper around one."""
+
+    data: Message | None = None
+
+
+_RECORDS: Final = JsonRecords(Envelope)
+_LINE: Final = re.compile(rb"(?:(\d{10,19})\s+)?(\{.*)", re.DOTALL)
+_DIGIT_NS: Final = {19: 1, 16: 1_000, 13: 1_000_000, 10: 1_000_000_000}
+_QUOTE_CURRENCIES: Final = ("USDT", "USDC", "FDUSD", "BUSD", "USD", "BTC", "ETH", "BNB", "EUR", "TRY")
+_TRADES: Final = ("trade", "aggTrade")
+
+
+def parse_line(line: bytes, *, path: Path, row: int) -> tuple[int, Message]:
+    """Return (receive time in ns, message)."""
+    match = _LINE.fullmatch(line)
+    stamp = match[1] if match else None
+    if match is None or (stamp and len(stamp) not in _DIGIT_NS):
+        raise DataError(f"expected a receive time and a JSON object, was {line[:60]!r}", path=path, row=row)
+    recv_ns = int(stamp) * _DIGIT_NS[len(stamp)] if stamp else RECV_NOT_RECORDED
+    if stamp:
+        require_time(recv_ns, path=path, row=row)
+    envelope = _RECORDS.decode(match[2], path=path, row=row)
+    return recv_ns, envelope if envelope.data is None else envelope.data
+
+
+def quote_of(message: Message) -> tuple[tuple[str, str], tuple[str, str]] | None:
+    """Return the bid and ask of a bookTicker, each (price, size); None for other messages."""
+    if message.kind not in ("", "bookTicker") or message.last_id is None:
+        return None
+    found = (message.b, message.bid_size, message.a, message.ask_size)
+    if not all(isinstance(part, str) for part in found):
+        return None
+    return (str(found[0]), str(found[1])), (str(found[2]), str(found[3]))
+
+
+def observe(line: bytes, *, path: Path, row: int) -> tuple[str, str, Pairs] | None:
+    """Say what a line holds, see `feed_source.Observer`; a snapshot that names no symbol has ""."""
+    _, message = parse_line(line, path=path, row=row)
+    if message.kind == "depthUpdate":
+        venue = "spot" if message.previous_id is None else "COIN-M" if message.pair else "USD-M"
+        depth = depth_of(message, 0, 0, path=path, row=row)
+        return message.symbol, f"depth {venue}", [*depth.bids, *depth.asks]
+    if message.snapshot_id is not None:
+        return message.snapshot_symbol, "snapshot", [*message.bids, *message.asks]
+    if message.kind in _TRADES and message.price is not None and message.size is not None:
+        return message.symbol, message.kind, [(message.price, message.size)]
+    quote = quote_of(message)
+    return None if quote is None else (message.symbol, "bookTicker", quote)
+
+
+def depth_of(message: Message, ts_ns: int, recv_ns: int, *, path: Path, row: int) -> Depth:
+    """Return a depth update as `binance_depth` takes it."""
+    if (
+        message.first_id is None
+        or message.last_id is None
+        or not isinstance(message.b, list)
+        or not isinstance(message.a, list)
+    ):
+        raise DataError("expected a depthUpdate with U, u, b and a", path=path, row=row)
+    return Depth(
+        first_id=message.first_id,
+        last_id=message.last_id,
+        previous_id=message.previous_id,
+        bids=message.b,
+        asks=message.a,
+        ts_ns=ts_ns,
+        recv_ns=recv_ns,
+        path=path,
+        row=row,
+    )
+
+
+class BinanceDecoder:
+    """One symbol's streams."""
+
+    def __init__(
+        self,
+        columns: EventColumns,
+        *,
+        symbol: str,
+        alone: bool,
+        kinds: frozenset[str],
+        quotes: bool,
+        strict: bool,
+    ) -> None:
+        self._columns, self._symbol, self._alone = columns, symbol, alone
+        self._quotes = quotes
+        self._trade_kind = "trade" if "trade" in kinds else "aggTrade"
+        self.depth = DepthSync(columns, strict=strict)
+        self.quote: Message | None = None
+        self._reached_ns: dict[str, int] = {}
+        self._stamp_ns: int | None = None
+        self._left: Counter[str] = Counter()
+
+    def line(self, line: bytes, *, path: Path, row: int) -> None:
+        recv_ns, message = parse_line(line, path=path, row=row)
+        self.depth.applied_id = None
+        self.quote = None
+        symbol = message.symbol or message.snapshot_symbol
+        if symbol != self._symbol and not (symbol == "" and self._alone):
+            self._left["messages of other symbols or none"] += 1
+        elif message.kind == "depthUpdate":
+            ts_ns = self._stamp("depth", message, recv_ns, path, row)
+            self.depth.update(depth_of(message, ts_ns, recv_ns, path=path, row=row))
+        elif message.snapshot_id is not None:
+            ts_ns = self._stamp("depth", message, recv_ns, path, row, expected_late=True)
+            self.depth.snapshot(
+                message.snapshot_id,
+                message.bids,
+                message.asks,
+                ts_ns=ts_ns,
+                recv_ns=recv_ns,
+                path=path,
+                row=row,
+            )
+        elif message.kind in _TRADES:
+            self._trade(message, recv_ns, path, row)
+        elif (quote := quote_of(message)) is not None:
+            self.quote = message
+            if self._quotes:
+                self._columns.packet()
+                ts_ns = self._stamp("bookTicker", message, recv_ns, path, row)
+                self._columns.quote(*quote, ts_ns=ts_ns, recv_ns=recv_ns, row=row)
+            else:
+                self._left["bookTicker messages, used by verify"] += 1
+        else:
+            self._left[f"messages of kind {message.kind[:20] or 'none'}"] += 1
+
+    def _trade(self, message: Message, recv_ns: int, path: Path, row: int) -> None:
+        if message.price is None or message.size is None or message.buyer_is_maker is None:
+            raise DataError("expected a trade with p, q and m", path=path, row=row)
+        if message.kind != self._trade_kind:
+            self._left["aggTrade messages, since each trade is recorded"] += 1
+        elif message.trade_type not in (None, "MARKET"):
+            # Insurance fund and ADL fills never met the book.
+            self._left[f"trades of type {message.trade_type[:20]}"] += 1
+        else:
+            self._columns.packet()
+            self._columns.add(
+                ((message.price, message.size),),
+                ts_ns=self._stamp("trade", message, recv_ns, path, row),
+                recv_ns=recv_ns,
+                row=row,
+                kind=EventKind.TRADE,
+                side=-1 if message.buyer_is_maker else 1,
+            )
+
+    def _stamp(
+        self,
+        stream: str,
+        message: Message,
+        recv_ns: int,
+        path: Path,
+        row: int,
+        *,
+        expected_late: bool = False,
+    ) -> int:
+        """Return the venue time, which never runs backwards within one stream."""
+        stamp_ms = message.trade_ms if message.trade_ms is not None else message.event_ms
+        if stamp_ms is not None:
+            self._stamp_ns = require_time(stamp_ms * 1_000_000, path=path, row=row)
+        elif self._stamp_ns is None:
+            # A spot bookTicker or snapshot has no time of its own: the last one the venue told, or ours.
+            if recv_ns == RECV_NOT_RECORDED:
+                raise DataError("expected a time, of the venue or of receipt, was none", path=path, row=row)
+            self._stamp_ns = recv_ns
+        reached_ns = self._reached_ns.get(stream, 0)
+        if self._stamp_ns < reached_ns and not expected_late:
+            self._left[f"{stream} times that ran backwards, raised to the time before"] += 1
+        self._reached_ns[stream] = max(reached_ns, self._stamp_ns)
+        return self._reached_ns[stream]
+
+    def finish(self) -> None:
+        self.quote = None
+        self.depth.finish()
+
+    def notes(self) -> tuple[str, ...]:
+        left = tuple(f"{count:,} {what}" for what, count in sorted(self._left.items()))
+        return self.depth.notes() + left
+
+
+def open_source(
+    paths: Sequence[Path],
+    *,
+    symbol: str | None = None,
+    instrument: Instrument | None = None,
+    strict: bool = False,
+    quotes: bool | None = None,
+) -> FeedEvents:
+    """Open recorded streams of one symbol.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files of consecutive times, in order of name; sequence numbers are followed across them.
+    strict : bool
+        Make a gap in the sequence an error.
+    quotes : bool, optional
+        Also give bookTicker messages, as QUOTE events. Left out: only where there is no depth, since a quote
+        and a diff that overtake each other would make the touch go back in time.
+    """
+    files = in_order_of_name(paths)
+    heads = read_heads(files, observe)
+    unnamed = heads.pop("", Head())
+    name = chosen_symbol(heads, symbol, path=files[0])
+    alone, head = len(heads) == 1, heads[name]
+    if alone:
+        head.prices += unnamed.prices
+        head.sizes += unnamed.sizes
+    if instrument is None:
+        instrument = _instrument(name, head, path=files[0])
+    has_depth = any(kind.startswith("depth") for kind in head.kinds)
+    kinds, with_quotes = frozenset(head.kinds), not has_depth if quotes is None else quotes
+    return FeedEvents(
+        files,
+        instrument=instrument,
+        title="Binance" + next((f" {kind[6:]}" for kind in sorted(kinds) if kind.startswith("depth ")), ""),
+        decoder=lambda columns: BinanceDecoder(
+            columns, symbol=name, alone=alone, kinds=kinds, quotes=with_quotes, strict=strict
+        ),
+    )
+
+
+def _instrument(name: str, head: Head, *, path: Path) -> Instrument:
+    currency = next((money for money in _QUOTE_CURRENCIES if name.endswith(money)), "USD")
+    found = instrument_of(name, head.prices, head.sizes, path=path, currency=currency)
+    if "depth COIN-M" in head.kinds or re.fullmatch(r"\w+USD_(?:PERP|\d{6})", name):
+        # A contract is worth 100 USD for BTC and 10 USD for everything else; profit is paid in the coin.
+        base = name.partition("USD")[0]
+        return replace(found, inverse=True, multiplier=100.0 if base == "BTC" else 10.0, currency=base)
+    return found
+
+
+def verify(paths: Sequence[Path]) -> Verification:
+    """Compare the book's touch after each depth update with the bookTicker of the same update id."""
+    files = in_order_of_name(paths)
+    symbols = sorted(read_heads(files, observe).keys() - {""})
+    checks = []
+    for symbol in symbols:
+        checks.append(_TouchCheck())
+        checks[-1].run(open_source(files, symbol=symbol, quotes=True))
+    implied = sum(check.implied for check in checks), sum(check.implied_total for check in checks)
+    return Verification(
+        matched=sum(check.matched for check in checks),
+        total=sum(check.total for check in checks),
+        what="touches equal to the bookTicker of the same update id",
+        first_mismatch=next((check.first_mismatch for check in checks if check.first_mismatch), None),
+        notes=(
+            f"symbols: {', '.join(symbols)}",
+            f"{implied[0]:,} of {implied[1]:,} touches equal the last bookTicker up to their update id",
+        ),
+    )
+
+
+class _TouchCheck:
+    """Touches of the book and of bookTickers, by update id; either may come first."""
+
+    _PENDING_MAX: Final = 200_000
+    _RECENT_MAX: Final = 8_192
+
+    def __init__(self) -> None:
+        self._books: dict[int, tuple[int, ...]] = {}
+        self._quotes: dict[int, tuple[int, ...]] = {}
+        self._waiting: deque[tuple[int, tuple[int, ...], int]] = deque(maxlen=self._PENDING_MAX)
+        self._recent: list[tuple[int, tuple[int, ...]]] = []
+        self._quotes_seen = 0
+        self.matched = self.total = self.implied = self.implied_total = 0
+        self.first_mismatch: str | None = None
+
+    def run(self, source: FeedEvents) -> None:
+        book = OrderBook()
+        for path, row, events, decoder in source.packets():
+            assert isinstance(decoder, BinanceDecoder)
+            if decoder.quote is not None and decoder.quote.last_id is not None:
+                event = events[0]
+                ask = int(event["order_id"])
+                touch = (int(event["price_ticks"]), int(event["size_lots"]), ask & 0xFFFFFFFF, ask >> 32)
+                # The two streams overtake each other, and bookTickers even themselves.
+                insort(self._recent, (decoder.quote.last_id, touch))
+                self._quotes_seen += 1
+                self._settle(quotes_behind=self._RECENT_MAX // 4)
+                self._meet(decoder.quote.last_id, touch, self._quotes, self._books, path, row)
+                continue
+            book.apply(events[events["kind"] != EventKind.TRADE])
+            if decoder.depth.applied_id is not None and decoder.depth.complete:
+                touch = (book.bid_price_ticks, book.bid_size_lots, book.ask_price_ticks, book.ask_size_lots)
+                self._waiting.append((decoder.depth.applied_id, touch, self._quotes_seen))
+                self._meet(decoder.depth.applied_id, touch, self._books, self._quotes, path, row)
+        self._settle(quotes_behind=0)
+
+    def _settle(self, *, quotes_behind: int) -> None:
+        """Compare touches, once bookTickers this far behind have arrived, with the last up to their id."""
+        while self._waiting and self._quotes_seen - self._waiting[0][2] >= quotes_behind:
+            update_id, touch, _ = self._waiting.popleft()
+            place = bisect_right(self._recent, update_id, key=lambda quote: quote[0])
+            if place:
+                self.implied_total += 1
+                self.implied += touch == self._recent[place - 1][1]
+        if len(self._recent) > 2 * self._RECENT_MAX:
+            del self._recent[: self._RECENT_MAX]
+
+    def _meet(
+        self,
+        update_id: int,
+        touch: tuple[int, ...],
+        mine: dict[int, tuple[int, ...]],
+        other: dict[int, tuple[int, ...]],
+        path: Path,
+        row: int,
+    ) -> None:
+        found = other.pop(update_id, None)
+        if found is None:
+            mine[update_id] = touch
+            if len(mine) > self._PENDING_MAX:
+                mine.pop(next(iter(mine)))
+            return
+        self.total += 1
+        self.matched += found == touch
+        if found != touch and self.first_mismatch is None:
+            self.first_mismatch = (
+                f"{path}:row {row}: update {update_id}: touch {touch}, the other stream has {found}"
+            )

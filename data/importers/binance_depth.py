@@ -1,0 +1,208 @@
+"""Binance's rules for keeping a book from depth updates.
+
+Each update covers ids U to u. Futures name the update before (pu); on spot U is one more than its u. A REST
+snapshot states the best levels as of its lastUpdateId L. So:
+
+1. Updates that arrive before the first snapshot are held, and applied after it where u > L (spot) or u ≥ L
+   (futures); the first of them must reach back to L (U ≤ L + 1, or pu ≤ L).
+2. From then on each must follow the one before. One that ends at or before it is a repetition and left out.
+3. After a gap the book is cleared and grows from updates alone until the next snapshot: a level that changed
+   unseen would otherwise stand for ever. With `strict` a gap is an error.
+4. A snapshot while the book is complete is left out.
+5. Without any snapshot among the first `HELD_MAX` updates the book grows from updates alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ..errors import DataError
+from ..schema import EventFlag, EventKind
+from .event_columns import EventColumns
+
+HELD_MAX: Final = 10_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Depth:
+    """One depth update; `previous_id` is None on spot."""
+
+    first_id: int
+    last_id: int
+    previous_id: int | None
+    bids: list[tuple[str, str]]
+    asks: list[tuple[str, str]]
+    ts_ns: int
+    recv_ns: int
+    path: Path
+    row: int
+
+    def follows(self, last_id: int) -> bool:
+        """Whether nothing is missing between `last_id` and this."""
+        return self.previous_id == last_id if self.previous_id is not None else self.first_id == last_id + 1
+
+    def reaches_back_to(self, snapshot_id: int) -> bool:
+        """Whether nothing is missing between a snapshot and this, which may overlap it."""
+        if self.previous_id is not None:
+            return self.previous_id <= snapshot_id
+        return self.first_id <= snapshot_id + 1
+
+    def is_in(self, snapshot_id: int) -> bool:
+        """Whether a snapshot holds all of it."""
+        return self.last_id < snapshot_id if self.previous_id is not None else self.last_id <= snapshot_id
+
+
+class DepthSync:
+    """Turns updates and snapshots into LEVEL events.
+
+    Attributes
+    ----------
+    applied_id : int or None
+        Last id that the book shows after the latest line, None where that line changed nothing.
+    complete : bool
+        Every level within the snapshot's reach is known.
+    """
+
+    def __init__(self, columns: EventColumns, *, strict: bool) -> None:
+        self._columns, self._strict = columns, strict
+        self._held: deque[Depth] = deque(maxlen=HELD_MAX)
+        self._last_id: int | None = None
+        self._snapshot_id: int | None = None
+        self.applied_id: int | None = None
+        self.complete = False
+        self.gaps = self.repeated = self.unused_snapshots = self.overtaken = 0
+        self._first_gap = ""
+        self._grown = False
+
+    def update(self, depth: Depth) -> None:
+        """Take an update."""
+        if not self.complete:
+            full = len(self._held) == HELD_MAX
+            self._held.append(depth)
+            if self._last_id is None:
+                if full:
+                    self._grow()
+                return
+        self._apply(depth, ts_ns=depth.ts_ns, recv_ns=depth.recv_ns)
+
+    def _apply(self, depth: Depth, *, ts_ns: int, recv_ns: int, same_packet: bool = False) -> None:
+        last_id = self._last_id
+        if last_id is not None:
+            if depth.last_id < last_id or (depth.last_id == last_id and self._snapshot_id is None):
+                self.repeated += 1
+                return
+            if self._snapshot_id is not None and depth.is_in(self._snapshot_id):
+                self.overtaken += 1
+                return
+        if not same_packet:
+            self._columns.packet()
+        fits = last_id is None or (
+            depth.follows(last_id) if self._snapshot_id is None else depth.reaches_back_to(self._snapshot_id)
+        )
+        if not fits:
+            self._gap(depth, ts_ns=ts_ns, recv_ns=recv_ns)
+        self._last_id, self._snapshot_id = depth.last_id, None
+        self._levels(depth.bids, depth.asks, ts_ns=ts_ns, recv_ns=recv_ns, row=depth.row)
+        self.applied_id = depth.last_id
+
+    def _gap(self, depth: Depth, *, ts_ns: int, recv_ns: int) -> None:
+        found = f"U {depth.first_id}" if depth.previous_id is None else f"pu {depth.previous_id}"
+        rule = f"depth update must follow id {self._last_id}, was {found}"
+        if self._strict:
+            raise DataError(rule, path=depth.path, row=depth.row)
+        self.gaps += 1
+        self._first_gap = self._first_gap or f"{depth.path.name}:row {depth.row}: {rule}"
+        self.complete = False
+        self._held.clear()
+        self._held.append(depth)
+        self._columns.mark(ts_ns=ts_ns, recv_ns=recv_ns, row=depth.row, kind=EventKind.CLEAR)
+
+    def snapshot(
+        self,
+        snapshot_id: int,
+        bids: list[tuple[str, str]],
+        asks: list[tuple[str, str]],
+        *,
+        ts_ns: int,
+        recv_ns: int,
+        path: Path,
+        row: int,
+    ) -> None:
+        """Take a snapshot: the book as of `snapshot_id`."""
+        if self.complete:
+            self.unused_snapshots += 1
+            return
+        held = [depth for depth in self._held if not depth.is_in(snapshot_id)]
+        if self._last_id is None:
+            self.overtaken += len(self._held) - len(held)
+        self._held.clear()
+        self._columns.packet()
+        self._columns.mark(
+            ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=EventKind.CLEAR, flags=EventFlag.SNAPSHOT
+        )
+        self._levels(bids, asks, ts_ns=ts_ns, recv_ns=recv_ns, row=row, flags=EventFlag.SNAPSHOT)
+        self._last_id = self._snapshot_id = snapshot_id
+        self.applied_id, self.complete = snapshot_id, True
+        for depth in held:
+            # Known only now, so one packet with the snapshot, at its time.
+            self._apply(depth, ts_ns=ts_ns, recv_ns=recv_ns, same_packet=True)
+
+    def _grow(self) -> None:
+        """Give up waiting for a snapshot."""
+        held = list(self._held)
+        self._held.clear()
+        self._grown = bool(held)
+        if held:
+            first = held[0]
+            self._columns.packet()
+            self._columns.mark(ts_ns=first.ts_ns, recv_ns=first.recv_ns, row=first.row, kind=EventKind.CLEAR)
+        for depth in held:
+            self._apply(depth, ts_ns=depth.ts_ns, recv_ns=depth.recv_ns)
+
+    def _levels(
+        self,
+        bids: list[tuple[str, str]],
+        asks: list[tuple[str, str]],
+        *,
+        ts_ns: int,
+        recv_ns: int,
+        row: int,
+        flags: int = 0,
+    ) -> None:
+        for side, levels in ((1, bids), (-1, asks)):
+            if levels:
+                self._columns.add(
+                    levels,
+                    ts_ns=ts_ns,
+                    recv_ns=recv_ns,
+                    row=row,
+                    kind=EventKind.LEVEL,
+                    side=side,
+                    flags=flags,
+                )
+
+    def finish(self) -> None:
+        """Apply what is still held at the end of the recording."""
+        if self._last_id is None:
+            self._grow()
+
+    def notes(self) -> tuple[str, ...]:
+        """Say what was left out and why."""
+        found = []
+        if self._grown:
+            found.append("no depth snapshot: levels that never changed are unknown")
+        if self.gaps:
+            found.append(
+                f"{self.gaps:,} gaps in the depth sequence, the book cleared at each; {self._first_gap}"
+            )
+        for count, what in (
+            (self.overtaken, "depth updates older than the snapshot"),
+            (self.repeated, "repeated depth updates"),
+            (self.unused_snapshots, "snapshots of a complete book"),
+        ):
+            if count:
+                found.append(f"{count:,} {what} left out")
+        return tuple(found)

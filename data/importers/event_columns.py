@@ -1,0 +1,204 @@
+"""From messages to arrays of EVENT_DTYPE, a block at a time.
+
+A message is one or more groups: levels of one side, or a single order or trade. Groups are gathered as Python
+lists and their prices and sizes as text; a whole block is converted at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..columns import PRICE_TICKS_MAX
+from ..errors import DataError
+from ..schema import EVENT_DTYPE, QUOTE_DTYPE, EventFlag, EventKind
+from .grid import Grid
+
+_RESTING: Final = (
+    EventKind.ADD, EventKind.CANCEL, EventKind.REDUCE, EventKind.EXECUTE, EventKind.LEVEL,
+)  # fmt: skip
+SEQ_MASK: Final = (1 << 32) - 1
+QUOTE_SIZE_LOTS_MAX: Final = (1 << 32) - 1
+REORDER_NS: Final = 2 * 10**9
+"""How far apart in venue time two streams of one recording may arrive and still be merged in order."""
+
+
+class EventColumns:
+    """Gathers groups of events until `take` turns them into an array.
+
+    Parameters
+    ----------
+    grid : Grid
+    instrument_id : int
+    """
+
+    def __init__(self, grid: Grid, *, instrument_id: int = 0) -> None:
+        self._grid, self._instrument_id = grid, instrument_id
+        self._groups: list[tuple[int, int, int, int, int, int, int, int, int]] = []
+        self._texts: list[str] = []
+        self._packet = 0
+        self.path = Path()
+        self.beyond = 0
+
+    def __len__(self) -> int:
+        return len(self._texts) // 2
+
+    def packet(self) -> None:
+        """Begin a packet: the last event of the one before carries LAST_IN_PACKET."""
+        self._packet += 1
+
+    def add(
+        self,
+        pairs: Iterable[tuple[str, str]],
+        *,
+        ts_ns: int,
+        recv_ns: int,
+        row: int,
+        kind: int,
+        side: int = 0,
+        flags: int = 0,
+        order_id: int = 0,
+    ) -> None:
+        """Add one event for each (price, size)."""
+        before = len(self._texts)
+        self._texts.extend(chain.from_iterable(pairs))
+        self._groups.append(
+            (ts_ns, recv_ns, row, kind, side, flags, order_id, self._packet, (len(self._texts) - before) // 2)
+        )
+
+    def quote(
+        self, bid: tuple[str, str], ask: tuple[str, str], *, ts_ns: int, recv_ns: int, row: int
+    ) -> None:
+        """Add a two-sided quote: a bid and an ask in order, joined by `take`."""
+        self.add((bid, ask), ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=EventKind.QUOTE)
+
+    def mark(self, *, ts_ns: int, recv_ns: int, row: int, kind: int, flags: int = 0, size: str = "0") -> None:
+        """Add an event without a price: CLEAR or STATUS."""
+        self.add((("0", size),), ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=kind, flags=flags)
+
+    def take(self) -> NDArray[np.void]:
+        """Return what was gathered and forget it; call where a packet ends."""
+        if not self._groups:
+            return np.empty(0, EVENT_DTYPE)
+        ts_ns, recv_ns, row, kind, side, flags, order_id, packets, counts = zip(*self._groups, strict=True)
+        group = np.repeat(np.arange(len(counts)), counts)
+        rows = np.array(row, np.int64)[group]
+        packet = np.array(packets, np.int64)[group]
+        events = np.zeros(len(group), EVENT_DTYPE)
+        for name, values in (
+            ("ts_ns", ts_ns), ("recv_ns", recv_ns), ("kind", kind), ("side", side), ("flags", flags),
+            ("order_id", order_id),
+        ):  # fmt: skip
+            events[name] = np.array(values, EVENT_DTYPE[name])[group]
+        events["seq"] = rows & SEQ_MASK
+        events["instrument_id"] = self._instrument_id
+        events["size_lots"] = self._grid.lots(self._texts[1::2], path=self.path, rows=rows)
+        ticks = self._grid.ticks(self._texts[0::2], path=self.path, rows=rows)
+        within = np.abs(ticks) <= PRICE_TICKS_MAX
+        events["price_ticks"] = np.where(within, ticks, 0)
+        if not within.all():
+            self._require_resting(events, within, rows)
+            events, rows, packet = events[within], rows[within], packet[within]
+        last = np.append(packet[1:] != packet[:-1], True)[: len(events)]
+        events["flags"][last] |= np.uint8(EventFlag.LAST_IN_PACKET)
+        self._groups, self._texts = [], []
+        return self._join_quotes(events, rows)
+
+    def _require_resting(
+        self, events: NDArray[np.void], within: NDArray[np.bool_], rows: NDArray[np.int64]
+    ) -> None:
+        """Count what rests too far away for 30 bits of ticks (asks at 9,999,999,997); a trade is refused."""
+        refused = ~within & ~np.isin(events["kind"], _RESTING)
+        if refused.any():
+            at = int(np.argmax(refused))
+            raise DataError(
+                f"price must be at most {PRICE_TICKS_MAX} ticks of {self._grid.price}, "
+                f"was {self._texts[2 * at][:40]!r}",
+                path=self.path,
+                row=int(rows[at]),
+            )
+        self.beyond += int((~within).sum())
+
+    def _join_quotes(self, events: NDArray[np.void], rows: NDArray[np.int64]) -> NDArray[np.void]:
+        """Make one event of each quote's bid and ask."""
+        parts = np.flatnonzero(events["kind"] == EventKind.QUOTE)
+        if len(parts) == 0:
+            return events
+        bids, asks = parts[0::2], parts[1::2]
+        too_large = events["size_lots"][asks] > QUOTE_SIZE_LOTS_MAX
+        if too_large.any():
+            at = asks[int(np.argmax(too_large))]
+            raise DataError(
+                f"sizes of quotes must be at most {QUOTE_SIZE_LOTS_MAX} lots, was {events['size_lots'][at]}",
+                path=self.path,
+                row=int(rows[at]),
+            )
+        quotes = events.view(QUOTE_DTYPE)
+        quotes["ask_price_ticks"][bids] = events["price_ticks"][asks]
+        quotes["ask_size_lots"][bids] = events["size_lots"][asks]
+        touching = (events["price_ticks"][bids] >= events["price_ticks"][asks]) & (
+            (events["size_lots"][bids] > 0) & (events["size_lots"][asks] > 0)
+        )
+        events["flags"][bids] = events["flags"][asks]
+        events["flags"][bids[touching]] |= np.uint8(EventFlag.CROSSED)
+        kept = np.ones(len(events), bool)
+        kept[asks] = False
+        return events[kept]
+
+
+class TimeOrder:
+    """Puts events of several streams of one feed in order of venue time.
+
+    Streams of one connection (depth, trades) arrive a little out of step. Events are held until venue time
+    has moved on by `horizon_ns`; what still arrives later than that is given the time already reached, and
+    counted. Within one stream, time never runs backwards here: the importers see to that before.
+    """
+
+    def __init__(self, horizon_ns: int = REORDER_NS) -> None:
+        self._horizon_ns = horizon_ns
+        self._held = np.empty(0, EVENT_DTYPE)
+        self._reached_ns = np.iinfo(np.int64).min
+        self.late = 0
+
+    def push(self, events: NDArray[np.void]) -> NDArray[np.void]:
+        """Take events in order of arrival and return those that nothing can precede any more."""
+        joined = np.concatenate((self._held, events))
+        if len(joined) == 0:
+            return joined
+        return self._release(joined, int(joined["ts_ns"].max()) - self._horizon_ns)
+
+    def flush(self) -> NDArray[np.void]:
+        """Return what is left."""
+        return self._release(self._held, np.iinfo(np.int64).max)
+
+    def _release(self, joined: NDArray[np.void], until_ns: int) -> NDArray[np.void]:
+        late = joined["ts_ns"] < self._reached_ns
+        self.late += int(late.sum())
+        joined["ts_ns"][late] = self._reached_ns
+        # Stable: the events of a packet share one time and stay together.
+        joined = joined[np.argsort(joined["ts_ns"], kind="stable")]
+        cut = int(np.searchsorted(joined["ts_ns"], until_ns))
+        self._held = joined[cut:].copy()
+        if cut:
+            self._reached_ns = int(joined["ts_ns"][cut - 1])
+        return joined[:cut]
+
+
+def in_blocks(pieces: Iterable[NDArray[np.void]], block_events: int) -> Iterator[NDArray[np.void]]:
+    """Join small arrays until they reach about `block_events`."""
+    held: list[NDArray[np.void]] = []
+    count = 0
+    for piece in pieces:
+        if len(piece):
+            held.append(piece)
+            count += len(piece)
+        if count >= block_events:
+            yield np.concatenate(held)
+            held, count = [], 0
+    if held:
+        yield np.concatenate(held)

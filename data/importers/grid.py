@@ -1,0 +1,183 @@
+"""The integer grid of an instrument's prices and sizes, from and to decimal text, without floats.
+
+A feed writes 61800.20 for a tick of 0.1, so the number of decimals is no tick size. The grid is read off the
+head of a recording: the coarsest power of ten that writes every price of it, and of the steps on that grid
+the largest that all prices share. A later price that falls between is refused by row, never rounded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ext.decimal_text import DECIMALS_MAX, decimal_units
+
+from ..columns import PRICE_TICKS_MAX
+from ..errors import ConfigError, DataError
+from ..instrument import Instrument
+
+SIZE_LOTS_MAX: Final = 1 << 53
+SAMPLED_MAX: Final = 20_000
+"""Numbers of each kind that are looked at before the grid is fixed."""
+
+# Fewer different prices than this say nothing about the tick size.
+_TICK_EVIDENCE: Final = 50
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scale:
+    """One unit of a grid: `step` times 10**-decimals."""
+
+    decimals: int
+    step: int
+
+    @classmethod
+    def of(cls, increment: float, *, name: str) -> Scale:
+        """Return the scale of an increment as its shortest decimal reads.
+
+        Raises
+        ------
+        ConfigError
+            It has more than 18 decimals.
+        """
+        sign, digits, exponent = Decimal(repr(increment)).normalize().as_tuple()
+        if sign or not isinstance(exponent, int) or exponent < -DECIMALS_MAX:
+            raise ConfigError(
+                f"{name} must be positive with at most {DECIMALS_MAX} decimals, was {increment}"
+            )
+        step = int("".join(map(str, digits))) * 10 ** max(exponent, 0)
+        return cls(decimals=max(-exponent, 0), step=step)
+
+    def units(
+        self, texts: list[str], *, name: str, limit: int | None, path: Path, rows: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return texts as whole units; `rows` holds the row of each, for errors."""
+        units, good = decimal_units(texts, self.decimals)
+        if good < len(texts):
+            raise DataError(
+                f"{name} must be a number in steps of {self}, was {texts[good][:40]!r}",
+                path=path,
+                row=int(rows[good]),
+            )
+        if self.step != 1:
+            whole, rest = np.divmod(units, self.step)
+            if rest.any():
+                at = int(np.argmax(rest != 0))
+                raise DataError(
+                    f"{name} must be in steps of {self}, was {texts[at][:40]!r}", path=path, row=int(rows[at])
+                )
+            units = whole
+        if limit is not None and len(units) and np.abs(units).max() > limit:
+            at = int(np.argmax(np.abs(units)))
+            raise DataError(
+                f"{name} must be at most {limit} steps of {self}, was {texts[at][:40]!r}",
+                path=path,
+                row=int(rows[at]),
+            )
+        return units
+
+    def text(self, units: int) -> str:
+        """Return whole units as decimal text."""
+        return format(Decimal(units * self.step).scaleb(-self.decimals), "f")
+
+    def __str__(self) -> str:
+        return self.text(1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grid:
+    """How an instrument's numbers are written as integers."""
+
+    price: Scale
+    size: Scale
+
+    @classmethod
+    def of(cls, instrument: Instrument) -> Grid:
+        """Return the grid of an instrument."""
+        return cls(
+            price=Scale.of(instrument.price_increment, name="price_increment"),
+            size=Scale.of(instrument.lot_size, name="lot_size"),
+        )
+
+    def ticks(self, texts: list[str], *, path: Path, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return prices in ticks, which may be more than an event holds."""
+        return self.price.units(texts, name="price", limit=None, path=path, rows=rows)
+
+    def lots(self, texts: list[str], *, path: Path, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return sizes in lots; negative ones are refused."""
+        lots = self.size.units(texts, name="size", limit=SIZE_LOTS_MAX, path=path, rows=rows)
+        if len(lots) and lots.min() < 0:
+            at = int(np.argmin(lots))
+            raise DataError(
+                f"size must not be negative, was {texts[at][:40]!r}", path=path, row=int(rows[at])
+            )
+        return lots
+
+    def lot_count(self, text: str, *, path: Path, row: int) -> int:
+        """Return one size in lots."""
+        return int(self.lots([text], path=path, rows=np.array([row]))[0])
+
+    def level(self, pair: tuple[str, str], *, path: Path, row: int) -> tuple[int, int]:
+        """Return one (price, size) in ticks and lots."""
+        ticks = int(self.ticks([pair[0]], path=path, rows=np.array([row]))[0])
+        return ticks, self.lot_count(pair[1], path=path, row=row)
+
+
+def decimals_of(texts: Sequence[str], *, name: str, path: Path) -> int:
+    """Return the decimals that write every number exactly."""
+    most = 0
+    for text in texts:
+        number = Decimal(text) if _is_plain(text) else None
+        if number is None:
+            raise DataError(f"{name} must be a number, was {text[:40]!r}", path=path)
+        exponent = number.normalize().as_tuple().exponent
+        most = max(most, -int(exponent))
+    if most > DECIMALS_MAX:
+        raise DataError(f"{name} must have at most {DECIMALS_MAX} decimals, was {most}", path=path)
+    return most
+
+
+def instrument_of(
+    symbol: str, prices: Sequence[str], sizes: Sequence[str], *, path: Path, currency: str = "USD"
+) -> Instrument:
+    """Return an instrument on the grid that a sample of its prices and sizes shows.
+
+    Raises
+    ------
+    DataError
+        There is no price, or the grid does not fit 30 bits.
+    """
+    if not prices:
+        raise DataError(f"expected at least one price of {symbol}, was none", path=path)
+    different = list(dict.fromkeys(prices))
+    decimals = decimals_of(different, name="price", path=path)
+    units, good = decimal_units(different, decimals)
+    # Room for the price to double before it leaves 30 bits; stub orders far away do not count.
+    if good < len(different) or int(np.median(np.abs(units))) > PRICE_TICKS_MAX // 2:
+        raise DataError(
+            f"prices of {symbol} must fit 29 bits of 1e-{decimals}; give instrument= with a coarser "
+            f"price_increment, was {different[good] if good < len(different) else max(different, key=len)}",
+            path=path,
+        )
+    tick = math.gcd(*units.tolist()) if len(different) >= _TICK_EVIDENCE else 1
+    return Instrument(
+        symbol=symbol,
+        currency=currency,
+        price_increment=float(Decimal(1).scaleb(-decimals)),
+        tick_size_ticks=max(tick, 1),
+        lot_size=float(Decimal(1).scaleb(-decimals_of(list(dict.fromkeys(sizes)), name="size", path=path))),
+    )
+
+
+def _is_plain(text: str) -> bool:
+    # Decimal also takes "NaN", "1_0" and digits of other scripts.
+    return decimal_units([text], DECIMALS_MAX)[1] == 1 or (
+        text.isascii() and text.replace(".", "", 1).replace("-", "", 1).isdigit()
+    )

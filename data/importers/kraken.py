@@ -1,0 +1,291 @@
+"""Kraken's websocket (version 1), recorded raw: book and trade channels.
+
+The lines are those of `ws_dump`. ``docs/importers/KRAKEN.md`` says what becomes of each message. Kraken sends
+a CRC-32 over the best ten levels of either side with every update; `verify` computes it from our book.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ext.order_book import OrderBook
+
+from ..errors import DataError
+from ..instrument import Instrument
+from ..schema import EventFlag, EventKind
+from . import Verification
+from .depth_window import DepthWindow
+from .event_columns import EventColumns
+from .feed_source import FeedEvents, Pairs, chosen_symbol, in_order_of_name, read_heads
+from .grid import Grid, instrument_of
+from .json_lines import JsonRecords
+from .ws_dump import received, seconds_ns
+
+CHECKED_LEVELS: Final = 10
+
+_RECORDS: Final = JsonRecords[dict[str, Any] | list[Any]](dict[str, Any] | list[Any])  # type: ignore[arg-type]
+_CHANNEL: Final = re.compile(r"(book)-(\d{1,5})|(trade)")
+_SIDES: Final = {"a": -1, "b": 1, "as": -1, "bs": 1}
+_TRADE_SIDE: Final = {"b": 1, "s": -1}
+
+Message = tuple[int, str, int, list[Any], str]
+"""Receive time, channel (book or trade), depth, payload parts, pair."""
+
+
+def parse_line(line: bytes, *, path: Path, row: int) -> Message | str | None:
+    """Return a book or trade message, the name of what else was received, or None for what was sent."""
+    found = received(line, path=path, row=row)
+    if found is None:
+        return None
+    record = _RECORDS.decode(found[1], path=path, row=row)
+    if isinstance(record, dict):
+        return f"{str(record.get('event', 'unnamed'))[:20]} messages"
+    if len(record) < 4 or not isinstance(record[-2], str) or not isinstance(record[-1], str):
+        raise DataError("expected [channel id, payload, channel, pair]", path=path, row=row)
+    channel = _CHANNEL.fullmatch(record[-2])
+    if channel is None:
+        return f"{record[-2][:20]} messages"
+    return found[0], channel[1] or channel[3], int(channel[2] or 0), record[1:-2], record[-1]
+
+
+def levels_of(part: object, *, path: Path, row: int) -> dict[str, list[list[str]]]:
+    """Return the lists of levels in one part of a book message, by their key."""
+    if not isinstance(part, dict):
+        raise DataError(f"expected levels by side, was {str(part)[:40]}", path=path, row=row)
+    found = {}
+    for key, levels in part.items():
+        if key == "c":
+            continue
+        if key not in _SIDES or not isinstance(levels, list):
+            raise DataError(f"expected a, b, as or bs with levels, was {str(key)[:20]!r}", path=path, row=row)
+        for level in levels:
+            if not _is_texts(level, at_least=3):
+                raise DataError(
+                    f"expected [price, volume, time] as text, was {str(level)[:60]}", path=path, row=row
+                )
+        found[key] = levels
+    return found
+
+
+def trades_of(parts: list[Any], *, path: Path, row: int) -> list[list[str]]:
+    """Return [price, volume, time, side, ...] of each trade."""
+    trades = parts[0] if parts else None
+    if not isinstance(trades, list):
+        raise DataError("expected a list of trades", path=path, row=row)
+    for trade in trades:
+        if not _is_texts(trade, at_least=4) or trade[3] not in _TRADE_SIDE:
+            raise DataError(
+                f"expected [price, volume, time, b or s] as text, was {str(trade)[:60]}", path=path, row=row
+            )
+    return trades
+
+
+def _is_texts(values: object, *, at_least: int) -> bool:
+    return (
+        isinstance(values, list) and len(values) >= at_least and all(isinstance(text, str) for text in values)
+    )
+
+
+def observe(line: bytes, *, path: Path, row: int) -> tuple[str, str, Pairs] | None:
+    """Say what a line holds, see `feed_source.Observer`."""
+    message = parse_line(line, path=path, row=row)
+    if message is None or isinstance(message, str):
+        return None
+    _, channel, _, parts, pair = message
+    if channel == "trade":
+        rows = trades_of(parts, path=path, row=row)
+    else:
+        rows = [
+            level
+            for part in parts
+            for group in levels_of(part, path=path, row=row).values()
+            for level in group
+        ]
+    return pair, channel, [(level[0], level[1]) for level in rows]
+
+
+class KrakenDecoder:
+    """One pair's book and trades.
+
+    Attributes
+    ----------
+    checksum : int or None
+        That the last line carried for this pair.
+    decimals : tuple of int
+        Of its prices and volumes, as the venue writes them.
+    """
+
+    def __init__(self, columns: EventColumns, *, pair: str, grid: Grid, strict: bool) -> None:
+        self._columns, self._pair, self._grid, self._strict = columns, pair, grid, strict
+        self._windows: dict[int, DepthWindow] = {}
+        self._reached_ns = {"book": 0, "trade": 0}
+        self._left: Counter[str] = Counter()
+        self.checksum: int | None = None
+        self.decimals = (0, 0)
+
+    def line(self, line: bytes, *, path: Path, row: int) -> None:
+        self.checksum = None
+        message = parse_line(line, path=path, row=row)
+        if message is None:
+            return
+        if isinstance(message, str):
+            self._left[message] += 1
+        elif message[4] != self._pair:
+            self._left["messages of other pairs"] += 1
+        elif message[1] == "trade":
+            self._trades(message[0], trades_of(message[3], path=path, row=row), path, row)
+        else:
+            self._book(message, path, row)
+
+    def _trades(self, recv_ns: int, trades: list[list[str]], path: Path, row: int) -> None:
+        for price, volume, stamp, side, *_ in trades:
+            ts_ns = self._reach("trade", seconds_ns(stamp, path=path, row=row))
+            self._columns.packet()
+            self._columns.add(
+                ((price, volume),),
+                ts_ns=ts_ns,
+                recv_ns=recv_ns,
+                row=row,
+                kind=EventKind.TRADE,
+                side=_TRADE_SIDE[side],
+            )
+
+    def _book(self, message: Message, path: Path, row: int) -> None:
+        recv_ns, _, depth, parts, _ = message
+        groups = [
+            (key, levels) for part in parts for key, levels in levels_of(part, path=path, row=row).items()
+        ]
+        stamps = {level[2] for _, levels in groups for level in levels}
+        ts_ns = self._reach("book", max((seconds_ns(text, path=path, row=row) for text in stamps), default=0))
+        opening = any(key in ("as", "bs") for key, _ in groups)
+        if not self._windows and not opening:
+            self._left["updates before the snapshot"] += 1
+            return
+        self._columns.packet()
+        if opening:
+            self._windows = {
+                side: DepthWindow(side=side, depth=depth, decimals=self._grid.price.decimals)
+                for side in (1, -1)
+            }
+            self._columns.mark(
+                ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=EventKind.CLEAR, flags=EventFlag.SNAPSHOT
+            )
+        for key, levels in groups:
+            if levels:
+                self._note_decimals(levels[0])
+            pairs = [(level[0], level[1]) for level in levels]
+            gone = self._windows[_SIDES[key]].update(pairs)
+            # A level out of the subscription's reach is forgotten: the venue would not remove it.
+            for flags, some in ((EventFlag.SNAPSHOT if opening else 0, pairs), (EventFlag.SNAPSHOT, gone)):
+                if some:
+                    self._columns.add(
+                        some, ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=EventKind.LEVEL, side=_SIDES[key],
+                        flags=flags,
+                    )  # fmt: skip
+        self.checksum = _checksum_of(parts, path=path, row=row)
+
+    def _note_decimals(self, level: list[str]) -> None:
+        self.decimals = (len(level[0].partition(".")[2]), len(level[1].partition(".")[2]))
+
+    def _reach(self, stream: str, ts_ns: int) -> int:
+        """Return the time, which never runs backwards within one channel."""
+        if ts_ns < self._reached_ns[stream]:
+            self._left[f"{stream} times that ran backwards, raised to the time before"] += 1
+        self._reached_ns[stream] = max(self._reached_ns[stream], ts_ns)
+        return self._reached_ns[stream]
+
+    def finish(self) -> None:
+        self.checksum = None
+
+    def notes(self) -> tuple[str, ...]:
+        return tuple(f"{count:,} {what}" for what, count in sorted(self._left.items()))
+
+
+def _checksum_of(parts: list[Any], *, path: Path, row: int) -> int | None:
+    for part in parts:
+        if "c" in part:
+            text = part["c"]
+            if not isinstance(text, str) or not text.isascii() or not text.isdigit():
+                raise DataError(f"expected a checksum as text, was {str(text)[:20]!r}", path=path, row=row)
+            return int(text)
+    return None
+
+
+def open_source(
+    paths: Sequence[Path],
+    *,
+    symbol: str | None = None,
+    instrument: Instrument | None = None,
+    strict: bool = False,
+) -> FeedEvents:
+    """Open the book and trades of one pair, named like ``XBT/USD`` or ``XBT-USD``."""
+    files = in_order_of_name(paths)
+    heads = read_heads(files, observe)
+    pair = chosen_symbol(heads, symbol.replace("-", "/") if symbol else None, path=files[0])
+    if instrument is None:
+        head = heads[pair]
+        instrument = instrument_of(
+            pair.replace("/", "-"), head.prices, head.sizes, path=files[0], currency=pair.rpartition("/")[2]
+        )
+    grid = Grid.of(instrument)
+    return FeedEvents(
+        files,
+        instrument=instrument,
+        title="Kraken",
+        decoder=lambda columns: KrakenDecoder(columns, pair=pair, grid=grid, strict=strict),
+    )
+
+
+def verify(paths: Sequence[Path]) -> Verification:
+    """Compare the CRC-32 of the book's best ten levels with that of every update."""
+    files = in_order_of_name(paths)
+    pairs = sorted(read_heads(files, observe))
+    matched = total = 0
+    first: str | None = None
+    for pair in pairs:
+        source = open_source(files, symbol=pair)
+        book, grid = OrderBook(), Grid.of(source.instrument)
+        for path, row, events, decoder in source.packets():
+            assert isinstance(decoder, KrakenDecoder)
+            book.apply(events)
+            if decoder.checksum is None:
+                continue
+            found = book_checksum(book, grid, decoder.decimals)
+            total += 1
+            matched += found == decoder.checksum
+            if found != decoder.checksum and first is None:
+                first = f"{path}:row {row}: {pair}: expected CRC-32 {decoder.checksum}, was {found}"
+    return Verification(
+        matched=matched,
+        total=total,
+        what="checksums",
+        first_mismatch=first,
+        notes=(f"pairs: {', '.join(pairs)}",),
+    )
+
+
+def book_checksum(book: OrderBook, grid: Grid, decimals: tuple[int, int]) -> int:
+    """Return Kraken's CRC-32: price and volume of ten asks, then ten bids, without point and leading zeros.
+
+    Parameters
+    ----------
+    book : OrderBook
+    grid : Grid
+        Of the book.
+    decimals : tuple of int
+        With which the venue writes prices and volumes.
+    """
+    price_step = grid.price.step * 10 ** (decimals[0] - grid.price.decimals)
+    size_step = grid.size.step * 10 ** (decimals[1] - grid.size.decimals)
+    text = "".join(
+        f"{price * price_step}{size * size_step}"
+        for side in (-1, 1)
+        for price, size in book.depth_array(side, CHECKED_LEVELS).tolist()
+        if size > 0
+    )
+    return zlib.crc32(text.encode())

@@ -1,0 +1,318 @@
+"""Tardis CSV files: incremental_book_L2, trades and quotes, plain or gz.
+
+``docs/importers/TARDIS.md`` says what becomes of each column. Files of several kinds are merged by venue
+time. Numbers are read as text and become integers exactly.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ext.order_book import OrderBook
+
+from ..columns import PRICE_TICKS_MAX, TS_NS_MAX
+from ..errors import DataError
+from ..event_merge import merge_feeds
+from ..instrument import Instrument
+from ..schema import EVENT_DTYPE, QUOTE_DTYPE, EventFlag, EventKind
+from ..table_file import CsvTable, files_sha256
+from . import Verification
+from .event_columns import QUOTE_SIZE_LOTS_MAX, SEQ_MASK, in_blocks
+from .feed_source import in_order_of_name
+from .grid import SAMPLED_MAX, Grid, instrument_of
+
+_COMMON: Final = {"symbol": pa.string(), "timestamp": pa.int64(), "local_timestamp": pa.int64()}
+_TEXT: Final = pa.string()
+_COLUMNS: Final = {
+    "book": {**_COMMON, "is_snapshot": _TEXT, "side": _TEXT, "price": _TEXT, "amount": _TEXT},
+    "trades": {**_COMMON, "id": _TEXT, "side": _TEXT, "price": _TEXT, "amount": _TEXT},
+    "quotes": {
+        **_COMMON, "bid_price": _TEXT, "bid_amount": _TEXT, "ask_price": _TEXT, "ask_amount": _TEXT,
+    },
+}  # fmt: skip
+_SIDES: Final = {
+    "book": {"bid": 1, "ask": -1},
+    "trades": {"buy": 1, "sell": -1, "unknown": 0, "": 0},
+}
+_BATCH_ROWS: Final = 65_536
+_US: Final = 1_000
+
+
+class TardisFile:
+    """One CSV file of one kind, told by its columns.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._table = path, CsvTable(path)
+        names = set(self._table.types)
+        kinds = [kind for kind, columns in _COLUMNS.items() if columns.keys() <= names]
+        if len(kinds) != 1:
+            raise DataError(
+                "expected the columns of incremental_book_L2, trades or quotes, "
+                f"was {', '.join(sorted(names))}",
+                path=path,
+            )
+        self.kind = kinds[0]
+
+    def batches(self) -> Iterator[tuple[int, Any]]:
+        """Yield (row of the first, record batch of the kind's columns)."""
+        return self._table.batches(self._table.sections[0], _COLUMNS[self.kind], batch_rows=_BATCH_ROWS)
+
+    def prices_and_sizes(self) -> list[tuple[str, str]]:
+        """Return the columns that hold numbers, in pairs."""
+        if self.kind == "quotes":
+            return [("bid_price", "bid_amount"), ("ask_price", "ask_amount")]
+        return [("price", "amount")]
+
+
+class TardisEvents:
+    """The events of one symbol's files."""
+
+    def __init__(
+        self, files: Sequence[TardisFile], *, symbol: str, instrument: Instrument, strict: bool
+    ) -> None:
+        self.files, self.symbol, self.instrument, self._strict = tuple(files), symbol, instrument, strict
+        self.notes: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        return f"Tardis {self.symbol} in {', '.join(file.path.name for file in self.files)} (recorded)"
+
+    @cached_property
+    def data_hash(self) -> str:
+        return files_sha256(tuple(file.path for file in self.files))
+
+    def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
+        """Yield events in order of venue time; at one instant the book comes first."""
+        left: Counter[str] = Counter()
+        feeds = [
+            _Feed(kind, self.symbol, self.instrument, left=left, strict=self._strict).events(
+                [file for file in self.files if file.kind == kind]
+            )
+            for kind in _COLUMNS
+            if any(file.kind == kind for file in self.files)
+        ]
+        yield from in_blocks(merge_feeds(feeds), block_events)
+        self.notes = tuple(f"{count:,} {what}" for what, count in sorted(left.items()) if count)
+
+
+class _Feed:
+    """The files of one kind, one after another."""
+
+    def __init__(
+        self, kind: str, symbol: str, instrument: Instrument, *, left: Counter[str], strict: bool
+    ) -> None:
+        self._kind, self._symbol, self._instrument = kind, symbol, instrument
+        self._grid, self._left, self._strict = Grid.of(instrument), left, strict
+        self._reached_ns = 0
+        self._in_snapshot = False
+        self._held = np.empty(0, EVENT_DTYPE)
+        self._path = Path()
+
+    def events(self, files: Sequence[TardisFile]) -> Iterator[NDArray[np.void]]:
+        for file in files:
+            self._path = file.path
+            for row, batch in file.batches():
+                mine = np.flatnonzero(
+                    np.array([name == self._symbol for name in batch.column("symbol").to_pylist()])
+                )
+                self._left["rows of other symbols"] += batch.num_rows - len(mine)
+                if len(mine) < batch.num_rows:
+                    batch = batch.take(pa.array(mine))
+                if batch.num_rows:
+                    yield self._packets(self._convert(batch, mine + row))
+        held, self._held = self._held, np.empty(0, EVENT_DTYPE)
+        held["flags"][-1:] |= np.uint8(EventFlag.LAST_IN_PACKET)
+        if len(held):
+            yield held
+
+    def _packets(self, events: NDArray[np.void]) -> NDArray[np.void]:
+        """Mark where the receive time changes: rows of one message share it. The last packet may go on."""
+        joined = np.concatenate((self._held, events))
+        ends = np.flatnonzero(joined["recv_ns"][1:] != joined["recv_ns"][:-1])
+        joined["flags"][ends] |= np.uint8(EventFlag.LAST_IN_PACKET)
+        cut = int(ends[-1]) + 1 if len(ends) else 0
+        self._held = joined[cut:].copy()
+        return joined[:cut]
+
+    def _convert(self, batch: Any, rows: NDArray[np.int64]) -> NDArray[np.void]:
+        if self._kind == "quotes":
+            events = self._quotes(batch, rows)
+        else:
+            events = np.zeros(len(rows), EVENT_DTYPE)
+            events["kind"] = EventKind.LEVEL if self._kind == "book" else EventKind.TRADE
+            events["side"] = self._sides(batch, rows)
+            events["price_ticks"] = self._ticks(batch, "price", rows)
+            events["size_lots"] = self._grid.lots(
+                self._texts(batch, "amount", rows), path=self._path, rows=rows
+            )
+        events["ts_ns"] = self._times(batch, rows)
+        events["recv_ns"] = self._stamps(batch, "local_timestamp", rows)
+        events["seq"] = rows & SEQ_MASK
+        events["instrument_id"] = self._instrument.instrument_id
+        return self._with_clears(batch, events) if self._kind == "book" else events
+
+    def _with_clears(self, batch: Any, events: NDArray[np.void]) -> NDArray[np.void]:
+        """Empty the book where a snapshot begins."""
+        snapshot = np.array(
+            [text.lower() == "true" for text in self._texts(batch, "is_snapshot", events["seq"])]
+        )
+        events["flags"][snapshot] |= np.uint8(EventFlag.SNAPSHOT)
+        begins = np.flatnonzero(snapshot & ~np.concatenate(([self._in_snapshot], snapshot[:-1])))
+        self._in_snapshot = bool(snapshot[-1])
+        clears = events[begins].copy()
+        clears["kind"], clears["side"], clears["price_ticks"], clears["size_lots"] = EventKind.CLEAR, 0, 0, 0
+        joined: NDArray[np.void] = np.insert(events, begins, clears)
+        return joined
+
+    def _quotes(self, batch: Any, rows: NDArray[np.int64]) -> NDArray[np.void]:
+        quotes = np.zeros(len(rows), QUOTE_DTYPE)
+        for side in ("bid", "ask"):
+            quotes[f"{side}_price_ticks"] = self._ticks(batch, f"{side}_price", rows)
+            texts = [text or "0" for text in self._texts(batch, f"{side}_amount", rows, empty=True)]
+            lots = self._grid.lots(texts, path=self._path, rows=rows)
+            if lots.max() > QUOTE_SIZE_LOTS_MAX:
+                at = int(np.argmax(lots))
+                raise DataError(
+                    f"{side}_amount must be at most {QUOTE_SIZE_LOTS_MAX} lots, was {texts[at][:40]!r}",
+                    path=self._path,
+                    row=int(rows[at]),
+                )
+            quotes[f"{side}_size_lots"] = lots
+        quotes["kind"] = EventKind.QUOTE
+        both = (quotes["bid_size_lots"] > 0) & (quotes["ask_size_lots"] > 0)
+        touching = both & (quotes["bid_price_ticks"] >= quotes["ask_price_ticks"])
+        quotes["flags"][touching] = EventFlag.CROSSED
+        return quotes.view(EVENT_DTYPE)
+
+    def _ticks(self, batch: Any, name: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        texts = [text or "0" for text in self._texts(batch, name, rows, empty=self._kind == "quotes")]
+        ticks = self._grid.ticks(texts, path=self._path, rows=rows)
+        if np.abs(ticks).max() > PRICE_TICKS_MAX:
+            at = int(np.argmax(np.abs(ticks)))
+            raise DataError(
+                f"{name} must be at most {PRICE_TICKS_MAX} ticks of {self._grid.price}, "
+                f"was {texts[at][:40]!r}",
+                path=self._path,
+                row=int(rows[at]),
+            )
+        return ticks
+
+    def _texts(self, batch: Any, name: str, rows: NDArray[np.int64], *, empty: bool = False) -> list[str]:
+        texts: list[str | None] = batch.column(name).to_pylist()
+        if not empty and not all(texts):
+            at = next(place for place, text in enumerate(texts) if not text)
+            raise DataError(f"{name} must not be empty", path=self._path, row=int(rows[at]))
+        return [text or "" for text in texts]
+
+    def _sides(self, batch: Any, rows: NDArray[np.int64]) -> NDArray[np.int8]:
+        known, texts = _SIDES[self._kind], self._texts(batch, "side", rows, empty=True)
+        try:
+            return np.array([known[text] for text in texts], np.int8)
+        except KeyError as error:
+            raise DataError(
+                f"side must be one of {', '.join(filter(None, known))}, was {error.args[0][:20]!r}",
+                path=self._path,
+                row=int(rows[texts.index(error.args[0])]),
+            ) from error
+
+    def _stamps(self, batch: Any, name: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        stamps = batch.column(name)
+        if stamps.null_count:
+            raise DataError(f"{name} must not be empty", path=self._path, row=int(rows[0]))
+        micros: NDArray[np.int64] = stamps.to_numpy(zero_copy_only=False)
+        bad = (micros < 0) | (micros > TS_NS_MAX // _US)
+        if bad.any():
+            at = int(np.argmax(bad))
+            raise DataError(
+                f"{name} must lie between 1970 and 2200 in µs, was {micros[at]}",
+                path=self._path,
+                row=int(rows[at]),
+            )
+        return micros * _US
+
+    def _times(self, batch: Any, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        ts_ns = self._stamps(batch, "timestamp", rows)
+        reached = np.maximum.accumulate(np.concatenate(([self._reached_ns], ts_ns)))
+        late = ts_ns < reached[:-1]
+        if late.any() and self._strict:
+            at = int(np.argmax(late))
+            raise DataError(
+                f"time must not run backwards: expected at least {reached[at]} ns, was {ts_ns[at]}",
+                path=self._path,
+                row=int(rows[at]),
+            )
+        self._left[f"{self._kind} times that ran backwards, raised to the time before"] += int(late.sum())
+        self._reached_ns = int(reached[-1])
+        return reached[1:]
+
+
+def open_source(
+    paths: Sequence[Path],
+    *,
+    symbol: str | None = None,
+    instrument: Instrument | None = None,
+    strict: bool = False,
+) -> TardisEvents:
+    """Open the files of one symbol: any of book, trades and quotes, any number of days."""
+    files = [TardisFile(path) for path in in_order_of_name(paths)]
+    prices: list[str] = []
+    sizes: list[str] = []
+    symbols: set[str] = set()
+    for file in files:
+        _, batch = next(file.batches(), (0, None))
+        if batch is None:
+            continue
+        batch = batch.slice(0, SAMPLED_MAX)
+        names = batch.column("symbol").to_pylist()
+        symbols.update(name for name in names if name)
+        chosen = np.array([symbol is None or name == symbol for name in names], bool)
+        for price, size in file.prices_and_sizes():
+            prices += [text for text in _chosen(batch, price, chosen) if text]
+            sizes += [text for text in _chosen(batch, size, chosen) if text]
+    if symbol is None and len(symbols) == 1:
+        (symbol,) = symbols
+    if symbol is None or symbol not in symbols:
+        wanted = "one of its symbols named" if symbol is None else symbol
+        raise DataError(f"expected {wanted}, was {', '.join(sorted(symbols)) or 'none'}", path=files[0].path)
+    if instrument is None:
+        instrument = instrument_of(symbol.replace("/", "-"), prices, sizes, path=files[0].path)
+    return TardisEvents(files, symbol=symbol, instrument=instrument, strict=strict)
+
+
+def _chosen(batch: Any, name: str, chosen: NDArray[np.bool_]) -> list[str | None]:
+    texts: list[str | None] = batch.column(name).filter(pa.array(chosen)).to_pylist()
+    return texts
+
+
+def verify(paths: Sequence[Path]) -> Verification:
+    """Count the messages after which the book is not crossed; the files carry no other truth."""
+    matched = total = 0
+    first: str | None = None
+    files = [TardisFile(path) for path in in_order_of_name(paths)]
+    book_paths = [file.path for file in files if file.kind == "book"]
+    if not book_paths:
+        raise DataError("expected an incremental_book_L2 file, was none", path=paths[0])
+    book = OrderBook()
+    for events in open_source(book_paths).blocks():
+        before = book.crossed
+        book.apply(events)
+        total += int((events["flags"] & EventFlag.LAST_IN_PACKET != 0).sum())
+        if book.crossed > before and first is None:
+            first = f"{book_paths[0]}: crossed within rows {events['seq'][0]} to {events['seq'][-1]}"
+    matched = total - book.crossed
+    return Verification(
+        matched=matched, total=total, what="messages with an uncrossed book", first_mismatch=first
+    )

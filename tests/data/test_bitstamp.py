@@ -1,0 +1,115 @@
+"""Bitstamp's order log: orders from before it, events in the wrong order, pushed snapshots."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("msgspec")
+
+from feed_files import BASE_MS, joined, mutants, survives, told, write_lines
+
+from data.errors import DataError
+from data.importers import bitstamp
+from data.schema import EventKind
+
+ADD, CANCEL, REDUCE, CLEAR, TRADE = (
+    EventKind.ADD, EventKind.CANCEL, EventKind.REDUCE, EventKind.CLEAR, EventKind.TRADE,
+)  # fmt: skip
+
+
+def order(ms: int, what: str, number: int, price: str, amount: str, side: int = 0) -> str:
+    record = {"price": price, "amount": amount, "datetime": "1", "id": number, "order_type": side}
+    return f"{BASE_MS + ms} order_{what} {json.dumps(record)}"
+
+
+LOG = [
+    order(0, "created", 50, "10.20", "2.0"),
+    # 40 stood before: 0.5 of it trades, and it goes with 1.0 left.
+    order(10, "changed", 40, "10.30", "1.00", 1),
+    f'{BASE_MS + 11} trade {{"price": 10.300000000000001, "amount": 0.5, "id": 1}}',
+    f'{BASE_MS + 12} order_book {{"bids": [["10.20", "2.0"]], "asks": [["10.30", "1.00"]]}}',
+    order(20, "deleted", 40, "10.30", "1.00", 1),
+    # 60 is logged as deleted before it is created, 55 never created: a market order.
+    order(30, "deleted", 60, "10.25", "1.00"),
+    order(31, "created", 60, "10.25", "1.00"),
+    order(32, "changed", 55, "11.00", "1.00"),
+    order(40, "changed", 50, "10.20", "1.5"),
+    order(50, "deleted", 50, "10.20", "0.0"),
+]
+
+
+def test_orders_from_before_the_log_stand_at_its_beginning(tmp_path: Path) -> None:
+    source = bitstamp.open_source([write_lines(tmp_path / "b.log", LOG)], symbol="BTCUSD")
+    assert source.instrument.symbol == "BTCUSD"
+    events = joined(source)
+    assert told(events) == [
+        (CLEAR, 0, 0, 0, 4),
+        (ADD, -1, 1030, 15, 5),
+        (ADD, 1, 1020, 20, 1),
+        (REDUCE, -1, 1030, 5, 1),
+        (TRADE, 0, 1030, 5, 1),
+        (CANCEL, -1, 1030, 10, 1),
+        (REDUCE, 1, 1020, 5, 1),
+        (CANCEL, 1, 1020, 15, 1),
+    ]
+    assert events["order_id"].tolist() == [0, 40, 50, 40, 0, 40, 50, 50]
+    assert source.notes == (
+        "1 orders stood before the log, as far as it tells",
+        "1 changes and deletions of orders unknown",
+        "2 events of orders logged as deleted before created",
+        "1 pushed snapshots, used by verify",
+    )
+
+
+def test_pushed_snapshots_are_compared_with_the_book(tmp_path: Path) -> None:
+    check = bitstamp.verify([write_lines(tmp_path / "good.log", LOG)])
+    assert (check.matched, check.total) == (1, 1)
+    rows = [row.replace('[["10.20", "2.0"]]', '[["10.20", "2.1"]]') for row in LOG]
+    check = bitstamp.verify([write_lines(tmp_path / "bad.log", rows)])
+    assert (check.matched, check.total) == (0, 1)
+    assert "bad.log:row 3: expected touch (1020, 21, 1030, 10), was (1020, 20, 1030, 10)" in str(
+        check.first_mismatch
+    )
+
+
+def test_strictness_refuses_what_is_otherwise_counted(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "s.log", [*LOG[:1], LOG[0]])
+    assert len(joined(bitstamp.open_source([path]))) == 2
+    with pytest.raises(DataError, match="row 1: expected none of the orders created twice"):
+        joined(bitstamp.open_source([path], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("bad", "rule"),
+    [
+        (order(60, "created", 70, "10.20", "1", 2), "order_type 0 or 1"),
+        (order(60, "created", -1, "10.20", "1"), "a positive id"),
+        (order(60, "created", 70, "ten", "1"), "price must be a number"),
+        (f"{BASE_MS} order_created {{", "expected a JSON message"),
+        ("nothing", "expected 'milliseconds event"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, bad: str, rule: str) -> None:
+    instrument = bitstamp.open_source([write_lines(tmp_path / "good.log", LOG)]).instrument
+    with pytest.raises(DataError, match=rule) as caught:
+        joined(bitstamp.open_source([write_lines(tmp_path / "bad.log", [*LOG, bad])], instrument=instrument))
+    assert caught.value.row == len(LOG)
+
+
+def test_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
+    data = "".join(f"{row}\n" for row in LOG).encode()
+    path = tmp_path / "mutant.log"
+    outcomes = set()
+    for mutant in mutants(data, count=400, seed=3):
+        path.write_bytes(mutant)
+        outcomes.add(survives(lambda: bitstamp.open_source([path]), path))
+    assert outcomes == {True, False}
+
+
+@pytest.mark.recording("bitstamp_l3_2015-05-01")
+def test_the_recording_is_rebuilt_but_for_nine_touches(market_data: Path) -> None:
+    check = bitstamp.verify([market_data / "2015-05-01.log.xz"])
+    assert (check.matched, check.total) == (5_002, 5_011)
