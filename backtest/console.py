@@ -289,7 +289,7 @@ _COLUMNS: Final[tuple[tuple[str, Callable[[PolicyResult], str], bool], ...]] = (
     ("shown", _shown, True),
     ("fees", lambda policy: decimal(policy.fee_bps), False),
     ("taker", lambda policy: percent(policy.taker_share), False),
-    ("decisions", lambda policy: count(policy.decisions), False),
+    ("filled", lambda policy: percent(policy.filled_share), False),
     ("journal", lambda policy: policy.journal_hash[:SHORT_HASH], True),
 )
 
@@ -315,8 +315,8 @@ def _say_run(console: Console, result: RunResult) -> None:
             "",
             f"Costs in 1e-4 of notional, lower is better; {level} intervals by day; reference: {against}.",
             "",
-            result.verdict,
             *([found[1]] if found else []),
+            result.verdict,
             "",
             f"events  {count(result.events)} = {count(result.rows)} rows x {len(result.venues)} venues x "
             f"{len(policies)} policies",
@@ -349,8 +349,8 @@ def _say_strategies(console: Console, result: RunResult) -> None:
         console,
         [
             "",
-            f"{count(result.trials)} trials of policies and strategies on this data so far; PSR and deflated "
-            "Sharpe are probabilities of skill, the second after that many tries.",
+            f"{count(result.trials)} policies and strategies were tried on this data so far; a Sharpe ratio "
+            "is deflated by the strategies among them. Both probabilities speak of simulated profits.",
         ],
     )
 

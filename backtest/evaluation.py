@@ -23,8 +23,8 @@ LABELS: Final = {
     "linucb_fp32": "LinUCB, FP32 model",
     "linucb_blind": "LinUCB, no model",
     "epsilon_greedy": "ε-greedy",
-    "single_best": "single best venue",
-    "single_post": "single best venue, posting",
+    "single_best": "single best (take)",
+    "single_post": "single best (post)",
     "sweep": "best-price sweep",
     "pro_rata": "pro rata",
     "round_robin": "round robin",
@@ -93,6 +93,7 @@ def _policy_result(
     lots = simulation.agent(name).lots_by_venue()[1:].astype(np.float64)
     totals = lots.sum(axis=1, keepdims=True)
     filled = int(stats["lots"].sum())
+    wanted = filled + int(stats["cancelled_lots"].sum())
     return PolicyResult(
         name=name,
         label=LABELS.get(name, name),
@@ -105,6 +106,7 @@ def _policy_result(
         if name == reference
         else difference_bps(simulation, name, reference, seed=seed, confidence=confidence),
         taker_share=float(stats["taker_lots"].sum()) / filled if filled else float("nan"),
+        filled_share=filled / wanted if wanted else float("nan"),
         daily_cost_bps=daily,
         cumulative_regret_bps=_regret(simulation, daily),
         venue_share=np.divide(lots, totals, out=np.zeros_like(lots), where=totals > 0),

@@ -81,6 +81,9 @@ class PolicyResult:
         NaN on days without a completed parent.
     cumulative_regret_bps : array, shape (n_days,)
         Running mean-per-decision shortfall against the best arm in hindsight, summed by day.
+    filled_share : float
+        Filled lots over those of all completed parents; what is missing was cancelled and priced as if
+        bought at the end.
     venue_share : array, shape (n_windows, n_venues)
         Share of filled lots.
     """
@@ -94,6 +97,7 @@ class PolicyResult:
     fee_bps: float
     difference_bps: Interval | None
     taker_share: float
+    filled_share: float
     daily_cost_bps: Floats
     cumulative_regret_bps: Floats
     venue_share: Floats

@@ -7,19 +7,17 @@ appears whole or not at all.
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from data.errors import ConfigError
+from data.errors import ConfigError, DataError
 from data.quotes import QuoteRecording
+from data.schema import Reason
 
 from .config import RunConfig
 from .evaluation import (
@@ -35,13 +33,14 @@ from .evaluation import (
     window_results,
 )
 from .market import SCENARIOS, Scenario, draw_venues
-from .memory import PeakMemory, process_lives
+from .memory import PeakMemory
 from .report import write_json, write_run_report
 from .result import Interval, Performance, RunResult, SensitivityRow
 from .showcase import record_and_judge, strategy_factories
 from .simulation import Progress, Simulation, Simulator
 from .splits import DAY_NS
 from .trials import TrialRegistry
+from .whole_folder import whole_folder
 
 YEAR_NS: Final = round(365.25 * DAY_NS)
 MODELLED_NOTES: Final = (
@@ -49,8 +48,8 @@ MODELLED_NOTES: Final = (
     "in backtest/venue_ranges.toml by the seed.",
     "The market does not react to the orders beyond the liquidity they take: no lasting impact.",
     "Posted orders fill by a modelled rate of aggressors, or when the opposite quote reaches their price.",
-    "The example strategies live on the same modelled fills: a maker's profit says as much about the "
-    "assumed rate of aggressors as about the strategy.",
+    "The example strategies only take: what a resting order earns here would measure the assumed rate of "
+    "aggressors, not the strategy.",
     "Policies learn from their own rewards in training and test windows alike; only test windows are scored.",
     "Intervals cover the choice of days, not the luck of one learning path: compare several seeds before "
     "reading a small difference between two learners.",
@@ -102,6 +101,11 @@ def run(
     with PeakMemory() as memory:
         simulator = plan.simulator(journal_folder)
         simulation = simulator.run(progress)
+        if simulation.rows == 0:
+            raise DataError(
+                f"expected a quote that is not crossed, was none in {recording.rows(stop_ns):,} rows",
+                path=recording.source,
+            )
         quotes = simulation.rows * len(simulation.venues)
         sensitivity = tuple(plan.sensitivity(progress, done=quotes * simulator.engine_count))
     return _result(
@@ -273,6 +277,14 @@ def run_notes(simulation: Simulation) -> tuple[str, ...]:
     ]
     if refused:
         found.append(f"FP32 ran in place of INT8, which failed its gate, in windows: {'; '.join(refused)}.")
+    gate = {Reason(code).name: count for code, count in simulation.refusals.items() if count}
+    if gate:
+        found.append(f"The risk gates refused orders, over all policies: {_counted(gate)}.")
+    if (simulation.purge_ns, simulation.embargo_ns) != simulation.configured_gaps_ns:
+        found.append(
+            "The history is too short for the configured purge and embargo; used were "
+            f"{simulation.purge_ns / 3.6e12:.1f} h and {simulation.embargo_ns / 3.6e12:.1f} h."
+        )
     untaught = [
         str(window.index + 1)
         for window, model in zip(simulation.windows, simulation.models, strict=True)
@@ -283,6 +295,10 @@ def run_notes(simulation: Simulation) -> tuple[str, ...]:
             f"Windows too poor to teach a model (the one before stayed live): {', '.join(untaught)}."
         )
     return tuple(found)
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
 def verdict(
@@ -303,7 +319,8 @@ def verdict(
     for policy, other, words in pairs:
         if policy in simulation.policies and other in simulation.policies:
             change = difference_bps(simulation, policy, other, seed=seed, confidence=confidence)
-            parts.append(f"{words} {_signed(change)} bps.")
+            if np.isfinite(change.low):
+                parts.append(f"{words} {_signed(change)} bps.")
     if sensitivity and not any(np.isfinite(row.difference_bps.low) for row in sensitivity):
         return " ".join([*parts, "The history is too short for the intervals of the sensitivity table."])
     lost = [row.scenario for row in sensitivity if row.difference_bps.low > 0]
@@ -311,54 +328,14 @@ def verdict(
         row.scenario for row in sensitivity if row.difference_bps.low <= 0 <= row.difference_bps.high
     ]
     if lost:
-        parts.append(f"LinUCB loses to the cheapest baseline in these scenarios: {', '.join(lost)}.")
+        parts.append(f"LinUCB loses to the cheapest baseline in these scenarios: {'; '.join(lost)}.")
     if unresolved:
-        parts.append(f"No difference is shown in these scenarios: {', '.join(unresolved)}.")
+        parts.append(f"No difference is shown in these scenarios: {'; '.join(unresolved)}.")
     return " ".join(parts)
 
 
 def _signed(change: Interval) -> str:
     return f"{change.mean:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"
-
-
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a scratch folder that becomes `path` at the end, replacing what stood there.
-
-    A run that dies leaves only ``.{name}.partial-{pid}``, which the next run removes.
-
-    Raises
-    ------
-    ConfigError
-        At `path` stands something that no run left; it is not replaced.
-    """
-    if path.exists() and not _replaceable(path):
-        raise ConfigError(f"{path} is there and is no run's folder: name another, or remove it")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Of every run beside this one, not of the same name only: names carry hashes and seldom come back.
-    for stale in path.parent.glob(".*.partial-*"):
-        pid = stale.name.rpartition("-")[2]
-        if not (pid.isdigit() and process_lives(int(pid))):
-            shutil.rmtree(stale, ignore_errors=True)
-    scratch = path.parent / f".{path.name}.partial-{os.getpid()}"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    try:
-        yield scratch
-        if path.exists():
-            old = path.parent / f".{path.name}.partial-{os.getpid()}.old"
-            path.rename(old)
-            scratch.rename(path)
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            scratch.rename(path)
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise
-
-
-def _replaceable(path: Path) -> bool:
-    return path.is_dir() and ((path / "result.json").is_file() or not any(path.iterdir()))
 
 
 def run_to_folder(

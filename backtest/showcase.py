@@ -13,6 +13,7 @@ from engine.order_ids import run_id_of
 from engine.strategies import SECOND_NS, SignalTaker
 from engine.strategy import Context, Strategy, make_agent
 from ext.event_loop import EQUITY_DTYPE, Agent
+from ext.features import FEATURE_NAMES
 
 from .config import RunConfig
 from .engines import Engine
@@ -22,36 +23,40 @@ from .splits import DAY_NS
 from .stats import sharpe_interval, sharpe_ratio
 from .trials import TrialRegistry, deflated
 
-PERIODS_PER_YEAR: Final = 252
+# Calendar days times weekdays a week: what the daily profits are counted in.
+PERIODS_PER_YEAR: Final = 365.25 * 5.0 / 7.0
+_TREND: Final = FEATURE_NAMES.index("reversion_slow")
 
 
-class PeriodicMaker(Strategy):
-    """Posts on both sides of one venue every ten minutes, except on a side that the forecast warns of.
+class TrendTaker(Strategy):
+    """Holds the direction of a strong move while the forecast does not object; takes, never rests.
 
-    Called on its own timer and on nothing else, so that years of ticks cost seconds.
+    A strategy that only takes is judged by prices and fees. One that rests would be judged by the
+    modelled rate of aggressors, which proves nothing about it.
     """
 
     timer_ns = 600 * SECOND_NS
 
-    def __init__(
-        self, *, size_lots: int = 1, position_lots_max: int = 10, caution: float = 0.2, venue: int
-    ) -> None:
-        self.size_lots = size_lots
-        self.position_lots_max = position_lots_max
+    def __init__(self, *, enter_at: float = 40.0, caution: float = 0.1, venue: int) -> None:
+        self.enter_at = enter_at
         self.caution = caution
         self.venue = venue
 
     def on_timer(self, ctx: Context) -> None:
-        bid, bid_size, ask, ask_size = ctx.touch(self.venue)
-        if ctx.open_orders or not bid_size or not ask_size or bid >= ask:
+        if ctx.open_orders or not ctx.two_sided:
             return
-        signal, position = ctx.signal, ctx.position_lots
-        # A second less than the period: the old quotes are gone before the next look.
-        life_ns = self.timer_ns - SECOND_NS
-        if signal > -self.caution and position < self.position_lots_max:
-            ctx.buy(self.size_lots, bid, venue=self.venue, post_only=True, ttl_ns=life_ns)
-        if signal < self.caution and position > -self.position_lots_max:
-            ctx.sell(self.size_lots, ask, venue=self.venue, post_only=True, ttl_ns=life_ns)
+        trend = float(ctx.features[_TREND])
+        direction = 1 if trend > 0 else -1
+        wanted = ctx.position_lots
+        if abs(trend) >= self.enter_at and ctx.signal * direction > -self.caution:
+            wanted = direction
+        elif trend * ctx.position_lots <= 0:
+            wanted = 0
+        lots = wanted - ctx.position_lots
+        if lots > 0:
+            ctx.buy(lots, venue=self.venue)
+        elif lots < 0:
+            ctx.sell(-lots, venue=self.venue)
 
 
 def strategy_factories(
@@ -61,7 +66,7 @@ def strategy_factories(
     venue = venue_count - 1
     strategies = {
         "signal_taker": lambda: SignalTaker(timer_ns=600 * SECOND_NS, venue=venue),
-        "periodic_maker": lambda: PeriodicMaker(venue=venue),
+        "trend_taker": lambda: TrendTaker(venue=venue),
     }
     run_id = run_id_of(config.digest(), seed=seed)
 

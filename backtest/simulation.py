@@ -79,7 +79,19 @@ class Simulation:
     models: list[WindowModel | None]
     seconds: float
     train_seconds: float
+    purge_ns: int
+    embargo_ns: int
+    configured_gaps_ns: tuple[int, int]
     journal_hashes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def refusals(self) -> dict[int, int]:
+        """Orders that the risk gates refused, by Reason, over all policies."""
+        found: dict[int, int] = {}
+        for engine in self.policies.values():
+            for code, count in engine.loop.gate.refusals.items():
+                found[code] = found.get(code, 0) + count
+        return found
 
     def agent(self, policy: str) -> ParentExecutor:
         """Return the executor of a policy."""
@@ -91,19 +103,33 @@ class Simulation:
 StrategyFactory = Callable[[], Agent]
 
 
-def fit_windows(config: WalkForwardConfig, *, first_ns: int, last_ns: int) -> tuple[Window, ...]:
+def gaps_ns(config: WalkForwardConfig) -> tuple[int, int]:
+    """Return the configured purge and embargo."""
+    return round(config.purge_minutes * 60e9), round(config.embargo_hours * 3600e9)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WindowPlan:
+    """Walk-forward windows, with the gaps that were used: a short history shrinks them too."""
+
+    windows: tuple[Window, ...]
+    purge_ns: int
+    embargo_ns: int
+
+
+def fit_windows(config: WalkForwardConfig, *, first_ns: int, last_ns: int) -> WindowPlan:
     """Cut a history into windows; one too short for three of the configured kind gets smaller windows."""
     days = last_ns // DAY_NS + 1 - first_ns // DAY_NS
     train, test = config.train_days, config.test_days
     if days < train + 3 * test:
         train, test = max(1, int(days * 0.4)), max(1, int(days * 0.2))
-    purge_ns = round(config.purge_minutes * 60e9)
-    embargo_ns = round(config.embargo_hours * 3600e9)
+    purge_ns, embargo_ns = gaps_ns(config)
     if purge_ns + embargo_ns >= train * DAY_NS // 2:
         purge_ns = embargo_ns = train * DAY_NS // 8
-    return rolling_windows(
+    windows = rolling_windows(
         first_ns, last_ns, train_days=train, test_days=test, purge_ns=purge_ns, embargo_ns=embargo_ns
     )
+    return WindowPlan(windows=windows, purge_ns=purge_ns, embargo_ns=embargo_ns)
 
 
 def make_router(name: str, config: RunConfig, *, venue_count: int, seed: int) -> Router:
@@ -160,12 +186,13 @@ class Simulator:
         self.recording, self.config, self.seed = recording, config, seed
         self.first_ns, self.stop_ns = recording.first_ns, min(stop_ns, recording.last_ns + 1)
         try:
-            self.windows = fit_windows(config.walk_forward, first_ns=self.first_ns, last_ns=self.stop_ns - 1)
+            self._cut = fit_windows(config.walk_forward, first_ns=self.first_ns, last_ns=self.stop_ns - 1)
         except ConfigError:
             # Too short may mean out of order: if a row is to blame, it is the better answer.
             for _ in recording.blocks():
                 pass
             raise
+        self.windows = self._cut.windows
         self.venues = draw_venues(config.venue_ranges, seed=seed, scenario=scenario)
         self.plan = draw_plan(config.parents, first_ns=self.first_ns, last_ns=self.stop_ns - 1, seed=seed)
         self.profile: ModelProfile = load_profile()
@@ -284,6 +311,9 @@ class Simulator:
             models=self._models,
             seconds=time.monotonic() - started,
             train_seconds=train_seconds,
+            purge_ns=self._cut.purge_ns,
+            embargo_ns=self._cut.embargo_ns,
+            configured_gaps_ns=gaps_ns(self.config.walk_forward),
             journal_hashes=hashes,
         )
 
@@ -324,7 +354,7 @@ class Simulator:
         if not self._sampler.samples:
             return None
         samples = np.concatenate(self._sampler.samples)
-        purge_ns = round(self.config.walk_forward.purge_minutes * 60e9)
+        purge_ns = self._cut.purge_ns
         learnt = samples[
             (samples["ts_ns"] < window.train_until_ns)
             & (samples["label_ts_ns"] < window.train_until_ns + purge_ns)

@@ -107,7 +107,7 @@ def _header(result: RunResult) -> Markup:
 
 
 def _verdict(result: RunResult) -> Markup:
-    """Return the verdict, and beneath it what the interval says whatever the verdict claims."""
+    """Return what the interval says of the router, and beneath it the rest of the verdict."""
     found = plain_words(result)
     if found is None:
         return element("div", element("p", result.verdict, class_="lead"), class_="verdict")
@@ -115,8 +115,8 @@ def _verdict(result: RunResult) -> Markup:
     side = {Outcome.CHEAPER: " for", Outcome.DEARER: " against"}.get(outcome, "")
     return element(
         "div",
-        element("p", result.verdict, class_="lead"),
-        element("p", true_minus(f"{outcome.mark} {sentence}"), class_="plain"),
+        element("p", true_minus(f"{outcome.mark} {sentence}"), class_="lead"),
+        element("p", true_minus(result.verdict), class_="plain"),
         class_=f"verdict{side}",
     )
 

@@ -99,6 +99,7 @@ def policy_table(result: RunResult) -> Markup:
         Column(title="shown", numeric=False),
         Column(title="fees, bps"),
         Column(title="taker share"),
+        Column(title="filled"),
         Column(title="decisions"),
         Column(title="journal hash", numeric=False),
     )
@@ -123,6 +124,7 @@ def _policy_row(policy: PolicyResult) -> tuple[str, ...]:
         else element("span", "◆ reference", class_="unresolved"),
         decimal(policy.fee_bps),
         percent(policy.taker_share),
+        percent(policy.filled_share),
         count(policy.decisions),
         code(short_hash(policy.journal_hash)),
     )
@@ -191,8 +193,8 @@ def strategy_table(result: RunResult) -> Markup:
     )
     return table(
         "PSR: probability that the true Sharpe ratio is above zero. DSR: the same against the best ratio "
-        "that this many trials without skill would show (Bailey and López de Prado, 2014); below 0.95 is not "
-        "evidence of skill.",
+        "that this many trials without skill would show (Bailey and López de Prado, 2014). Both speak of the "
+        "simulated profits: no figure here is better than the model of fills and fees behind it.",
         columns,
         rows,
     )

@@ -82,6 +82,7 @@ def fake_policy(generator: np.random.Generator, place: int, common: np.ndarray) 
         fee_bps=0.31 + 0.02 * place,
         difference_bps=None if name == "single_best" else around(generator, edge, 0.04),
         taker_share=0.42 + 0.05 * place,
+        filled_share=0.99,
         daily_cost_bps=daily,
         cumulative_regret_bps=np.cumsum(np.abs(generator.normal(0.3 + edge, 0.1, common.size)) * learned),
         venue_share=share,

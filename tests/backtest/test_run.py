@@ -17,7 +17,7 @@ import backtest.run as main_job
 from backtest.console import result_table_text
 from backtest.market import SCENARIOS
 from backtest.result import RunResult
-from backtest.run import RunOptions, planned_events, run, run_to_folder, whole_folder
+from backtest.run import RunOptions, planned_events, run, run_to_folder
 from backtest.trials import TrialRegistry
 from data.errors import ConfigError, DataError
 from data.quotes import QuoteBlock
@@ -148,46 +148,6 @@ def test_a_report_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith("trials")]
 
 
-def test_a_folder_appears_at_the_end_and_replaces_an_older_run(tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    for generation in ("one", "two"):
-        with whole_folder(out) as scratch:
-            (scratch / "result.json").write_text(generation)
-            assert not out.exists() or (out / "result.json").read_text() == "one"
-        assert (out / "result.json").read_text() == generation
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
-
-
-def test_a_folder_that_no_run_left_is_not_replaced(tmp_path: Path) -> None:
-    precious = tmp_path / "thesis"
-    precious.mkdir()
-    (precious / "chapter1.tex").write_text("x")
-    with pytest.raises(ConfigError, match=r"thesis.* no run's folder"), whole_folder(precious):
-        pytest.fail("the run must not start")
-    with pytest.raises(ConfigError, match="no run's folder"), whole_folder(precious / "chapter1.tex"):
-        pytest.fail("the run must not start")
-    assert (precious / "chapter1.tex").read_text() == "x"
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    with whole_folder(empty) as scratch:
-        (scratch / "result.json").write_text("{}")
-    assert (empty / "result.json").exists()
-
-
-def test_what_dead_runs_left_is_removed_and_what_living_runs_write_is_not(tmp_path: Path) -> None:
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    dead, living = (tmp_path / f".run.partial-{pid}" for pid in (gone.pid, os.getppid()))
-    other = tmp_path / f".another.partial-{gone.pid}"
-    for place in (dead, living, other):
-        place.mkdir()
-        (place / "half.journal").write_text("x")
-    with whole_folder(tmp_path / "run"):
-        assert not dead.exists()
-        assert not other.exists()  # names carry hashes: the same one may never come back
-        assert living.exists()
-
-
 ALONE = """
     import sys
     from pathlib import Path
@@ -245,12 +205,12 @@ def test_a_killed_run_leaves_no_report_and_the_next_one_is_as_if_it_had_never_be
         child.send_signal(signal.SIGKILL)
     assert child.returncode == -signal.SIGKILL
     assert not (tmp_path / "out").exists()
-    half = [place.name for place in tmp_path.iterdir() if "partial" in place.name]
-    assert half == [f".out.partial-{child.pid}"]
+    half = [place.name for place in tmp_path.iterdir() if place.name.startswith(".anytick-run-out-")]
+    assert len(half) == 1
     again = job(tmp_path)
     assert again.journal_hash == done.journal_hash
     assert result_table_text(again) == result_table_text(done)
-    assert not [place for place in tmp_path.iterdir() if "partial" in place.name]
+    assert not [place for place in tmp_path.iterdir() if place.name.startswith(".")]
 
 
 def test_progress_ends_where_it_was_planned(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from engine.journal import JournalReader, replay_state, verify_journal
 from ext.features import FEATURE_NAMES
 
 MODELLED = {"linucb", "linucb_fp32"}
-STRATEGIES = {"signal_taker", "periodic_maker"}
+STRATEGIES = {"signal_taker", "trend_taker"}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_windows_tile_any_history_and_never_train_on_what_they_test(
     )
     first_ns = 18_000 * DAY_NS + 7 * 3_600 * 10**9
     last_ns = (18_000 + days) * DAY_NS - 1
-    windows = fit_windows(config, first_ns=first_ns, last_ns=last_ns)
+    windows = fit_windows(config, first_ns=first_ns, last_ns=last_ns).windows
     assert windows[0].train_from_ns >= 18_000 * DAY_NS
     assert windows[-1].test_until_ns > last_ns
     for window, following in itertools.pairwise(windows):
