@@ -21,7 +21,7 @@ cdef struct Order:
     uint32_t next               # behind it on the level, 0 for the last
     uint32_t previous           # ahead of it on the level, 0 for the first
     uint32_t level
-    uint32_t entry              # low half of the book's count of entries before this one
+    uint32_t mark               # the book's owner's: an entry number in OrderBook, a detail in matching
 
 
 cdef struct OrderSlot:

@@ -220,7 +220,8 @@ cdef inline uint32_t order_find(const RestingBook* book, uint64_t order_id) noex
 
 
 cdef inline void order_append(
-    RestingBook* book, OrderSlot* slot, uint32_t level_number, uint64_t order_id, int64_t size_lots
+    RestingBook* book, OrderSlot* slot, uint32_t level_number, uint64_t order_id, int64_t size_lots,
+    uint32_t mark,
 ) noexcept nogil:
     """Queue a new order last on its level. `slot` is its free slot, found after order_reserve.
 
@@ -244,7 +245,7 @@ cdef inline void order_append(
     order.next = 0
     order.previous = level.last
     order.level = level_number
-    order.entry = <uint32_t>book.entries
+    order.mark = mark
     if level.last:
         book.orders[level.last].next = number
     else:
