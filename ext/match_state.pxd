@@ -27,6 +27,7 @@ from .resting_book cimport (
     nodes_grow,
     order_find,
     order_remove,
+    order_unlink,
 )
 
 cdef enum Phase:
@@ -226,11 +227,7 @@ cdef inline void slice_show(MatchState* state, RestingBook* book, uint32_t numbe
     level.total_lots += lots
     if level.last == number:
         return
-    if order.previous:
-        book.orders[order.previous].next = order.next
-    else:
-        level.first = order.next
-    book.orders[order.next].previous = order.previous
+    order_unlink(book, level, order)
     book.orders[level.last].next = number
     order.previous = level.last
     order.next = 0

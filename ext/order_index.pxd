@@ -55,11 +55,15 @@ cdef inline OrderSlot* order_index_slot(
 cdef inline void order_index_erase(OrderIndex* index, uint64_t order_id, uint32_t order) noexcept nogil:
     """Remove an entry that is there."""
     cdef uint32_t hole = order_tag(order_id) >> index.home_shift
-    cdef uint32_t position, home
     while index.slots[hole].order != order:
         check(index.slots[hole].order != 0, "an erased order is in the index")
         hole = (hole + 1) & index.mask
-    position = (hole + 1) & index.mask
+    order_index_free(index, hole)
+
+
+cdef inline void order_index_free(OrderIndex* index, uint32_t hole) noexcept nogil:
+    """Free an occupied slot."""
+    cdef uint32_t position = (hole + 1) & index.mask, home
     while index.slots[position].order:
         home = index.slots[position].tag >> index.home_shift
         # An entry may move back into the hole unless that would put it before its home.
@@ -71,13 +75,14 @@ cdef inline void order_index_erase(OrderIndex* index, uint64_t order_id, uint32_
 
 
 cdef inline bint order_index_resize(OrderIndex* index, uint64_t orders_max) noexcept nogil:
-    """Make room for `orders_max` ids at half load. False, and nothing changed, when memory is out."""
+    """Make room for `orders_max` ids at half load or less. False, and nothing changed, when memory is out."""
     cdef uint64_t slot_count = ORDER_INDEX_SLOTS_MIN
     cdef uint32_t bits = 6
     cdef OrderIndex larger
     cdef OrderSlot* slot
     cdef uint32_t position, target
-    while slot_count < 2 * orders_max:
+    # A small table is cheap to keep sparse, and sparse it is probed once: fewer branches go wrong.
+    while slot_count < (8 if orders_max <= 4096 else 4 if orders_max <= 262_144 else 2) * orders_max:
         slot_count *= 2
         bits += 1
     if bits > 32:

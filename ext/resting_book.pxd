@@ -40,6 +40,18 @@ cdef enum:
     BID = 0
     ASK = 1
     NODE_ALIGNMENT = 64         # two nodes share a cache line, none straddles two
+    HUGE_PAGE = 1 << 21
+
+cdef extern from *:
+    """
+    #ifdef __linux__
+    #include <sys/mman.h>
+    #define anytick_advise_huge_pages(block, bytes) ((void)madvise((block), (bytes), MADV_HUGEPAGE))
+    #else
+    #define anytick_advise_huge_pages(block, bytes) ((void)(block))
+    #endif
+    """
+    void advise_huge_pages "anytick_advise_huge_pages"(void* block, size_t byte_count) noexcept nogil
 
 
 cdef struct Level:
@@ -54,7 +66,7 @@ cdef struct Level:
 
 cdef struct RestingBook:
     Level* levels               # [0] is never used and stays zero
-    Order* orders
+    Order* orders               # [0] takes links that lead nowhere, and is zero otherwise
     OrderIndex by_id
     PriceIndex[2] prices
     uint32_t[2] best            # level nearest the other side
@@ -69,10 +81,21 @@ cdef struct RestingBook:
     uint64_t entries            # orders ever appended
 
 
+cdef inline void* nodes_take(size_t bytes_wanted) noexcept nogil:
+    """Allocate nodes, in huge pages where they fill some: a large book misses the TLB on every order."""
+    cdef void* nodes = NULL
+    cdef bint large = bytes_wanted >= 2 * HUGE_PAGE
+    if posix_memalign(&nodes, HUGE_PAGE if large else NODE_ALIGNMENT, bytes_wanted):
+        return NULL
+    if large:
+        advise_huge_pages(nodes, bytes_wanted)
+    return nodes
+
+
 cdef inline void* nodes_grow(void* nodes, size_t bytes_now, size_t bytes_wanted) noexcept nogil:
     """Move nodes to a larger block; NULL, with the old one kept, when memory is out."""
-    cdef void* larger = NULL
-    if posix_memalign(&larger, NODE_ALIGNMENT, bytes_wanted):
+    cdef void* larger = nodes_take(bytes_wanted)
+    if larger == NULL:
         return NULL
     memcpy(larger, nodes, bytes_now)
     free(nodes)
@@ -83,9 +106,9 @@ cdef inline bint book_open(
     RestingBook* book, uint32_t order_capacity, uint32_t level_capacity
 ) noexcept nogil:
     """Make a zeroed book usable. False when memory is out; book_close is due either way."""
-    if posix_memalign(<void**>&book.levels, NODE_ALIGNMENT, (<size_t>level_capacity + 1) * sizeof(Level)):
-        return False
-    if posix_memalign(<void**>&book.orders, NODE_ALIGNMENT, (<size_t>order_capacity + 1) * sizeof(Order)):
+    book.levels = <Level*>nodes_take((<size_t>level_capacity + 1) * sizeof(Level))
+    book.orders = <Order*>nodes_take((<size_t>order_capacity + 1) * sizeof(Order))
+    if book.levels == NULL or book.orders == NULL:
         return False
     memset(book.levels, 0, sizeof(Level))
     memset(book.orders, 0, sizeof(Order))
@@ -162,6 +185,10 @@ cdef inline void order_drop(RestingBook* book, uint32_t number) noexcept nogil:
     """Forget an order's id and give its node back; its level's queue is the caller's business."""
     cdef Order* order = &book.orders[number]
     order_index_erase(&book.by_id, order.order_id, number)
+    node_drop(book, order, number)
+
+
+cdef inline void node_drop(RestingBook* book, Order* order, uint32_t number) noexcept nogil:
     order.next = book.free_order
     book.free_order = number
     book.order_count -= 1
@@ -246,28 +273,29 @@ cdef inline void order_append(
     order.previous = level.last
     order.level = level_number
     order.mark = mark
-    if level.last:
-        book.orders[level.last].next = number
-    else:
-        level.first = number
+    # Whether the level was empty is a coin's toss: node 0 takes the link that nobody needs.
+    book.orders[level.last].next = number
+    level.first = level.first if level.last else number
     level.last = number
     level.order_count += 1
     book.order_count += 1
     book.entries += 1
 
 
+cdef inline void order_unlink(RestingBook* book, Level* level, const Order* order) noexcept nogil:
+    """Take an order out of its level's queue; as in order_append, node 0 takes the links of the ends."""
+    cdef uint32_t following = order.next, previous = order.previous
+    book.orders[previous].next = following
+    book.orders[following].previous = previous
+    level.first = level.first if previous else following
+    level.last = level.last if following else previous
+
+
 cdef inline void order_remove(RestingBook* book, uint32_t number) noexcept nogil:
     """Take an order out of its queue and forget it; the level's total is the caller's business."""
     cdef Order* order = &book.orders[number]
     cdef Level* level = &book.levels[order.level]
-    if order.previous:
-        book.orders[order.previous].next = order.next
-    else:
-        level.first = order.next
-    if order.next:
-        book.orders[order.next].previous = order.previous
-    else:
-        level.last = order.previous
+    order_unlink(book, level, order)
     level.order_count -= 1
     order_drop(book, number)
 
