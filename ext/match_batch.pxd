@@ -8,7 +8,7 @@ commands after the one before: the id's slot, the order in it, that order's neig
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 
 from .layout cimport ACTION_NEW, OrderCommand
-from .match_order cimport state_apply
+from .match_follow cimport state_apply
 from .match_state cimport MatchState
 from .match_sweep cimport prefetch
 from .order_index cimport Order, OrderSlot, order_tag
@@ -54,7 +54,9 @@ cdef inline void fetch_neighbours(MatchState* state, const OrderCommand* command
         prefetch(&book.levels[order.level])
 
 
-cdef inline void batch_apply(MatchState* state, const OrderCommand* commands, Py_ssize_t count) noexcept nogil:
+cdef inline void batch_apply(
+    MatchState* state, const OrderCommand* commands, Py_ssize_t count
+) noexcept nogil:
     cdef Py_ssize_t row
     if state.lit.order_count < FETCH_ORDERS_MIN:
         for row in range(count):

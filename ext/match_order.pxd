@@ -1,22 +1,20 @@
-"""What a command does: accepted or refused, traded, rested, replaced, cancelled, triggered, expired.
+"""New orders: accepted or refused, traded, rested.
 
 Each command is answered by reports in the order things happened; docs/MATCHING.md has the rules with
 their sources. Every refusal leaves the book as it was.
 """
 
-from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
-from .expiry_heap cimport Expiry, expiry_next_ns, expiry_pop, expiry_push
+from .expiry_heap cimport Expiry, expiry_push
 from .layout cimport (
-    ACTION_CANCEL,
-    ACTION_MASS_CANCEL,
-    ACTION_NEW,
-    ACTION_REPLACE,
     LIQUIDITY_NONE,
     ORDER_HIDDEN,
     ORDER_LIMIT,
     ORDER_MARKET,
+    ORDER_PEG_MID,
+    ORDER_PEG_PRIMARY,
     ORDER_POST_ONLY,
     ORDER_STOP,
     ORDER_STOP_LIMIT,
@@ -25,55 +23,38 @@ from .layout cimport (
     REASON_BAD_SIZE,
     REASON_CAPACITY,
     REASON_DUPLICATE_ID,
-    REASON_NO_LIQUIDITY,
     REASON_NONE,
+    REASON_NO_LIQUIDITY,
     REASON_PHASE,
     REASON_PRICE_BAND,
     REASON_TIME,
-    REASON_UNKNOWN_ORDER,
-    REASON_USER,
     REASON_WOULD_CROSS,
     REPORT_ACCEPTED,
     REPORT_CANCELLED,
-    REPORT_EXPIRED,
     REPORT_REJECTED,
-    REPORT_TRIGGERED,
     TIF_DAY,
     TIF_FOK,
     TIF_GTC,
     TIF_GTD,
     TIF_IOC,
     OrderCommand,
-    check,
 )
 from .match_state cimport (
-    PHASE_AUCTION,
+    NO_PRICE,
     PHASE_CONTINUOUS,
     PHASE_HALTED,
     MatchState,
     OrderDetail,
+    Peg,
     detail_take,
     lots_left,
-    lots_taken,
-    order_withdraw,
     report,
     state_find,
 )
 from .match_sweep cimport Entry, best_book, can_trade, sweep, tradable
-from .order_index cimport Order, OrderSlot, order_index_free, order_index_slot
+from .order_index cimport OrderSlot, order_index_slot
 from .price_index cimport price_of
-from .resting_book cimport (
-    ASK,
-    BID,
-    Level,
-    RestingBook,
-    level_behind,
-    level_remove,
-    level_require,
-    node_drop,
-    order_append,
-    order_unlink,
-)
+from .resting_book cimport ASK, BID, Level, RestingBook, level_require, order_append
 
 # Sums of a few thousand sizes of 2^48 stay within an int64; a level refuses what would exceed its half.
 cdef enum:
@@ -92,11 +73,17 @@ cdef inline bint is_stop(uint8_t order_type) noexcept nogil:
     return order_type == ORDER_STOP or order_type == ORDER_STOP_LIMIT
 
 
+cdef inline bint is_peg(uint8_t order_type) noexcept nogil:
+    return order_type == ORDER_PEG_MID or order_type == ORDER_PEG_PRIMARY
+
+
 cdef inline bint is_unpriced(uint8_t order_type) noexcept nogil:
     return order_type == ORDER_MARKET or order_type == ORDER_STOP
 
 
-cdef inline int32_t order_price(const MatchState* state, const RestingBook* book, uint32_t number) noexcept nogil:
+cdef inline int32_t order_price(
+    const MatchState* state, const RestingBook* book, uint32_t number
+) noexcept nogil:
     """Return an order's limit price: of a stop, not the trigger."""
     cdef const Level* level = &book.levels[book.orders[number].level]
     if book == &state.stops:
@@ -163,9 +150,7 @@ cdef inline void entry_match(MatchState* state, Entry* entry) noexcept nogil:
         return
     if entry.rests:
         entry_rest(state, entry)
-    elif (
-        is_unpriced(entry.detail.order_type) and state.lit.best[1 - entry.side] | state.dark.best[1 - entry.side]
-    ):
+    elif is_unpriced(entry.detail.order_type) and best_book(state, 1 - entry.side).best[1 - entry.side]:
         entry_close(state, entry, REASON_PRICE_BAND)
     else:
         entry_close(state, entry, REASON_NO_LIQUIDITY)
@@ -179,7 +164,7 @@ cdef inline uint8_t contradiction(const OrderCommand* command) noexcept nogil:
     cdef bint immediate = tif == TIF_IOC or tif == TIF_FOK or is_unpriced(command.order_type)
     if command.client_order_id == 0 or (command.side != 1 and command.side != -1):
         return REASON_BAD_ORDER
-    if not ORDER_LIMIT <= command.order_type <= ORDER_STOP_LIMIT or not TIF_GTC <= tif <= TIF_DAY:
+    if not ORDER_LIMIT <= command.order_type <= ORDER_PEG_PRIMARY or not TIF_GTC <= tif <= TIF_DAY:
         return REASON_BAD_ORDER
     if command.flags & ~FLAGS_KNOWN:
         return REASON_BAD_ORDER
@@ -188,6 +173,11 @@ cdef inline uint8_t contradiction(const OrderCommand* command) noexcept nogil:
     ):
         return REASON_BAD_ORDER
     if command.flags & ORDER_HIDDEN and command.display_size_lots:
+        return REASON_BAD_ORDER
+    if is_peg(command.order_type) and (
+        immediate or command.flags & ORDER_POST_ONLY or command.display_size_lots
+        or command.minimum_size_lots
+    ):
         return REASON_BAD_ORDER
     if not 0 < command.size_lots <= SIZE_LOTS_MAX or command.minimum_size_lots > command.size_lots:
         return REASON_BAD_SIZE
@@ -202,13 +192,42 @@ cdef inline uint8_t price_fault(MatchState* state, int32_t price_ticks, bint res
     return REASON_NONE
 
 
+cdef inline int64_t touch_of(const MatchState* state, int side) noexcept nogil:
+    """Return the best displayed price of a side, or NO_PRICE."""
+    cdef uint32_t best = state.lit.best[side]
+    return price_of(state.lit.levels[best].rank, side) if best else NO_PRICE
+
+
+cdef inline int64_t peg_price(
+    const MatchState* state, uint8_t order_type, int side, int32_t cap_ticks, int32_t offset_ticks
+) noexcept nogil:
+    """Return what a pegged order's price is at this touch, or NO_PRICE where there is none."""
+    cdef int64_t bid = touch_of(state, BID), ask = touch_of(state, ASK), price
+    if order_type == ORDER_PEG_PRIMARY:
+        price = bid if side == BID else ask
+        if price == NO_PRICE:
+            return NO_PRICE
+    elif bid == NO_PRICE or ask == NO_PRICE:
+        return NO_PRICE
+    else:
+        # An arithmetic shift rounds down: away from the other side for a buy; a sell rounds up.
+        price = (bid + ask) >> 1 if side == BID else (bid + ask + 1) >> 1
+    price += offset_ticks
+    price = min(price, <int64_t>cap_ticks) if side == BID else max(price, <int64_t>cap_ticks)
+    return price if state.band_low_ticks <= price <= state.band_high_ticks else NO_PRICE
+
+
 cdef inline uint8_t refusal(MatchState* state, const OrderCommand* command) noexcept nogil:
     """Return why a new order is not accepted, or REASON_NONE."""
     cdef uint8_t reason = contradiction(command), tif = command.time_in_force
     cdef bint immediate = tif == TIF_IOC or tif == TIF_FOK
     if reason != REASON_NONE:
         return reason
-    if not is_unpriced(command.order_type):
+    if is_peg(command.order_type):
+        # Towards the other side a peg could trade with what it is pegged to.
+        if command.side * <int64_t>command.peg_offset_ticks > 0:
+            return REASON_BAD_PRICE
+    elif not is_unpriced(command.order_type):
         reason = price_fault(state, command.price_ticks, not immediate)
         if reason != REASON_NONE:
             return reason
@@ -216,11 +235,16 @@ cdef inline uint8_t refusal(MatchState* state, const OrderCommand* command) noex
         return REASON_BAD_PRICE
     if state.phase != PHASE_CONTINUOUS and (
         state.phase == PHASE_HALTED or immediate or command.order_type == ORDER_MARKET
-        or command.minimum_size_lots
+        or is_peg(command.order_type) or command.minimum_size_lots
     ):
         return REASON_PHASE
     if tif == TIF_GTD and command.expire_ns <= state.now_ns:
         return REASON_TIME
+    if is_peg(command.order_type) and peg_price(
+        state, command.order_type, BID if command.side > 0 else ASK, command.price_ticks,
+        command.peg_offset_ticks,
+    ) == NO_PRICE:
+        return REASON_NO_LIQUIDITY
     if command.flags & ORDER_POST_ONLY and state.phase == PHASE_CONTINUOUS:
         if can_trade(state, BID if command.side > 0 else ASK, command.price_ticks):
             return REASON_WOULD_CROSS
@@ -232,13 +256,13 @@ cdef inline void entry_from_detail(MatchState* state, Entry* entry) noexcept nog
     cdef uint8_t order_type = entry.detail.order_type, tif = entry.detail.time_in_force
     entry.slot = NULL
     entry.owner = entry.detail.owner
-    entry.hidden = entry.detail.flags & ORDER_HIDDEN != 0
+    entry.hidden = entry.detail.flags & ORDER_HIDDEN != 0 or is_peg(order_type)
     entry.rests = not is_unpriced(order_type) and tif != TIF_IOC and tif != TIF_FOK
     entry.minimum_lots = entry.leaves_lots if tif == TIF_FOK else entry.detail.minimum_lots
     if is_unpriced(order_type):
         entry.price_ticks = state.band_high_ticks if entry.side == BID else state.band_low_ticks
     entry.special = (
-        entry.owner != 0 or entry.detail.display_lots != 0 or is_stop(order_type)
+        entry.owner != 0 or entry.detail.display_lots != 0 or is_stop(order_type) or is_peg(order_type)
         or entry.detail.expire_ns != INT64_MAX or tif == TIF_DAY
     )
 
@@ -315,274 +339,18 @@ cdef inline void order_new(MatchState* state, const OrderCommand* command) noexc
     )
     if entry.special and entry.detail.expire_ns != INT64_MAX:
         expiry_push(&state.expiries, Expiry(entry.detail.expire_ns, entry.order_id))
-    if is_stop(entry.detail.order_type):
+    if is_peg(entry.detail.order_type):
+        state.peg_sequence += 1
+        entry.detail.peg_offset_ticks = command.peg_offset_ticks
+        entry.detail.peg_sequence = state.peg_sequence
+        entry.price_ticks = <int32_t>peg_price(
+            state, command.order_type, entry.side, command.price_ticks, command.peg_offset_ticks
+        )
+        state.pegs[state.peg_count] = Peg(entry.order_id, state.peg_sequence)
+        state.peg_count += 1
+        entry_match(state, &entry)
+    elif is_stop(entry.detail.order_type):
         if not book_append(state, &state.stops, 1 - entry.side, command.stop_price_ticks, &entry):
             entry_close(state, &entry, REASON_CAPACITY)
     else:
         entry_match(state, &entry)
-
-
-# Replacing and cancelling.
-
-cdef inline void reject(
-    MatchState* state, const OrderCommand* command, uint8_t reason, int side
-) noexcept nogil:
-    report(
-        state, command.client_order_id, REPORT_REJECTED, reason, side, command.size_lots, 0,
-        command.price_ticks, LIQUIDITY_NONE,
-    )
-
-
-cdef inline uint8_t replace_fault(
-    MatchState* state, const OrderCommand* command, RestingBook* book, uint32_t number
-) noexcept nogil:
-    """Return why an order can not become what a replace asks for, or REASON_NONE."""
-    cdef uint8_t order_type = state.details[book.orders[number].mark].order_type
-    cdef uint8_t reason = REASON_NONE
-    if not 0 < command.size_lots <= SIZE_LOTS_MAX:
-        return REASON_BAD_SIZE
-    if order_type != ORDER_STOP:
-        reason = price_fault(state, command.price_ticks, True)
-        if reason != REASON_NONE:
-            return reason
-    if book == &state.stops and command.stop_price_ticks % state.tick_size_ticks:
-        return REASON_BAD_PRICE
-    if state.phase == PHASE_HALTED:
-        return REASON_PHASE
-    if command.flags & ORDER_POST_ONLY and state.phase == PHASE_CONTINUOUS and book != &state.stops:
-        if can_trade(state, order_side(state, book, number), command.price_ticks):
-            return REASON_WOULD_CROSS
-    return REASON_NONE
-
-
-cdef inline void order_shrink(
-    MatchState* state, RestingBook* book, uint32_t number, int64_t size_lots
-) noexcept nogil:
-    """Leave an order with fewer lots in its place; the reserve goes first."""
-    cdef Order* order = &book.orders[number]
-    cdef OrderDetail* detail = &state.details[order.mark]
-    cdef int64_t gone = lots_left(state, order) - size_lots
-    cdef int64_t reserve = min(gone, detail.reserve_lots)
-    if reserve:
-        detail.reserve_lots -= reserve
-        state.lots_out += reserve
-    if gone > reserve:
-        lots_taken(state, book, number, gone - reserve)
-
-
-cdef inline void order_replace(MatchState* state, const OrderCommand* command) noexcept nogil:
-    cdef uint32_t number
-    cdef RestingBook* book = state_find(state, command.client_order_id, &number)
-    cdef Entry entry
-    cdef Order* order
-    cdef const Level* level
-    cdef uint8_t reason
-    cdef int64_t whole
-    if book == NULL:
-        reject(state, command, REASON_UNKNOWN_ORDER, BID if command.side > 0 else ASK)
-        return
-    order = &book.orders[number]
-    level = &book.levels[order.level]
-    entry.order_id = order.order_id
-    entry.side = order_side(state, book, number)
-    reason = replace_fault(state, command, book, number)
-    if reason != REASON_NONE:
-        reject(state, command, reason, entry.side)
-        return
-    report(
-        state, entry.order_id, REPORT_ACCEPTED, REASON_NONE, entry.side, 0, command.size_lots,
-        command.price_ticks, LIQUIDITY_NONE,
-    )
-    whole = lots_left(state, order)
-    if (
-        book != &state.stops and command.size_lots <= whole
-        and price_of(level.rank, level.side) == command.price_ticks
-    ):
-        order_shrink(state, book, number, command.size_lots)
-        return
-    entry.leaves_lots = command.size_lots
-    entry.price_ticks = command.price_ticks
-    entry.detail = state.details[order.mark]
-    if order.mark == 0:
-        entry.detail.order_type = ORDER_LIMIT
-        entry.detail.time_in_force = TIF_GTC
-        entry.detail.expire_ns = INT64_MAX
-        entry.detail.flags = ORDER_HIDDEN if book == &state.dark else 0
-    if book == &state.stops:
-        entry.detail.price_ticks = command.price_ticks
-    else:
-        entry.detail.minimum_lots = 0
-    order_withdraw(state, book, number)
-    state.lots_in += command.size_lots
-    entry_from_detail(state, &entry)
-    if book == &state.stops:
-        if not book_append(state, book, 1 - entry.side, command.stop_price_ticks, &entry):
-            entry_close(state, &entry, REASON_CAPACITY)
-    else:
-        entry_match(state, &entry)
-
-
-cdef inline void order_end(
-    MatchState* state, RestingBook* book, uint32_t number, uint8_t kind, uint8_t reason
-) noexcept nogil:
-    """Report an order gone with all it had left, and take it out."""
-    cdef const Order* order = &book.orders[number]
-    report(
-        state, order.order_id, kind, reason, order_side(state, book, number), lots_left(state, order), 0,
-        order_price(state, book, number), LIQUIDITY_NONE,
-    )
-    order_withdraw(state, book, number)
-
-
-cdef inline void plain_cancel(MatchState* state, OrderSlot* slot) noexcept nogil:
-    """Cancel a displayed order without detail, whose slot is known: order_end in fewer steps."""
-    cdef RestingBook* book = &state.lit
-    cdef uint32_t number = slot.order
-    cdef Order* order = &book.orders[number]
-    cdef uint32_t level_number = order.level
-    cdef Level* level = &book.levels[level_number]
-    cdef int64_t lots = order.size_lots
-    report(
-        state, order.order_id, REPORT_CANCELLED, REASON_USER, level.side, lots, 0,
-        price_of(level.rank, level.side), LIQUIDITY_NONE,
-    )
-    state.lots_out += lots
-    level.total_lots -= lots
-    level.order_count -= 1
-    order_unlink(book, level, order)
-    order_index_free(&book.by_id, <uint32_t>(slot - book.by_id.slots))
-    node_drop(book, order, number)
-    if level.total_lots == 0:
-        level_remove(book, level_number)
-
-
-cdef inline void order_cancel(MatchState* state, const OrderCommand* command) noexcept nogil:
-    cdef RestingBook* book = &state.lit
-    cdef OrderSlot* slot = order_index_slot(&book.by_id, book.orders, command.client_order_id)
-    cdef uint32_t number = slot.order
-    if number and book.orders[number].mark == 0:
-        plain_cancel(state, slot)
-        return
-    book = state_find(state, command.client_order_id, &number)
-    if book == NULL:
-        reject(state, command, REASON_UNKNOWN_ORDER, BID if command.side > 0 else ASK)
-    else:
-        order_end(state, book, number, REPORT_CANCELLED, REASON_USER)
-
-
-cdef inline void orders_end(
-    MatchState* state, RestingBook* book, int sides, uint32_t owner, uint8_t tif, uint8_t kind, uint8_t reason
-) noexcept nogil:
-    """End orders of one book: bids before asks, best price first, oldest first.
-
-    `sides` has bit 0 set for buys and bit 1 for sells; owner 0 and tif 0 mean any.
-    """
-    cdef uint32_t level, behind, number, after
-    cdef const OrderDetail* detail
-    cdef int side, own
-    for side in range(2):
-        own = 1 - side if book == &state.stops else side
-        level = book.best[own] if sides & (1 << side) else 0
-        while level:
-            behind = level_behind(book, level)
-            number = book.levels[level].first
-            while number:
-                after = book.orders[number].next
-                detail = &state.details[book.orders[number].mark]
-                if (owner == 0 or detail.owner == owner) and (tif == 0 or detail.time_in_force == tif):
-                    order_end(state, book, number, kind, reason)
-                number = after
-            level = behind
-
-
-cdef inline void mass_cancel(
-    MatchState* state, int sides, uint32_t owner, uint8_t tif, uint8_t kind, uint8_t reason
-) noexcept nogil:
-    """End displayed, then hidden orders, then stops."""
-    orders_end(state, &state.lit, sides, owner, tif, kind, reason)
-    orders_end(state, &state.dark, sides, owner, tif, kind, reason)
-    orders_end(state, &state.stops, sides, owner, tif, kind, reason)
-
-
-# What happens without a command of its own.
-
-cdef inline void trigger_first(MatchState* state, int stop_side) noexcept nogil:
-    """Turn the next stop of one side into the order it stands for."""
-    cdef RestingBook* book = &state.stops
-    cdef uint32_t number = book.levels[book.best[stop_side]].first
-    cdef Order* order = &book.orders[number]
-    cdef Entry entry
-    entry.order_id = order.order_id
-    entry.side = 1 - stop_side
-    entry.leaves_lots = lots_left(state, order)
-    entry.detail = state.details[order.mark]
-    entry.price_ticks = entry.detail.price_ticks
-    order_withdraw(state, book, number)
-    state.lots_in += entry.leaves_lots          # the withdrawal counted them as gone
-    entry.detail.order_type = ORDER_MARKET if entry.detail.order_type == ORDER_STOP else ORDER_LIMIT
-    entry_from_detail(state, &entry)
-    report(
-        state, entry.order_id, REPORT_TRIGGERED, REASON_NONE, entry.side, 0, entry.leaves_lots,
-        entry.detail.price_ticks, LIQUIDITY_NONE,
-    )
-    # The band may have moved since the stop was accepted.
-    if price_fault(state, entry.price_ticks, False) != REASON_NONE:
-        entry_close(state, &entry, REASON_PRICE_BAND)
-    else:
-        entry_match(state, &entry)
-
-
-cdef inline void trigger_stops(MatchState* state) noexcept nogil:
-    """Trigger every stop that the last trade reached, one at a time: each may move the last price."""
-    cdef uint32_t buys, sells
-    while state.phase == PHASE_CONTINUOUS and state.traded and state.stops.order_count:
-        buys = state.stops.best[ASK]
-        sells = state.stops.best[BID]
-        if buys and price_of(state.stops.levels[buys].rank, ASK) <= state.last_price_ticks:
-            trigger_first(state, ASK)
-        elif sells and price_of(state.stops.levels[sells].rank, BID) >= state.last_price_ticks:
-            trigger_first(state, BID)
-        else:
-            return
-
-
-cdef inline void expire_due(MatchState* state) noexcept nogil:
-    """End every order whose time is over, earliest first."""
-    cdef Expiry expiry
-    cdef RestingBook* book
-    cdef uint32_t number
-    while state.expiries.count and state.expiries.items[0].expire_ns <= state.now_ns:
-        expiry = expiry_pop(&state.expiries)
-        book = state_find(state, expiry.order_id, &number)
-        # A heap entry outlives an order that left early; its id may be another's by now.
-        if book != NULL and state.details[book.orders[number].mark].expire_ns == expiry.expire_ns:
-            order_end(state, book, number, REPORT_EXPIRED, REASON_TIME)
-
-
-cdef inline void clock_advance(MatchState* state, int64_t ts_ns) noexcept nogil:
-    if ts_ns > state.now_ns:
-        state.now_ns = ts_ns
-        if expiry_next_ns(&state.expiries) <= ts_ns:
-            expire_due(state)
-
-
-cdef inline void state_apply(MatchState* state, const OrderCommand* command) noexcept nogil:
-    """Do what one command asks, and all that follows from it."""
-    cdef int sides
-    clock_advance(state, command.ts_ns)
-    if command.action == ACTION_NEW:
-        order_new(state, command)
-    elif command.action == ACTION_CANCEL:
-        order_cancel(state, command)
-        return
-    elif command.action == ACTION_REPLACE:
-        order_replace(state, command)
-    elif command.action == ACTION_MASS_CANCEL:
-        sides = 3 if command.side == 0 else 1 if command.side > 0 else 2
-        mass_cancel(state, sides, command.owner, 0, REPORT_CANCELLED, REASON_USER)
-        return
-    else:
-        reject(state, command, REASON_BAD_ORDER, BID if command.side > 0 else ASK)
-        return
-    if state.stops.order_count:
-        trigger_stops(state)

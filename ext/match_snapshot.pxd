@@ -5,19 +5,20 @@ book bids before asks, best price first, oldest first. Restoring fills a fresh s
 record on the way, so a damaged snapshot never touches the engine that reads it.
 """
 
-from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from .expiry_heap cimport Expiry, expiry_push
-from .match_order cimport SIZE_LOTS_MAX, book_append, is_stop
+from .match_memory cimport pegs_compact, state_reserve
+from .match_order cimport SIZE_LOTS_MAX, book_append, is_peg, is_stop
 from .match_state cimport (
     PHASE_AUCTION,
     PHASE_CONTINUOUS,
     SELF_TRADE_DECREMENT,
     MatchState,
     OrderDetail,
+    Peg,
     state_find,
-    state_reserve,
 )
 from .match_sweep cimport Entry
 from .order_index cimport Order, order_index_slot
@@ -38,7 +39,7 @@ cdef extern from *:
     const uint64_t SNAPSHOT_MAGIC "ANYTICK_SNAPSHOT_MAGIC"
 
 
-cdef struct SnapshotHeader:             # 112 bytes
+cdef struct SnapshotHeader:             # 128 bytes
     uint64_t magic
     uint32_t version
     uint32_t crc32c                     # of the whole snapshot with this field 0
@@ -59,7 +60,9 @@ cdef struct SnapshotHeader:             # 112 bytes
     uint8_t self_trade
     uint8_t traded
     uint16_t _unused
-    uint64_t _reserved
+    uint64_t peg_sequence
+    int64_t pegged_bid
+    int64_t pegged_ask
 
 
 cdef struct SnapshotOrder:              # 96 bytes
@@ -107,6 +110,9 @@ cdef inline void snapshot_write(MatchState* state, SnapshotHeader* header) noexc
     header.phase = <uint8_t>state.phase
     header.self_trade = <uint8_t>state.self_trade
     header.traded = state.traded
+    header.peg_sequence = state.peg_sequence
+    header.pegged_bid = state.pegged_bid
+    header.pegged_ask = state.pegged_ask
     for book_index in range(BOOK_COUNT):
         book = state_book(state, book_index)
         for side in range(2):
@@ -158,7 +164,7 @@ cdef inline const char* order_fault(MatchState* state, const SnapshotOrder* item
     """Return the rule that one record breaks beside the orders before it, or NULL."""
     cdef uint32_t number
     cdef const OrderDetail* detail = &item.detail
-    cdef bint stop
+    cdef bint stop, pegged
     if item.book >= BOOK_COUNT or item.side > ASK or item.special > 1:
         return "book, side and kind are known"
     if item.order_id == 0 or state_find(state, item.order_id, &number) != NULL:
@@ -168,11 +174,26 @@ cdef inline const char* order_fault(MatchState* state, const SnapshotOrder* item
     stop = item.special != 0 and is_stop(detail.order_type)
     if stop != (item.book == 2):
         return "stops, and nothing else, stand in the book of stops"
+    pegged = item.special != 0 and is_peg(detail.order_type)
+    if pegged and (detail.peg_sequence == 0 or item.book != 1):
+        return "pegged orders are numbered and hidden"
+    if item.special and not pegged and detail.peg_sequence:
+        return "only pegged orders have a peg's number"
     if item.special and not 0 <= detail.reserve_lots <= SIZE_LOTS_MAX:
         return "reserves are not negative"
     if item.special and detail.reserve_lots and (item.book or not 0 < item.size_lots <= detail.display_lots):
         return "an order with a reserve shows a slice of it"
     return NULL
+
+
+cdef inline void peg_enter(MatchState* state, const SnapshotOrder* item) noexcept nogil:
+    """List a pegged order where its time belongs."""
+    cdef uint64_t place = state.peg_count
+    while place and state.pegs[place - 1].sequence > item.detail.peg_sequence:
+        state.pegs[place] = state.pegs[place - 1]
+        place -= 1
+    state.pegs[place] = Peg(item.order_id, item.detail.peg_sequence)
+    state.peg_count += 1
 
 
 cdef inline bint order_restore(MatchState* state, const SnapshotOrder* item) noexcept nogil:
@@ -192,6 +213,8 @@ cdef inline bint order_restore(MatchState* state, const SnapshotOrder* item) noe
     if entry.special:
         number = order_index_slot(&book.by_id, book.orders, item.order_id).order
         state.details[book.orders[number].mark] = item.detail
+        if item.detail.peg_sequence:
+            peg_enter(state, item)
         if item.detail.expire_ns != INT64_MAX:
             expiry_push(&state.expiries, Expiry(item.detail.expire_ns, item.order_id))
     return True
@@ -226,6 +249,9 @@ cdef inline const char* snapshot_read(
     state.phase = header.phase
     state.self_trade = header.self_trade
     state.traded = header.traded
+    state.peg_sequence = header.peg_sequence
+    state.pegged_bid = header.pegged_bid
+    state.pegged_ask = header.pegged_ask
     return state_fault(state)
 
 
@@ -302,7 +328,10 @@ cdef inline uint64_t details_hash(MatchState* state, RestingBook* book, uint64_t
                     hashed = mix(hashed, detail.reserve_lots)
                     hashed = mix(hashed, detail.expire_ns)
                     hashed = mix(hashed, detail.owner | <uint64_t>detail.display_lots << 32)
-                    hashed = mix(hashed, <uint64_t><uint32_t>detail.price_ticks if book == &state.stops else 0)
+                    if is_peg(detail.order_type):
+                        hashed = mix(hashed, <uint64_t><int64_t>detail.peg_offset_ticks)
+                    if book == &state.stops or is_peg(detail.order_type):
+                        hashed = mix(hashed, <uint64_t><int64_t>detail.price_ticks)
                     hashed = mix(
                         hashed,
                         detail.order_type | <uint64_t>detail.time_in_force << 8
@@ -316,11 +345,17 @@ cdef inline uint64_t details_hash(MatchState* state, RestingBook* book, uint64_t
 
 cdef inline uint64_t state_hash(MatchState* state) noexcept nogil:
     """Return 64 bits that identify every order in its place with all that decides its future."""
-    cdef uint64_t hashed = 0
+    cdef uint64_t hashed = 0, place
     cdef int book
     for book in range(BOOK_COUNT):
         hashed = mix(hashed, book_hash(state_book(state, book)))
         hashed = details_hash(state, state_book(state, book), hashed)
+    pegs_compact(state)
+    for place in range(state.peg_count):
+        hashed = mix(hashed, state.pegs[place].order_id)
+    if state.peg_count:
+        hashed = mix(hashed, state.pegged_bid)
+        hashed = mix(hashed, state.pegged_ask)
     hashed = mix(hashed, state.now_ns)
     hashed = mix(hashed, <uint64_t><uint32_t>state.band_low_ticks | <uint64_t>state.band_high_ticks << 32)
     hashed = mix(hashed, <uint64_t><int64_t>state.last_price_ticks if state.traded else <uint64_t>1 << 63)

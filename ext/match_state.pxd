@@ -9,26 +9,14 @@ Every pool grows in `state_reserve`, between chunks of a batch, never within one
 one order can cause any number, may grow while it is matched.
 """
 
-from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
-from posix.stdlib cimport posix_memalign
+from libc.string cimport memcpy
 
-from .expiry_heap cimport Expiry, ExpiryHeap, expiry_push, expiry_reserve
+from .expiry_heap cimport ExpiryHeap
 from .layout cimport RECV_NOT_RECORDED, ExecutionReport, check
-from .order_index cimport Order, order_index_resize
-from .resting_book cimport (
-    NODE_ALIGNMENT,
-    Level,
-    RestingBook,
-    book_close,
-    book_open,
-    level_remove,
-    nodes_grow,
-    order_find,
-    order_remove,
-    order_unlink,
-)
+from .order_index cimport Order
+from .resting_book cimport Level, RestingBook, level_remove, order_find, order_remove, order_unlink
 
 cdef enum Phase:
     PHASE_CONTINUOUS = 0
@@ -40,6 +28,13 @@ cdef enum SelfTrade:
     SELF_TRADE_CANCEL_OLDEST = 1
     SELF_TRADE_CANCEL_BOTH = 2
     SELF_TRADE_DECREMENT = 3
+
+
+cdef extern from *:
+    """
+    #define ANYTICK_NO_PRICE (-((int64_t)1 << 40))    /* outside every int32 */
+    """
+    const int64_t NO_PRICE "ANYTICK_NO_PRICE"
 
 
 cdef struct OrderDetail:
@@ -56,7 +51,12 @@ cdef struct OrderDetail:
     uint8_t flags
     uint8_t _unused
     uint32_t _padding
-    uint64_t peg_order_id           # see match_peg.pxd
+    uint64_t peg_sequence           # its number among all pegged orders ever, from 1; 0: not pegged
+
+
+cdef struct Peg:
+    uint64_t order_id
+    uint64_t sequence
 
 
 cdef struct MatchState:
@@ -90,7 +90,12 @@ cdef struct MatchState:
     int self_trade                  # enum SelfTrade
     uint16_t instrument_id
     uint8_t venue_id
+    Peg* pegs                       # in time order; some may have left since
     uint64_t peg_count
+    uint64_t peg_capacity
+    uint64_t peg_sequence
+    int64_t pegged_bid              # the touch the pegs were priced by, NO_PRICE where a side was empty
+    int64_t pegged_ask
 
 
 cdef inline uint64_t lots_left(const MatchState* state, const Order* order) noexcept nogil:
@@ -241,114 +246,3 @@ cdef inline void order_withdraw(MatchState* state, RestingBook* book, uint32_t n
         state.lots_out += state.details[mark].reserve_lots
         state.details[mark].reserve_lots = 0
     lots_taken(state, book, number, book.orders[number].size_lots)
-
-
-# Memory.
-
-cdef inline bint book_reserve(RestingBook* book, uint64_t orders, uint64_t levels) noexcept nogil:
-    """Make sure that so many more orders and levels fit."""
-    cdef uint64_t capacity = book.order_capacity
-    cdef void* larger
-    if capacity - book.order_count < orders:
-        while capacity - book.order_count < orders:
-            capacity *= 2
-        if capacity > 0x7fffffff or not order_index_resize(&book.by_id, capacity):
-            return False
-        larger = nodes_grow(
-            book.orders, (<size_t>book.order_capacity + 1) * sizeof(Order), (capacity + 1) * sizeof(Order)
-        )
-        if larger == NULL:
-            return False
-        book.orders = <Order*>larger
-        book.order_capacity = <uint32_t>capacity
-    capacity = book.level_capacity
-    levels += book.level_count[0] + book.level_count[1]
-    if capacity < levels:
-        while capacity < levels:
-            capacity *= 2
-        larger = nodes_grow(
-            book.levels, (<size_t>book.level_capacity + 1) * sizeof(Level), (capacity + 1) * sizeof(Level)
-        )
-        if larger == NULL:
-            return False
-        book.levels = <Level*>larger
-        book.level_capacity = <uint32_t>capacity
-    return True
-
-
-cdef inline bint details_reserve(MatchState* state, uint64_t count) noexcept nogil:
-    cdef uint64_t capacity = state.detail_capacity
-    cdef void* larger
-    if capacity - state.detail_count >= count:
-        return True
-    while capacity - state.detail_count < count:
-        capacity *= 2
-    if capacity > 0x7fffffff:
-        return False
-    larger = nodes_grow(
-        state.details, (<size_t>state.detail_capacity + 1) * sizeof(OrderDetail),
-        (capacity + 1) * sizeof(OrderDetail),
-    )
-    if larger == NULL:
-        return False
-    state.details = <OrderDetail*>larger
-    state.detail_capacity = <uint32_t>capacity
-    return True
-
-
-cdef inline bint expiry_is_live(MatchState* state, const Expiry* expiry) noexcept nogil:
-    cdef uint32_t number
-    cdef RestingBook* book = state_find(state, expiry.order_id, &number)
-    return book != NULL and state.details[book.orders[number].mark].expire_ns == expiry.expire_ns
-
-
-cdef inline bint state_reserve(MatchState* state, uint64_t commands) noexcept nogil:
-    """Make room for what so many commands can add. False, with the state intact, when memory is out."""
-    cdef Expiry expiry
-    cdef uint64_t kept = 0, place
-    # A triggered stop, or a peg that finds a price, moves from one book to another.
-    cdef uint64_t moving = commands + state.stops.order_count + state.peg_count
-    if state.expiries.capacity - state.expiries.count < commands:
-        # A cancelled order leaves its expiry behind; they are swept out when the heap is full.
-        for place in range(state.expiries.count):
-            expiry = state.expiries.items[place]
-            if expiry_is_live(state, &expiry):
-                state.expiries.items[kept] = expiry
-                kept += 1
-        state.expiries.count = 0
-        for place in range(kept):
-            expiry_push(&state.expiries, state.expiries.items[place])
-    return (
-        expiry_reserve(&state.expiries, commands)
-        and book_reserve(&state.lit, moving, moving)
-        and book_reserve(&state.dark, moving, moving)
-        and book_reserve(&state.stops, commands, commands)
-        and details_reserve(state, commands)
-        and reports_reserve(state, commands + commands // 2)
-    )
-
-
-cdef inline bint state_open(MatchState* state, uint32_t orders, uint32_t levels) noexcept nogil:
-    """Make a zeroed state usable. False when memory is out; state_close is due either way."""
-    cdef uint32_t few = min(orders, <uint32_t>256)
-    if posix_memalign(<void**>&state.details, NODE_ALIGNMENT, (<size_t>few + 1) * sizeof(OrderDetail)):
-        return False
-    memset(state.details, 0, sizeof(OrderDetail))
-    state.details[0].expire_ns = INT64_MAX
-    state.details_made = 1
-    state.detail_capacity = few
-    return (
-        book_open(&state.lit, orders, levels) and book_open(&state.dark, few, few)
-        and book_open(&state.stops, few, few)
-        and reports_reserve(state, 256) and expiry_reserve(&state.expiries, 256)
-    )
-
-
-cdef inline void state_close(MatchState* state) noexcept nogil:
-    book_close(&state.lit)
-    book_close(&state.dark)
-    book_close(&state.stops)
-    free(state.details)
-    free(state.expiries.items)
-    if state.reports_owned:
-        free(state.reports)

@@ -14,7 +14,6 @@ from .layout cimport (
     REASON_SELF_TRADE,
     REPORT_CANCELLED,
     REPORT_FILL,
-    check,
 )
 from .match_state cimport (
     SELF_TRADE_CANCEL_BOTH,
@@ -29,7 +28,7 @@ from .match_state cimport (
 )
 from .order_index cimport Order, OrderSlot
 from .price_index cimport price_of, rank_of
-from .resting_book cimport BID, Level, RestingBook, level_behind, mix
+from .resting_book cimport Level, RestingBook, level_behind, mix
 
 cdef extern from *:
     """
@@ -134,7 +133,9 @@ cdef inline void entry_cancel(MatchState* state, Entry* entry, int64_t lots) noe
     )
 
 
-cdef inline bint sweep_first(MatchState* state, RestingBook* book, uint32_t level, Entry* entry) noexcept nogil:
+cdef inline bint sweep_first(
+    MatchState* state, RestingBook* book, uint32_t level, Entry* entry
+) noexcept nogil:
     """Trade with the first order of a level; False when that removed the level."""
     cdef uint32_t number = book.levels[level].first
     cdef Order* order = &book.orders[number]

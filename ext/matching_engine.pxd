@@ -9,3 +9,4 @@ cdef class MatchingEngine:
 
     cdef int enter(self) except -1
     cdef object reports_taken(self)
+    cdef list interest(self, int side)

@@ -2,6 +2,8 @@
 
 Commands go in as arrays, reports come out as arrays; in between nothing allocates and the GIL is free.
 The rules stand in match_order.pxd and match_sweep.pxd; here are memory, arguments and Python.
+
+Over 400 lines because one class speaks Python for all of them, and a third of it is documentation.
 """
 
 import numpy as np
@@ -20,10 +22,13 @@ from .layout cimport (
     TIF_DAY,
     ExecutionReport,
     OrderCommand,
-    check,
 )
+from .match_auction cimport auction_execute
 from .match_batch cimport batch_apply
-from .match_order cimport clock_advance, mass_cancel, order_price, order_side, trigger_stops
+from .match_change cimport mass_cancel
+from .match_follow cimport clock_advance, settle
+from .match_memory cimport state_close, state_open, state_reserve
+from .match_order cimport order_price, order_side
 from .match_snapshot cimport (
     SnapshotHeader,
     SnapshotOrder,
@@ -32,6 +37,7 @@ from .match_snapshot cimport (
     snapshot_write,
     state_fault,
     state_hash,
+    state_is_crossed,
     state_orders,
 )
 from .match_state cimport (
@@ -40,12 +46,8 @@ from .match_state cimport (
     PHASE_HALTED,
     MatchState,
     lots_left,
-    state_close,
     state_find,
-    state_open,
-    state_reserve,
 )
-from .order_index cimport Order
 from .price_index cimport price_of
 from .resting_book cimport ASK, BID, RestingBook, level_behind, level_find
 
@@ -261,12 +263,14 @@ cdef class MatchingEngine:
         """Let time pass: orders whose expiry has come end. Return their reports."""
         self.enter()
         clock_advance(&self.state, ts_ns)
+        settle(&self.state)
         return self.reports_taken()
 
     def end_day(self):
         """End every DAY order, displayed before hidden before stops. Return their reports."""
         self.enter()
         mass_cancel(&self.state, 3, 0, TIF_DAY, REPORT_EXPIRED, REASON_TIME)
+        settle(&self.state)
         return self.reports_taken()
 
     @property
@@ -280,19 +284,99 @@ cdef class MatchingEngine:
         self.state.phase = PHASE_HALTED
 
     def resume(self):
-        """Go back from a halt to continuous trading, and trigger stops. Return the reports.
+        """Go back from a halt to continuous trading; stops trigger, pegs move. Return the reports.
 
         Raises
         ------
         ValueError
-            If the engine is not halted: a call auction ends with `uncross`.
+            If the engine is not halted, or an auction left the book crossed: `uncross` opens it.
         """
         if self.state.phase != PHASE_HALTED:
             raise ValueError(f"only a halted engine resumes, was {self.phase}")
+        if state_is_crossed(&self.state):
+            raise ValueError("a crossed book opens by open_auction and uncross")
         self.enter()
         self.state.phase = PHASE_CONTINUOUS
-        trigger_stops(&self.state)
+        settle(&self.state)
         return self.reports_taken()
+
+    def open_auction(self):
+        """Collect orders without matching from now on, until `uncross`."""
+        self.enter()
+        self.state.phase = PHASE_AUCTION
+
+    def indicative(self, int32_t reference_ticks):
+        """Return what an auction would execute now.
+
+        The price at which most lots trade; of several the one with the smallest imbalance, then the one
+        nearest `reference_ticks`, then the highest. Prices of orders, and the reference, are considered.
+
+        Returns
+        -------
+        (int, int, int) or None
+            Price, lots, and the lots left over there (positive: of buyers). None: nothing would trade.
+        """
+        buys, sells = self.interest(BID), self.interest(ASK)
+        demand, supply = sum(lots for _, lots in buys), 0
+        place_buy = place_sell = 0
+        best = None
+        # Ascending, so that demand only falls and supply only grows.
+        for price in sorted({reference_ticks, *(price for price, _ in buys), *(price for price, _ in sells)}):
+            while place_buy < len(buys) and buys[place_buy][0] < price:
+                demand -= buys[place_buy][1]
+                place_buy += 1
+            while place_sell < len(sells) and sells[place_sell][0] <= price:
+                supply += sells[place_sell][1]
+                place_sell += 1
+            lots = min(demand, supply)
+            merit = (lots, -abs(demand - supply), -abs(price - reference_ticks), price)
+            if lots and (best is None or merit > best[0]):
+                best = merit, (price, lots, demand - supply)
+        return None if best is None else best[1]
+
+    def uncross(self, int32_t reference_ticks, *, bint then_halt=False):
+        """End the call auction at the price of `indicative`, and return the reports.
+
+        Buyers' reports come before sellers'; self-trade prevention does not apply. Trading goes on
+        continuously, or halts (the close).
+
+        Raises
+        ------
+        ValueError
+            If no auction is open.
+        """
+        if self.state.phase != PHASE_AUCTION:
+            raise ValueError(f"only an auction uncrosses, was {self.phase}")
+        if reference_ticks % self.state.tick_size_ticks:
+            raise ValueError(f"the reference must be a multiple of the tick size, was {reference_ticks}")
+        found = self.indicative(reference_ticks)
+        self.enter()
+        if found is not None:
+            auction_execute(&self.state, found[0])
+        self.state.phase = PHASE_HALTED if then_halt else PHASE_CONTINUOUS
+        settle(&self.state)
+        return self.reports_taken()
+
+    cdef list interest(self, int side):
+        """Return (price, lots with hidden and reserve) of one side, ascending by price."""
+        cdef RestingBook* book
+        cdef uint32_t level, number
+        cdef int place
+        cdef int64_t lots
+        found = []
+        for place in range(2):
+            book = &self.state.dark if place else &self.state.lit
+            level = book.best[side]
+            while level:
+                lots = 0
+                number = book.levels[level].first
+                while number:
+                    lots += lots_left(&self.state, &book.orders[number])
+                    number = book.orders[number].next
+                found.append((price_of(book.levels[level].rank, side), lots))
+                level = level_behind(book, level)
+        found.sort()
+        return found
 
     @property
     def price_band(self):

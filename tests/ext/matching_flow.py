@@ -14,7 +14,9 @@ from tests.reference.matching import Command, ReferenceEngine, Report
 
 NEW, CANCEL, REPLACE = OrderAction.NEW, OrderAction.CANCEL, OrderAction.REPLACE
 TIFS = (TimeInForce.GTC,) * 5 + (TimeInForce.IOC, TimeInForce.FOK, TimeInForce.GTD, TimeInForce.DAY)
-TYPES = (OrderType.LIMIT,) * 8 + (OrderType.MARKET, OrderType.STOP, OrderType.STOP_LIMIT)
+TYPES = (OrderType.LIMIT,) * 8 + (
+    OrderType.MARKET, OrderType.STOP, OrderType.STOP_LIMIT, OrderType.PEG_MID, OrderType.PEG_PRIMARY,
+)  # fmt: skip
 FLAGS = (0,) * 8 + (OrderFlag.POST_ONLY, OrderFlag.HIDDEN, OrderFlag.HIDDEN)
 
 
@@ -23,7 +25,16 @@ def orders(*commands: Command) -> NDArray[np.void]:
 
 
 def rows(reports: NDArray[np.void]) -> list[Report]:
-    names = ["client_order_id", "kind", "reason", "side", "size_lots", "leaves_lots", "price_ticks", "liquidity"]
+    names = [
+        "client_order_id",
+        "kind",
+        "reason",
+        "side",
+        "size_lots",
+        "leaves_lots",
+        "price_ticks",
+        "liquidity",
+    ]
     return [tuple(int(report[name]) for name in names) for report in reports]  # type: ignore[misc]
 
 
@@ -54,6 +65,11 @@ def full(draw: random.Random, next_id: int, now_ns: int) -> Command:
     command.owner = draw.choice((0, 0, 1, 2))
     command.expire_ns = now_ns + draw.randint(0, 300)
     command.stop = command.price + command.side * draw.randint(-2, 6)
+    if command.order_type in (OrderType.PEG_MID, OrderType.PEG_PRIMARY):
+        command.offset = -command.side * draw.choice((0, 0, 1, 2, -1))
+        command.price += command.side * 5
+        command.tif, command.flags = draw.choice((1, 1, 4, 5)), 0
+        return command
     if draw.random() < 0.2:
         command.display = draw.randint(1, 8)
     if draw.random() < 0.1:

@@ -81,7 +81,10 @@ def test_modify_into_a_cross_trades_at_the_makers_price(side: int) -> None:
     maker = Command(order_id=1, side=-side, size=5, price=100 + side * 2)
     taker = Command(order_id=2, side=side, size=8, price=100)
     engine = engine_with(maker, taker)
-    assert fills(engine, replace(2, 8, 100 + side * 4)) == [(1, 5, 0, 100 + side * 2), (2, 5, 3, 100 + side * 2)]
+    assert fills(engine, replace(2, 8, 100 + side * 4)) == [
+        (1, 5, 0, 100 + side * 2),
+        (2, 5, 3, 100 + side * 2),
+    ]
     assert engine.depth_array(side, 1).tolist() == [[100 + side * 4, 3]]
 
 
@@ -117,9 +120,7 @@ def test_an_id_is_free_again_after_cancel_and_after_fill() -> None:
 def test_a_resend_of_a_live_order_is_answered_again_and_changes_nothing() -> None:
     engine = engine_with(buy(1, 5, 10))
     before = engine.state_hash()
-    assert rows(engine.submit(orders(sell(1, 9, 8)))) == [
-        (1, ACCEPTED, Reason.DUPLICATE_ID, +1, 0, 5, 10, 0)
-    ]
+    assert rows(engine.submit(orders(sell(1, 9, 8)))) == [(1, ACCEPTED, Reason.DUPLICATE_ID, +1, 0, 5, 10, 0)]
     assert engine.state_hash() == before
 
 
@@ -133,7 +134,9 @@ def test_trades_happen_at_the_makers_price_both_ways(side: int) -> None:
 
 
 def test_no_phantom_level_stays_behind() -> None:
-    engine = engine_with(sell(1, 5, 10), buy(2, 5, 10), sell(3, 5, 11), cancel(3), buy(4, 5, 9), replace(4, 5, 8))
+    engine = engine_with(
+        sell(1, 5, 10), buy(2, 5, 10), sell(3, 5, 11), cancel(3), buy(4, 5, 9), replace(4, 5, 8)
+    )
     assert engine.depth_array(-1, 9).tolist() == []
     assert engine.depth_array(+1, 9).tolist() == [[8, 5]]
 
@@ -267,7 +270,11 @@ def test_other_owners_ahead_trade_before_prevention_stops_the_order() -> None:
 def test_an_iceberg_shows_its_next_slice_at_the_end_of_the_queue() -> None:
     engine = engine_with(sell(1, 6, 10, display=2), sell(2, 3, 10))
     assert engine.depth_array(-1, 1).tolist() == [[10, 5]]
-    assert [fill[:3] for fill in fills(engine, buy(3, 6, 10)) if fill[0] != 3] == [(1, 2, 4), (2, 3, 0), (1, 1, 3)]
+    assert [fill[:3] for fill in fills(engine, buy(3, 6, 10)) if fill[0] != 3] == [
+        (1, 2, 4),
+        (2, 3, 0),
+        (1, 1, 3),
+    ]
     assert engine.queue_array(-1, 10).tolist() == [[1, 1]]
     order = engine.order(1)
     assert order is not None
@@ -303,7 +310,13 @@ def test_orders_end_when_their_time_comes_earliest_first_before_the_command() ->
         sell(1, 5, 10, tif=gtd, expire_ns=20), sell(2, 5, 10, tif=gtd, expire_ns=10), sell(3, 5, 11)
     )
     reports = rows(engine.submit(orders(buy(4, 1, 11, ts_ns=20))))
-    assert [(row[0], row[1]) for row in reports] == [(2, EXPIRED), (1, EXPIRED), (4, ACCEPTED), (3, FILL), (4, FILL)]
+    assert [(row[0], row[1]) for row in reports] == [
+        (2, EXPIRED),
+        (1, EXPIRED),
+        (4, ACCEPTED),
+        (3, FILL),
+        (4, FILL),
+    ]
     assert endings(engine, buy(5, 1, 1, tif=gtd, expire_ns=20)) == [(5, REJECTED, Reason.TIME, 1)]
 
 

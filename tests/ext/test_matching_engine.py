@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from matching_flow import assert_same, flow, orders, rows
 
-from data.schema import ORDER_DTYPE, REPORT_DTYPE, OrderAction, OrderFlag, OrderType, Reason, TimeInForce
+from data.schema import ORDER_DTYPE, REPORT_DTYPE, OrderAction, OrderFlag, Reason, TimeInForce
 from ext import matching_engine
 from ext.matching_engine import SELF_TRADE_MODES, MatchingEngine
 from tests.reference.matching import INT32_MAX, INT32_MIN, INT64_MAX, Command, ReferenceEngine
@@ -36,9 +36,10 @@ class EngineAgainstReference(RuleBasedStateMachine):
 
     @rule(
         action=st.sampled_from([1, 1, 1, 1, 1, 2, 3, 3, 0]), order_id=st.integers(0, 15), size=SIZES,
-        price=PRICES, stop=PRICES, display=st.sampled_from([0, 0, 0, 1, 3]), minimum=st.sampled_from([0, 0, 0, 2, 9]),
+        price=PRICES, stop=PRICES, display=st.sampled_from([0, 0, 0, 1, 3]),
+        minimum=st.sampled_from([0, 0, 0, 2, 9]),
         owner=st.sampled_from([0, 0, 1, 2]), side=st.sampled_from([+1, -1, +1, -1, 0]),
-        order_type=st.sampled_from([1, 1, 1, 1, 2, 3, 4, 0, 7]),
+        order_type=st.sampled_from([1, 1, 1, 1, 2, 3, 4, 5, 6, 0, 7]), offset=st.integers(-2, 2),
         tif=st.sampled_from([1, 1, 1, 2, 3, 4, 5, 0]), flags=st.sampled_from([0, 0, 0, 1, 2, 3, 4]),
         expire=st.integers(-1, 5), passed=st.integers(0, 2),
     )  # fmt: skip
@@ -71,8 +72,21 @@ class EngineAgainstReference(RuleBasedStateMachine):
         if halted and self.reference.phase == "continuous":
             self.engine.halt()
             self.reference.halt()
-        elif self.reference.phase == "halted":
+        elif self.reference.phase == "halted" and not self.reference.crossed():
             assert rows(self.engine.resume()) == self.reference.resume()
+
+    @rule()
+    def call_an_auction(self) -> None:
+        self.engine.open_auction()
+        self.reference.open_auction()
+
+    @precondition(lambda self: self.reference.phase == "auction")
+    @rule(reference=st.integers(94, 106), closing=st.booleans())
+    def uncross(self, reference: int, closing: bool) -> None:
+        reference -= reference % self.reference.tick_size
+        assert self.engine.indicative(reference) == self.reference.indicative(reference)
+        reports = rows(self.engine.uncross(reference, then_halt=closing))
+        assert reports == self.reference.uncross(reference, then_halt=closing)
 
     @rule()
     def restart_from_a_snapshot(self) -> None:
@@ -236,7 +250,7 @@ def test_time_at_the_end_of_its_range_ends_orders_and_nothing_else() -> None:
 
 
 def test_order_types_and_flags_beyond_the_known_are_refused() -> None:
-    for fields in ({"order_type": 5}, {"flags": 4}, {"tif": 6}, {"side": 0}, {"order_type": OrderType.PEG_MID}):
+    for fields in ({"order_type": 7}, {"flags": 4}, {"tif": 6}, {"side": 0}):
         command = Command(**{"order_id": 1, "side": 1, "size": 1, "price": 1, **fields})
         assert rows(MatchingEngine().submit(orders(command)))[0][1:3] == (4, Reason.BAD_ORDER)
     hidden_iceberg = Command(order_id=1, side=1, size=5, display=1, flags=OrderFlag.HIDDEN)

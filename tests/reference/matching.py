@@ -15,6 +15,7 @@ from .order_book import splitmix
 
 INT32_MIN, INT32_MAX, INT64_MIN, INT64_MAX = -(2**31), 2**31 - 1, -(2**63), 2**63 - 1
 SIZE_LOTS_MAX, LEVEL_LOTS_MAX = 2**48, 2**62
+NO_PRICE = -(2**40)
 STOPS = (OrderType.STOP, OrderType.STOP_LIMIT)
 UNPRICED = (OrderType.MARKET, OrderType.STOP)
 PEGS = (OrderType.PEG_MID, OrderType.PEG_PRIMARY)
@@ -54,7 +55,7 @@ class Command:
         )  # fmt: skip
 
 
-@dataclass
+@dataclass(eq=False)  # an order is itself, not its fields
 class Order:
     order_id: int
     side: int
@@ -70,6 +71,8 @@ class Order:
     order_type: int = OrderType.LIMIT
     tif: int = TimeInForce.GTC
     flags: int = 0
+    offset: int = 0
+    cap: int = 0
 
     @property
     def leaves(self) -> int:
@@ -77,7 +80,7 @@ class Order:
 
     @property
     def hidden(self) -> bool:
-        return bool(self.flags & OrderFlag.HIDDEN)
+        return bool(self.flags & OrderFlag.HIDDEN) or self.order_type in PEGS
 
     @property
     def book(self) -> int:
@@ -96,6 +99,8 @@ class ReferenceEngine:
         self.last_price: int | None = None
         self.time = 0
         self.fill_hash = self.fill_count = self.traded = 0
+        self.pegs: list[Order] = []  # in time order
+        self.pegged: tuple[int, int] = (NO_PRICE, NO_PRICE)
 
     # What a caller does.
 
@@ -118,12 +123,13 @@ class ReferenceEngine:
                     self.end(order, ReportKind.CANCELLED, Reason.USER)
         else:
             self.reject(command, Reason.BAD_ORDER)
-        self.trigger_stops()
+        self.settle()
         return self.reports
 
     def advance(self, ts_ns: int) -> list[Report]:
         self.reports = []
         self.set_clock(ts_ns)
+        self.settle()
         return self.reports
 
     def end_day(self) -> list[Report]:
@@ -131,6 +137,7 @@ class ReferenceEngine:
         for order in self.fixed_order():
             if order.tif == TimeInForce.DAY:
                 self.end(order, ReportKind.EXPIRED, Reason.TIME)
+        self.settle()
         return self.reports
 
     def halt(self) -> None:
@@ -139,8 +146,45 @@ class ReferenceEngine:
     def resume(self) -> list[Report]:
         self.reports = []
         self.phase = "continuous"
-        self.trigger_stops()
+        self.settle()
         return self.reports
+
+    def open_auction(self) -> None:
+        self.phase = "auction"
+
+    def indicative(self, reference: int) -> tuple[int, int, int] | None:
+        """Try every price: most lots, least left over, nearest the reference, highest."""
+        live = [order for order in self.orders if order.book < 2]
+        merits = []
+        for price in {reference, *(order.price for order in live)}:
+            demand = sum(order.leaves for order in live if order.side > 0 and order.price >= price)
+            supply = sum(order.leaves for order in live if order.side < 0 and order.price <= price)
+            lots = min(demand, supply)
+            merits.append((lots, -abs(demand - supply), -abs(price - reference), price, demand - supply))
+        lots, _, _, price, left = max(merits)
+        return (price, lots, left) if lots else None
+
+    def uncross(self, reference: int, *, then_halt: bool = False) -> list[Report]:
+        self.reports = []
+        found = self.indicative(reference)
+        while found:
+            buys, sells = self.makers(-1, found[0]), self.makers(+1, found[0])
+            if not buys or not sells:
+                break
+            lots = min(buys[0].shown, sells[0].shown)
+            for order in (buys[0], sells[0]):
+                leaves = order.leaves - lots
+                self.report(order.order_id, ReportKind.FILL, Reason.NONE, order.side, lots, leaves, found[0])
+            self.record_trade(buys[0], sells[0].order_id, lots, found[0])
+            self.lower(buys[0], lots)
+            self.lower(sells[0], lots)
+        self.phase = "halted" if then_halt else "continuous"
+        self.settle()
+        return self.reports
+
+    def crossed(self) -> bool:
+        live = [order for order in self.orders if order.book < 2]
+        return any(b.side > 0 > s.side and b.price >= s.price for b in live for s in live)
 
     def set_price_band(self, low: int, high: int) -> None:
         self.low, self.high = low, high
@@ -195,7 +239,7 @@ class ReferenceEngine:
         post_only = bool(flags & OrderFlag.POST_ONLY)
         if command.order_id == 0 or command.side not in (+1, -1):
             return Reason.BAD_ORDER
-        if not OrderType.LIMIT <= kind <= OrderType.STOP_LIMIT:
+        if not OrderType.LIMIT <= kind <= OrderType.PEG_PRIMARY:
             return Reason.BAD_ORDER
         if not TimeInForce.GTC <= tif <= TimeInForce.DAY:
             return Reason.BAD_ORDER
@@ -205,9 +249,13 @@ class ReferenceEngine:
             return Reason.BAD_ORDER
         if flags & OrderFlag.HIDDEN and command.display:
             return Reason.BAD_ORDER
+        if kind in PEGS and (tif in IMMEDIATE or post_only or command.display or command.minimum):
+            return Reason.BAD_ORDER
         if not 0 < command.size <= SIZE_LOTS_MAX or command.minimum > command.size:
             return Reason.BAD_SIZE
-        if kind not in UNPRICED:
+        if kind in PEGS and command.side * command.offset > 0:
+            return Reason.BAD_PRICE
+        if kind not in PEGS and kind not in UNPRICED:
             fault = self.price_fault(command.price, rests=tif not in IMMEDIATE)
             if fault:
                 return fault
@@ -215,10 +263,13 @@ class ReferenceEngine:
             return Reason.BAD_PRICE
         if self.phase == "halted":
             return Reason.PHASE
-        if self.phase == "auction" and (tif in IMMEDIATE or kind == OrderType.MARKET or command.minimum):
+        late = tif in IMMEDIATE or kind == OrderType.MARKET or kind in PEGS or command.minimum
+        if self.phase == "auction" and late:
             return Reason.PHASE
         if tif == TimeInForce.GTD and command.expire_ns <= self.now_ns:
             return Reason.TIME
+        if kind in PEGS and self.peg_price(kind, command.side, command.price, command.offset) is None:
+            return Reason.NO_LIQUIDITY
         if post_only and self.phase == "continuous" and self.makers(command.side, command.price):
             return Reason.WOULD_CROSS
         return Reason.NONE
@@ -244,6 +295,7 @@ class ReferenceEngine:
             owner=command.owner, display=command.display, minimum=command.minimum,
             expire_ns=command.expire_ns if command.tif == TimeInForce.GTD else INT64_MAX,
             order_type=command.order_type, tif=command.tif, flags=command.flags,
+            offset=command.offset, cap=command.price,
         )  # fmt: skip
         self.report(
             order.order_id, ReportKind.ACCEPTED, Reason.NONE, order.side, 0, command.size, command.price
@@ -252,6 +304,9 @@ class ReferenceEngine:
             order.stop = command.stop
             self.rest(order)
         else:
+            if order.order_type in PEGS:
+                self.pegs.append(order)
+                order.price = self.peg_price(order.order_type, order.side, order.cap, order.offset) or 0
             self.match(order)
 
     def replace(self, command: Command) -> None:
@@ -259,8 +314,8 @@ class ReferenceEngine:
         if order is None:
             self.reject(command, Reason.UNKNOWN_ORDER)
             return
-        reason: int = Reason.NONE
-        if not 0 < command.size <= SIZE_LOTS_MAX:
+        reason: int = Reason.BAD_ORDER if order.order_type in PEGS else Reason.NONE
+        if not reason and not 0 < command.size <= SIZE_LOTS_MAX:
             reason = Reason.BAD_SIZE
         if not reason and order.order_type != OrderType.STOP:
             reason = self.price_fault(command.price, rests=True)
@@ -268,9 +323,9 @@ class ReferenceEngine:
             reason = Reason.BAD_PRICE
         if not reason and self.phase == "halted":
             reason = Reason.PHASE
-        if not reason and command.flags & OrderFlag.POST_ONLY and self.phase == "continuous":
-            if order.stop is None and self.makers(order.side, command.price):
-                reason = Reason.WOULD_CROSS
+        post_only = command.flags & OrderFlag.POST_ONLY and self.phase == "continuous"
+        if not reason and post_only and order.stop is None and self.makers(order.side, command.price):
+            reason = Reason.WOULD_CROSS
         if reason:
             self.reject(command, reason, order.side)
             return
@@ -384,7 +439,7 @@ class ReferenceEngine:
             self.lower(maker, lots)
 
     def rest(self, order: Order) -> None:
-        queue = [other for other in self.queue(order.side, order.book)]
+        queue = self.queue(order.side, order.book)
         price = order.price if order.stop is None else order.stop
         at_price = [other for other in queue if (other.price if other.stop is None else other.stop) == price]
         whole = order.shown
@@ -403,9 +458,44 @@ class ReferenceEngine:
 
     def set_clock(self, ts_ns: int) -> None:
         self.now_ns = max(self.now_ns, ts_ns)
-        due = [order for order in self.orders if order.expire_ns <= self.now_ns and order.expire_ns < INT64_MAX]
+        due = [order for order in self.orders if order.expire_ns <= min(self.now_ns, INT64_MAX - 1)]
         for order in sorted(due, key=lambda order: (order.expire_ns, order.order_id)):
             self.end(order, ReportKind.EXPIRED, Reason.TIME)
+
+    def settle(self) -> None:
+        while self.phase == "continuous":
+            self.trigger_stops()
+            self.pegs = [peg for peg in self.pegs if peg in self.orders]
+            if not self.pegs:
+                return
+            touch = (self.touch(+1), self.touch(-1))
+            if touch == self.pegged:
+                return
+            self.pegged = touch
+            for peg in self.pegs:
+                if peg not in self.orders:
+                    continue
+                price = self.peg_price(peg.order_type, peg.side, peg.cap, peg.offset)
+                if price is None:
+                    self.end(peg, ReportKind.CANCELLED, Reason.NO_LIQUIDITY)
+                elif price != peg.price:
+                    self.orders.remove(peg)
+                    peg.price = price
+                    self.match(peg)
+
+    def touch(self, side: int) -> int:
+        return next((order.price for order in self.queue(side)), NO_PRICE)
+
+    def peg_price(self, kind: int, side: int, cap: int, offset: int) -> int | None:
+        bid, ask = self.touch(+1), self.touch(-1)
+        if kind == OrderType.PEG_PRIMARY:
+            price = bid if side > 0 else ask
+            missing = price == NO_PRICE
+        else:
+            missing = NO_PRICE in (bid, ask)
+            price = (bid + ask) // 2 if side > 0 else -(-(bid + ask) // 2)
+        price = min(price + offset, cap) if side > 0 else max(price + offset, cap)
+        return None if missing or not self.low <= price <= self.high else price
 
     def trigger_stops(self) -> None:
         while self.phase == "continuous" and self.last_price is not None:
@@ -446,16 +536,18 @@ class ReferenceEngine:
             state = mix(state, fold(0, self.words(book)))
             for side in (+1, -1) if book < 2 else (-1, +1):
                 for order in self.queue(side, book):
-                    if order.book == 2 or order.owner or order.display or order.expire_ns < INT64_MAX or (
-                        order.tif == TimeInForce.DAY
-                    ):  # fmt: skip
+                    is_peg = order.order_type in PEGS
+                    ends = order.expire_ns < INT64_MAX or order.tif == TimeInForce.DAY
+                    if order.book == 2 or is_peg or order.owner or order.display or ends:
                         state = fold(state, [
                             order.order_id, order.reserve, order.expire_ns,
                             order.owner | order.display << 32,
-                            order.price % 2**32 if book == 2 else 0,
+                            *([order.offset, order.cap] if is_peg else [order.price] if book == 2 else []),
                             order.order_type | order.tif << 8 | order.flags << 16
                             | (order.minimum << 32 if book == 2 else 0),
                         ])  # fmt: skip
+        live = [peg.order_id for peg in self.pegs if peg in self.orders]
+        state = fold(state, [*live, *self.pegged] if live else [])
         band = (self.low % 2**32) | (self.high % 2**32 << 32)
         last = 1 << 63 if self.last_price is None else self.last_price
         modes = PHASES.index(self.phase) | MODES.index(self.self_trade) << 8
