@@ -122,6 +122,23 @@ def measure(bench: Bench, live: int, count: int) -> None:
     bench.verify(0.7 * live < engine.live_orders < 1.4 * live, "the book keeps its size")
     bench.verify(stale < 0.03, "cancels name live orders")
     engine.verify()
+    fill()
+    idle = engine.time_commands(unknown_cancels(min(count, 100_000)))
+    each = engine.time_commands(flow)
+    bench.samples("one command", each.astype(np.float64), floor=idle.astype(np.float64))
+    fill()
+    rows = iter([flow[row : row + 1] for row in range(len(flow) // 4)])
+    blank = iter([flow[row : row + 1] for row in range(len(flow) // 4)])
+    bench.latency(
+        "one call", lambda: engine.submit(next(rows), out), count=len(flow) // 8, floor=lambda: next(blank)
+    )
+
+
+def unknown_cancels(count: int) -> NDArray[np.void]:
+    """Return commands that find nothing: what time_commands itself takes, and little more."""
+    orders = np.zeros(count, ORDER_DTYPE)
+    orders["action"], orders["client_order_id"] = OrderAction.CANCEL, 1
+    return orders
 
 
 @scenario("matching-1k", "matching, 1,000 live orders", conditions=CONDITIONS)

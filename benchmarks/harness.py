@@ -143,6 +143,10 @@ class Bench:
         """Note a figure that the scenario took itself, in its own unit."""
         self._add(name, np.array(list(samples), dtype=np.float64), floor=[floor], peer=[], unit=unit)
 
+    def samples(self, name: str, values_ns: NDArray[np.float64], *, floor: Iterable[float] = ()) -> None:
+        """Report times that compiled code took of itself, in ns."""
+        self._add(name, values_ns, floor=floor, peer=())
+
     def _add(
         self,
         name: str,

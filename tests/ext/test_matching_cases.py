@@ -387,6 +387,97 @@ def test_a_mass_cancel_has_a_fixed_order() -> None:
     assert engine.live_orders == 0
 
 
+# Pegged orders and call auctions.
+
+
+def test_a_primary_peg_follows_its_own_side_and_loses_its_time() -> None:
+    peg = OrderType.PEG_PRIMARY
+    engine = engine_with(
+        buy(1, 1, 10), buy(2, 1, INT32_MAX, order_type=peg), buy(3, 1, INT32_MAX, order_type=peg, offset=-2)
+    )
+    assert [engine.order(number)["price_ticks"] for number in (2, 3)] == [10, 8]  # type: ignore[index]
+    engine.submit(orders(buy(4, 1, 12)))
+    assert [engine.order(number)["price_ticks"] for number in (2, 3)] == [12, 10]  # type: ignore[index]
+    assert engine.depth_array(+1, 9).tolist() == [[12, 1], [10, 1]]
+    assert [fill[0] for fill in fills(engine, sell(5, 4, 10)) if fill[0] != 5] == [4, 2, 1, 3]
+
+
+def test_mid_pegs_meet_at_the_mid_and_round_away_from_each_other() -> None:
+    peg = OrderType.PEG_MID
+    engine = engine_with(buy(1, 1, 10), sell(2, 1, 14), buy(3, 5, INT32_MAX, order_type=peg))
+    assert fills(engine, sell(4, 2, INT32_MIN, order_type=peg)) == [(3, 2, 3, 12), (4, 2, 0, 12)]
+    engine.submit(orders(replace(2, 1, 13)))
+    assert engine.order(3)["price_ticks"] == 11  # type: ignore[index]
+    assert fills(engine, sell(5, 2, INT32_MIN, order_type=peg)) == []
+    assert engine.order(5)["price_ticks"] == 12  # type: ignore[index]
+    assert fills(engine, replace(2, 1, 14)) == [(5, 2, 0, 12), (3, 2, 1, 12)]  # the older moved, and took
+
+
+def test_a_peg_without_a_reference_is_refused_or_ends() -> None:
+    peg = OrderType.PEG_MID
+    engine = engine_with(buy(1, 1, 10))
+    assert endings(engine, buy(2, 5, 99, order_type=peg)) == [(2, REJECTED, Reason.NO_LIQUIDITY, 5)]
+    engine.submit(orders(sell(3, 1, 14), buy(4, 5, 11, order_type=peg)))
+    assert engine.order(4)["price_ticks"] == 11  # type: ignore[index]  # its cap, below the mid
+    assert endings(engine, cancel(3)) == [
+        (3, CANCELLED, Reason.USER, 1),
+        (4, CANCELLED, Reason.NO_LIQUIDITY, 5),
+    ]
+    assert endings(engine, buy(5, 1, 9, order_type=OrderType.PEG_PRIMARY, offset=1))[0][2] == Reason.BAD_PRICE
+
+
+@pytest.mark.parametrize(
+    ("resting", "reference", "expected"),
+    [
+        # Most lots: 8 at 101, 5 elsewhere.
+        ([(+1, 5, 102), (+1, 3, 101), (-1, 5, 100), (-1, 3, 101)], 100, (101, 8, 0)),
+        # 5 lots at 100 and 101; 101 leaves fewer over.
+        ([(+1, 5, 101), (+1, 4, 100), (-1, 5, 100)], 100, (101, 5, 0)),
+        # 5 lots anywhere in 100 to 104, nothing over: the reference itself.
+        ([(+1, 5, 104), (-1, 5, 100)], 103, (103, 5, 0)),
+        # The same with a reference outside: the nearest limit.
+        ([(+1, 5, 104), (-1, 5, 100)], 90, (100, 5, 0)),
+        # 5 lots at 100 and 104, 2 sellers over either way, both 2 away: the higher.
+        ([(+1, 5, 104), (-1, 7, 100)], 102, (102, 5, -2)),
+        ([(+1, 5, 99), (-1, 5, 100)], 100, None),
+    ],
+)
+def test_the_uncross_rule(
+    resting: list[tuple[int, int, int]], reference: int, expected: tuple[int, int, int] | None
+) -> None:
+    engine = MatchingEngine()
+    engine.open_auction()
+    for number, (side, size, price) in enumerate(resting, start=1):
+        engine.submit(orders(Command(order_id=number, side=side, size=size, price=price)))
+    assert engine.fill_count == 0
+    assert engine.indicative(reference) == expected
+    reports = rows(engine.uncross(reference))
+    assert {row[6] for row in reports} == ({expected[0]} if expected else set())
+    assert sum(row[4] for row in reports) == (2 * expected[1] if expected else 0)
+    assert engine.phase == "continuous"
+    engine.verify()
+
+
+def test_an_auction_refuses_what_can_not_wait_and_a_crossed_book_does_not_resume() -> None:
+    engine = engine_with(buy(1, 1, 10))
+    engine.open_auction()
+    assert {row[2] for row in endings(
+        engine, sell(2, 1, order_type=OrderType.MARKET), sell(3, 1, 10, tif=TimeInForce.IOC),
+        sell(4, 1, 10, minimum=1), sell(5, 1, 10, order_type=OrderType.PEG_PRIMARY),
+    )} == {Reason.PHASE}  # fmt: skip
+    engine.submit(orders(sell(6, 1, 9), sell(7, 1, order_type=OrderType.STOP, stop=9)))
+    engine.halt()
+    with pytest.raises(ValueError, match="crossed"):
+        engine.resume()
+    engine.open_auction()
+    closing = rows(engine.uncross(9, then_halt=True))
+    assert [(row[0], row[1]) for row in closing] == [(1, FILL), (6, FILL)]
+    assert engine.phase == "halted"
+    assert [row[1] for row in rows(engine.resume())] == [TRIGGERED, CANCELLED]
+    with pytest.raises(ValueError, match="auction"):
+        engine.uncross(9)
+
+
 def test_the_fill_hash_tells_the_order_of_fills() -> None:
     resting = (sell(1, 1, 10), sell(2, 1, 11))
     first = engine_with(*resting, buy(3, 1, 11), buy(4, 1, 11))
