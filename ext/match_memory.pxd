@@ -3,12 +3,12 @@
 from libc.stdint cimport INT64_MAX, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
-from posix.stdlib cimport posix_memalign
 
 from .expiry_heap cimport Expiry, expiry_push, expiry_reserve
 from .match_state cimport NO_PRICE, MatchState, OrderDetail, Peg, reports_reserve, state_find
+from .node_memory cimport nodes_take
 from .order_index cimport Order, order_index_resize
-from .resting_book cimport NODE_ALIGNMENT, Level, RestingBook, book_close, book_open, nodes_grow, order_find
+from .resting_book cimport Level, RestingBook, book_close, book_open, nodes_grow, order_find
 
 
 cdef inline bint book_reserve(RestingBook* book, uint64_t orders, uint64_t levels) noexcept nogil:
@@ -128,7 +128,8 @@ cdef inline bint state_reserve(MatchState* state, uint64_t commands) noexcept no
 cdef inline bint state_open(MatchState* state, uint32_t orders, uint32_t levels) noexcept nogil:
     """Make a zeroed state usable. False when memory is out; state_close is due either way."""
     cdef uint32_t few = min(orders, <uint32_t>256)
-    if posix_memalign(<void**>&state.details, NODE_ALIGNMENT, (<size_t>few + 1) * sizeof(OrderDetail)):
+    state.details = <OrderDetail*>nodes_take((<size_t>few + 1) * sizeof(OrderDetail))
+    if state.details == NULL:
         return False
     memset(state.details, 0, sizeof(OrderDetail))
     state.details[0].expire_ns = INT64_MAX

@@ -7,9 +7,11 @@ leaving tombstones, so a table that lived through a billion orders probes like a
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
+from libc.string cimport memset
 
 from .layout cimport check
+from .node_memory cimport nodes_take
 
 cdef enum:
     ORDER_INDEX_SLOTS_MIN = 64
@@ -89,9 +91,10 @@ cdef inline bint order_index_resize(OrderIndex* index, uint64_t orders_max) noex
         return False
     larger.mask = <uint32_t>(slot_count - 1)
     larger.home_shift = 32 - bits
-    larger.slots = <OrderSlot*>calloc(slot_count, sizeof(OrderSlot))
+    larger.slots = <OrderSlot*>nodes_take(slot_count * sizeof(OrderSlot))
     if larger.slots == NULL:
         return False
+    memset(larger.slots, 0, slot_count * sizeof(OrderSlot))
     if index.slots != NULL:
         for position in range(index.mask + 1):
             slot = &index.slots[position]

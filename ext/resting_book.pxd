@@ -12,9 +12,9 @@ stands in the order index exactly while its level does.
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
-from posix.stdlib cimport posix_memalign
 
 from .layout cimport check
+from .node_memory cimport nodes_take
 from .order_index cimport (
     Order,
     OrderIndex,
@@ -39,19 +39,6 @@ from .price_index cimport (
 cdef enum:
     BID = 0
     ASK = 1
-    NODE_ALIGNMENT = 64         # two nodes share a cache line, none straddles two
-    HUGE_PAGE = 1 << 21
-
-cdef extern from *:
-    """
-    #ifdef __linux__
-    #include <sys/mman.h>
-    #define anytick_advise_huge_pages(block, bytes) ((void)madvise((block), (bytes), MADV_HUGEPAGE))
-    #else
-    #define anytick_advise_huge_pages(block, bytes) ((void)(block))
-    #endif
-    """
-    void advise_huge_pages "anytick_advise_huge_pages"(void* block, size_t byte_count) noexcept nogil
 
 
 cdef struct Level:
@@ -79,17 +66,6 @@ cdef struct RestingBook:
     uint32_t free_order
     uint32_t order_count
     uint64_t entries            # orders ever appended
-
-
-cdef inline void* nodes_take(size_t bytes_wanted) noexcept nogil:
-    """Allocate nodes, in huge pages where they fill some: a large book misses the TLB on every order."""
-    cdef void* nodes = NULL
-    cdef bint large = bytes_wanted >= 2 * HUGE_PAGE
-    if posix_memalign(&nodes, HUGE_PAGE if large else NODE_ALIGNMENT, bytes_wanted):
-        return NULL
-    if large:
-        advise_huge_pages(nodes, bytes_wanted)
-    return nodes
 
 
 cdef inline void* nodes_grow(void* nodes, size_t bytes_now, size_t bytes_wanted) noexcept nogil:
