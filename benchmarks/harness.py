@@ -105,16 +105,26 @@ class Bench:
         self.verified += 1
 
     def throughput(
-        self, name: str, work: Work, *, count: int, floor: Work | None = None, peer: Work | None = None
+        self,
+        name: str,
+        work: Work,
+        *,
+        count: int,
+        prepare: Work | None = None,
+        floor: Work | None = None,
+        peer: Work | None = None,
     ) -> None:
         """Time whole passes of `work` over `count` items, in ns per item.
 
-        `floor` and `peer` do the same number of items; the three take turns.
+        `floor` and `peer` do the same number of items; the three take turns. `prepare` runs before each
+        pass of `work`, outside the clock.
         """
         runs: dict[str, list[float]] = {"work": [], "floor": [], "peer": []}
         contenders = [(key, do) for key, do in (("work", work), ("floor", floor), ("peer", peer)) if do]
         for repetition in range(-1, 2 if self.smoke else REPETITIONS):
             for key, do in contenders:
+                if prepare and do is work:
+                    prepare()
                 seconds = _seconds(do)
                 if repetition >= 0:  # the first pass warms caches and page tables
                     runs[key].append(seconds * 1e9 / count)
@@ -132,6 +142,10 @@ class Bench:
     def record(self, name: str, unit: str, samples: Iterable[float], *, floor: float) -> None:
         """Note a figure that the scenario took itself, in its own unit."""
         self._add(name, np.array(list(samples), dtype=np.float64), floor=[floor], peer=[], unit=unit)
+
+    def samples(self, name: str, values_ns: NDArray[np.float64], *, floor: Iterable[float] = ()) -> None:
+        """Report times that compiled code took of itself, in ns."""
+        self._add(name, values_ns, floor=floor, peer=())
 
     def _add(
         self,

@@ -179,6 +179,7 @@ class OrderAction(IntEnum):
     NEW = 1
     CANCEL = 2
     REPLACE = 3
+    MASS_CANCEL = 4
 
 
 class OrderType(IntEnum):
@@ -210,6 +211,7 @@ class ReportKind(IntEnum):
     CANCELLED = 3
     REJECTED = 4
     EXPIRED = 5
+    TRIGGERED = 6
 
 
 class Liquidity(IntEnum):
@@ -239,6 +241,10 @@ class Reason(IntEnum):
     USER = 24
     TIME = 25
     END_OF_DATA = 26
+    SELF_TRADE = 27
+    PRICE_BAND = 28
+    PHASE = 29
+    BAD_ORDER = 30
 
 
 class JournalKind(IntEnum):

@@ -80,7 +80,10 @@ _Static_assert(offsetof(QuoteView, bid_size_lots) == offsetof(MarketEvent, size_
 _Static_assert(offsetof(QuoteView, bid_price_ticks) == offsetof(MarketEvent, price_ticks), "bid px");
 _Static_assert(offsetof(QuoteView, kind) == offsetof(MarketEvent, kind), "kind");
 
-enum OrderAction { ACTION_NEW = 1, ACTION_CANCEL = 2, ACTION_REPLACE = 3 };
+enum OrderAction {
+    ACTION_NEW = 1, ACTION_CANCEL = 2, ACTION_REPLACE = 3,
+    ACTION_MASS_CANCEL = 4  /* of one owner, 0 = all; of one side, 0 = both                  */
+};
 enum OrderType {
     ORDER_LIMIT = 1, ORDER_MARKET = 2, ORDER_STOP = 3, ORDER_STOP_LIMIT = 4,
     ORDER_PEG_MID = 5, ORDER_PEG_PRIMARY = 6
@@ -113,7 +116,8 @@ _Static_assert(sizeof(OrderCommand) == 64, "OrderCommand is one cache line");
 _Static_assert(offsetof(OrderCommand, flags) == 63, "OrderCommand has no hidden padding");
 
 enum ReportKind {
-    REPORT_ACCEPTED = 1, REPORT_FILL = 2, REPORT_CANCELLED = 3, REPORT_REJECTED = 4, REPORT_EXPIRED = 5
+    REPORT_ACCEPTED = 1, REPORT_FILL = 2, REPORT_CANCELLED = 3, REPORT_REJECTED = 4, REPORT_EXPIRED = 5,
+    REPORT_TRIGGERED = 6           /* a stop became a live order                              */
 };
 enum Liquidity { LIQUIDITY_NONE = 0, LIQUIDITY_MAKER = 1, LIQUIDITY_TAKER = 2 };
 
@@ -136,7 +140,11 @@ enum Reason {
     REASON_CAPACITY = 23,          /* a bounded table of ours or of the venue was full       */
     REASON_USER = 24,              /* cancelled because we asked                             */
     REASON_TIME = 25,              /* cancelled because its time was over                    */
-    REASON_END_OF_DATA = 26
+    REASON_END_OF_DATA = 26,
+    REASON_SELF_TRADE = 27,        /* would have traded with its own owner                   */
+    REASON_PRICE_BAND = 28,        /* beyond the venue's price band                          */
+    REASON_PHASE = 29,             /* not in this trading phase: halt or call auction        */
+    REASON_BAD_ORDER = 30          /* fields that contradict each other or are not known     */
 };
 
 /* What a venue answered: one cache line. */

@@ -58,6 +58,7 @@ cdef extern from "layout.h" nogil:
         ACTION_NEW
         ACTION_CANCEL
         ACTION_REPLACE
+        ACTION_MASS_CANCEL
 
     enum OrderType:
         ORDER_LIMIT
@@ -104,6 +105,7 @@ cdef extern from "layout.h" nogil:
         REPORT_CANCELLED
         REPORT_REJECTED
         REPORT_EXPIRED
+        REPORT_TRIGGERED
 
     enum Liquidity:
         LIQUIDITY_NONE
@@ -129,6 +131,10 @@ cdef extern from "layout.h" nogil:
         REASON_USER
         REASON_TIME
         REASON_END_OF_DATA
+        REASON_SELF_TRADE
+        REASON_PRICE_BAND
+        REASON_PHASE
+        REASON_BAD_ORDER
 
     ctypedef struct ExecutionReport:
         uint64_t client_order_id

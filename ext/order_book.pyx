@@ -169,7 +169,9 @@ cdef class OrderBook:
             self.lost += 1
             return
         if slot != NULL:
-            order_append(&self.resting, slot, level, event.order_id, event.size_lots)
+            order_append(
+                &self.resting, slot, level, event.order_id, event.size_lots, <uint32_t>self.resting.entries
+            )
         self.resting.levels[level].total_lots += event.size_lots
         self.refresh_touch(side)
 
@@ -272,7 +274,7 @@ cdef class OrderBook:
         if number == 0:
             return False
         # Only the low half is kept: right while an order rests for fewer than 2^32 entries.
-        out.entry = self.resting.entries - <uint32_t>(<uint32_t>self.resting.entries - order.entry)
+        out.entry = self.resting.entries - <uint32_t>(<uint32_t>self.resting.entries - order.mark)
         out.size_lots = order.size_lots
         out.price_ticks = price_of(level.rank, level.side)
         out.side = 1 if level.side == BID else -1

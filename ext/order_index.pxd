@@ -7,9 +7,11 @@ leaving tombstones, so a table that lived through a billion orders probes like a
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport free
+from libc.string cimport memset
 
 from .layout cimport check
+from .node_memory cimport nodes_take
 
 cdef enum:
     ORDER_INDEX_SLOTS_MIN = 64
@@ -21,7 +23,7 @@ cdef struct Order:
     uint32_t next               # behind it on the level, 0 for the last
     uint32_t previous           # ahead of it on the level, 0 for the first
     uint32_t level
-    uint32_t entry              # low half of the book's count of entries before this one
+    uint32_t mark               # the book's owner's: an entry number in OrderBook, a detail in matching
 
 
 cdef struct OrderSlot:
@@ -55,11 +57,15 @@ cdef inline OrderSlot* order_index_slot(
 cdef inline void order_index_erase(OrderIndex* index, uint64_t order_id, uint32_t order) noexcept nogil:
     """Remove an entry that is there."""
     cdef uint32_t hole = order_tag(order_id) >> index.home_shift
-    cdef uint32_t position, home
     while index.slots[hole].order != order:
         check(index.slots[hole].order != 0, "an erased order is in the index")
         hole = (hole + 1) & index.mask
-    position = (hole + 1) & index.mask
+    order_index_free(index, hole)
+
+
+cdef inline void order_index_free(OrderIndex* index, uint32_t hole) noexcept nogil:
+    """Free an occupied slot."""
+    cdef uint32_t position = (hole + 1) & index.mask, home
     while index.slots[position].order:
         home = index.slots[position].tag >> index.home_shift
         # An entry may move back into the hole unless that would put it before its home.
@@ -71,22 +77,24 @@ cdef inline void order_index_erase(OrderIndex* index, uint64_t order_id, uint32_
 
 
 cdef inline bint order_index_resize(OrderIndex* index, uint64_t orders_max) noexcept nogil:
-    """Make room for `orders_max` ids at half load. False, and nothing changed, when memory is out."""
+    """Make room for `orders_max` ids at half load or less. False, and nothing changed, when memory is out."""
     cdef uint64_t slot_count = ORDER_INDEX_SLOTS_MIN
     cdef uint32_t bits = 6
     cdef OrderIndex larger
     cdef OrderSlot* slot
     cdef uint32_t position, target
-    while slot_count < 2 * orders_max:
+    # A small table is cheap to keep sparse, and sparse it is probed once: fewer branches go wrong.
+    while slot_count < (8 if orders_max <= 4096 else 4 if orders_max <= 262_144 else 2) * orders_max:
         slot_count *= 2
         bits += 1
     if bits > 32:
         return False
     larger.mask = <uint32_t>(slot_count - 1)
     larger.home_shift = 32 - bits
-    larger.slots = <OrderSlot*>calloc(slot_count, sizeof(OrderSlot))
+    larger.slots = <OrderSlot*>nodes_take(slot_count * sizeof(OrderSlot))
     if larger.slots == NULL:
         return False
+    memset(larger.slots, 0, slot_count * sizeof(OrderSlot))
     if index.slots != NULL:
         for position in range(index.mask + 1):
             slot = &index.slots[position]

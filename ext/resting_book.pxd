@@ -12,9 +12,9 @@ stands in the order index exactly while its level does.
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
-from posix.stdlib cimport posix_memalign
 
 from .layout cimport check
+from .node_memory cimport nodes_take
 from .order_index cimport (
     Order,
     OrderIndex,
@@ -39,7 +39,6 @@ from .price_index cimport (
 cdef enum:
     BID = 0
     ASK = 1
-    NODE_ALIGNMENT = 64         # two nodes share a cache line, none straddles two
 
 
 cdef struct Level:
@@ -54,7 +53,7 @@ cdef struct Level:
 
 cdef struct RestingBook:
     Level* levels               # [0] is never used and stays zero
-    Order* orders
+    Order* orders               # [0] takes links that lead nowhere, and is zero otherwise
     OrderIndex by_id
     PriceIndex[2] prices
     uint32_t[2] best            # level nearest the other side
@@ -71,8 +70,8 @@ cdef struct RestingBook:
 
 cdef inline void* nodes_grow(void* nodes, size_t bytes_now, size_t bytes_wanted) noexcept nogil:
     """Move nodes to a larger block; NULL, with the old one kept, when memory is out."""
-    cdef void* larger = NULL
-    if posix_memalign(&larger, NODE_ALIGNMENT, bytes_wanted):
+    cdef void* larger = nodes_take(bytes_wanted)
+    if larger == NULL:
         return NULL
     memcpy(larger, nodes, bytes_now)
     free(nodes)
@@ -83,9 +82,9 @@ cdef inline bint book_open(
     RestingBook* book, uint32_t order_capacity, uint32_t level_capacity
 ) noexcept nogil:
     """Make a zeroed book usable. False when memory is out; book_close is due either way."""
-    if posix_memalign(<void**>&book.levels, NODE_ALIGNMENT, (<size_t>level_capacity + 1) * sizeof(Level)):
-        return False
-    if posix_memalign(<void**>&book.orders, NODE_ALIGNMENT, (<size_t>order_capacity + 1) * sizeof(Order)):
+    book.levels = <Level*>nodes_take((<size_t>level_capacity + 1) * sizeof(Level))
+    book.orders = <Order*>nodes_take((<size_t>order_capacity + 1) * sizeof(Order))
+    if book.levels == NULL or book.orders == NULL:
         return False
     memset(book.levels, 0, sizeof(Level))
     memset(book.orders, 0, sizeof(Order))
@@ -162,6 +161,10 @@ cdef inline void order_drop(RestingBook* book, uint32_t number) noexcept nogil:
     """Forget an order's id and give its node back; its level's queue is the caller's business."""
     cdef Order* order = &book.orders[number]
     order_index_erase(&book.by_id, order.order_id, number)
+    node_drop(book, order, number)
+
+
+cdef inline void node_drop(RestingBook* book, Order* order, uint32_t number) noexcept nogil:
     order.next = book.free_order
     book.free_order = number
     book.order_count -= 1
@@ -220,7 +223,8 @@ cdef inline uint32_t order_find(const RestingBook* book, uint64_t order_id) noex
 
 
 cdef inline void order_append(
-    RestingBook* book, OrderSlot* slot, uint32_t level_number, uint64_t order_id, int64_t size_lots
+    RestingBook* book, OrderSlot* slot, uint32_t level_number, uint64_t order_id, int64_t size_lots,
+    uint32_t mark,
 ) noexcept nogil:
     """Queue a new order last on its level. `slot` is its free slot, found after order_reserve.
 
@@ -244,29 +248,30 @@ cdef inline void order_append(
     order.next = 0
     order.previous = level.last
     order.level = level_number
-    order.entry = <uint32_t>book.entries
-    if level.last:
-        book.orders[level.last].next = number
-    else:
-        level.first = number
+    order.mark = mark
+    # Whether the level was empty is a coin's toss: node 0 takes the link that nobody needs.
+    book.orders[level.last].next = number
+    level.first = level.first if level.last else number
     level.last = number
     level.order_count += 1
     book.order_count += 1
     book.entries += 1
 
 
+cdef inline void order_unlink(RestingBook* book, Level* level, const Order* order) noexcept nogil:
+    """Take an order out of its level's queue; as in order_append, node 0 takes the links of the ends."""
+    cdef uint32_t following = order.next, previous = order.previous
+    book.orders[previous].next = following
+    book.orders[following].previous = previous
+    level.first = level.first if previous else following
+    level.last = level.last if following else previous
+
+
 cdef inline void order_remove(RestingBook* book, uint32_t number) noexcept nogil:
     """Take an order out of its queue and forget it; the level's total is the caller's business."""
     cdef Order* order = &book.orders[number]
     cdef Level* level = &book.levels[order.level]
-    if order.previous:
-        book.orders[order.previous].next = order.next
-    else:
-        level.first = order.next
-    if order.next:
-        book.orders[order.next].previous = order.previous
-    else:
-        level.last = order.previous
+    order_unlink(book, level, order)
     level.order_count -= 1
     order_drop(book, number)
 

@@ -1,0 +1,154 @@
+"""Room for what commands can add, made before they run."""
+
+from libc.stdint cimport INT64_MAX, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+
+from .expiry_heap cimport Expiry, expiry_push, expiry_reserve
+from .match_state cimport NO_PRICE, MatchState, OrderDetail, Peg, reports_reserve, state_find
+from .node_memory cimport nodes_take
+from .order_index cimport Order, order_index_resize
+from .resting_book cimport Level, RestingBook, book_close, book_open, nodes_grow, order_find
+
+
+cdef inline bint book_reserve(RestingBook* book, uint64_t orders, uint64_t levels) noexcept nogil:
+    """Make sure that so many more orders and levels fit."""
+    cdef uint64_t capacity = book.order_capacity
+    cdef void* larger
+    if capacity - book.order_count < orders:
+        while capacity - book.order_count < orders:
+            capacity *= 2
+        if capacity > 0x7fffffff or not order_index_resize(&book.by_id, capacity):
+            return False
+        larger = nodes_grow(
+            book.orders, (<size_t>book.order_capacity + 1) * sizeof(Order), (capacity + 1) * sizeof(Order)
+        )
+        if larger == NULL:
+            return False
+        book.orders = <Order*>larger
+        book.order_capacity = <uint32_t>capacity
+    capacity = book.level_capacity
+    levels += book.level_count[0] + book.level_count[1]
+    if capacity < levels:
+        while capacity < levels:
+            capacity *= 2
+        larger = nodes_grow(
+            book.levels, (<size_t>book.level_capacity + 1) * sizeof(Level), (capacity + 1) * sizeof(Level)
+        )
+        if larger == NULL:
+            return False
+        book.levels = <Level*>larger
+        book.level_capacity = <uint32_t>capacity
+    return True
+
+
+cdef inline bint details_reserve(MatchState* state, uint64_t count) noexcept nogil:
+    cdef uint64_t capacity = state.detail_capacity
+    cdef void* larger
+    if capacity - state.detail_count >= count:
+        return True
+    while capacity - state.detail_count < count:
+        capacity *= 2
+    if capacity > 0x7fffffff:
+        return False
+    larger = nodes_grow(
+        state.details, (<size_t>state.detail_capacity + 1) * sizeof(OrderDetail),
+        (capacity + 1) * sizeof(OrderDetail),
+    )
+    if larger == NULL:
+        return False
+    state.details = <OrderDetail*>larger
+    state.detail_capacity = <uint32_t>capacity
+    return True
+
+
+cdef inline bint expiry_is_live(MatchState* state, const Expiry* expiry) noexcept nogil:
+    cdef uint32_t number
+    cdef RestingBook* book = state_find(state, expiry.order_id, &number)
+    return book != NULL and state.details[book.orders[number].mark].expire_ns == expiry.expire_ns
+
+
+cdef inline uint32_t peg_find(MatchState* state, const Peg* peg) noexcept nogil:
+    """Return the number of a pegged order in the dark book, or 0 when it has left."""
+    cdef uint32_t number = order_find(&state.dark, peg.order_id)
+    return number if state.details[state.dark.orders[number].mark].peg_sequence == peg.sequence else 0
+
+
+cdef inline void pegs_compact(MatchState* state) noexcept nogil:
+    cdef uint64_t place, kept = 0
+    for place in range(state.peg_count):
+        if peg_find(state, &state.pegs[place]):
+            state.pegs[kept] = state.pegs[place]
+            kept += 1
+    state.peg_count = kept
+
+
+cdef inline bint pegs_reserve(MatchState* state, uint64_t count) noexcept nogil:
+    cdef uint64_t capacity = max(state.peg_capacity, <uint64_t>64)
+    cdef void* larger
+    if state.peg_capacity - state.peg_count >= count:
+        return True
+    pegs_compact(state)
+    while capacity - state.peg_count < count:
+        capacity *= 2
+    larger = realloc(state.pegs, capacity * sizeof(Peg))
+    if larger == NULL:
+        return False
+    state.pegs = <Peg*>larger
+    state.peg_capacity = capacity
+    return True
+
+
+cdef inline bint state_reserve(MatchState* state, uint64_t commands) noexcept nogil:
+    """Make room for what so many commands can add. False, with the state intact, when memory is out."""
+    cdef Expiry expiry
+    cdef uint64_t kept = 0, place
+    # A triggered stop, or a peg that finds a price, moves from one book to another.
+    cdef uint64_t moving = commands + state.stops.order_count + state.peg_count
+    if state.expiries.capacity - state.expiries.count < commands:
+        # A cancelled order leaves its expiry behind; they are swept out when the heap is full.
+        for place in range(state.expiries.count):
+            expiry = state.expiries.items[place]
+            if expiry_is_live(state, &expiry):
+                state.expiries.items[kept] = expiry
+                kept += 1
+        state.expiries.count = 0
+        for place in range(kept):
+            expiry_push(&state.expiries, state.expiries.items[place])
+    return (
+        expiry_reserve(&state.expiries, commands) and pegs_reserve(state, commands)
+        and book_reserve(&state.lit, moving, moving)
+        and book_reserve(&state.dark, moving, moving)
+        and book_reserve(&state.stops, commands, commands)
+        and details_reserve(state, commands)
+        and reports_reserve(state, commands + commands // 2)
+    )
+
+
+cdef inline bint state_open(MatchState* state, uint32_t orders, uint32_t levels) noexcept nogil:
+    """Make a zeroed state usable. False when memory is out; state_close is due either way."""
+    cdef uint32_t few = min(orders, <uint32_t>256)
+    state.details = <OrderDetail*>nodes_take((<size_t>few + 1) * sizeof(OrderDetail))
+    if state.details == NULL:
+        return False
+    memset(state.details, 0, sizeof(OrderDetail))
+    state.details[0].expire_ns = INT64_MAX
+    state.details_made = 1
+    state.detail_capacity = few
+    state.pegged_bid = state.pegged_ask = NO_PRICE
+    return (
+        book_open(&state.lit, orders, levels) and book_open(&state.dark, few, few)
+        and book_open(&state.stops, few, few)
+        and reports_reserve(state, 256) and expiry_reserve(&state.expiries, 256) and pegs_reserve(state, 256)
+    )
+
+
+cdef inline void state_close(MatchState* state) noexcept nogil:
+    book_close(&state.lit)
+    book_close(&state.dark)
+    book_close(&state.stops)
+    free(state.details)
+    free(state.expiries.items)
+    free(state.pegs)
+    if state.reports_owned:
+        free(state.reports)

@@ -1,0 +1,564 @@
+"""A price-time-priority matching engine for one instrument of one venue.
+
+Commands go in as arrays, reports come out as arrays; in between nothing allocates and the GIL is free.
+The rules stand in match_order.pxd and match_sweep.pxd; here are memory, arguments and Python.
+
+Over 400 lines because one class speaks Python for all of them, and a third of it is documentation.
+"""
+
+import numpy as np
+
+cimport cython
+cimport numpy as cnp
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MIN, int32_t, int64_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
+
+from .layout cimport (
+    DEBUG_BUILD,
+    REASON_TIME,
+    REPORT_EXPIRED,
+    TIF_DAY,
+    ExecutionReport,
+    OrderCommand,
+    monotonic_ns,
+)
+from .match_auction cimport auction_execute
+from .match_batch cimport batch_apply
+from .match_change cimport mass_cancel
+from .match_follow cimport clock_advance, settle, state_apply
+from .match_memory cimport state_close, state_open, state_reserve
+from .match_order cimport order_price, order_side
+from .match_snapshot cimport (
+    SnapshotHeader,
+    SnapshotOrder,
+    header_fault,
+    snapshot_read,
+    snapshot_write,
+    state_fault,
+    state_hash,
+    state_is_crossed,
+    state_orders,
+)
+from .match_state cimport (
+    PHASE_AUCTION,
+    PHASE_CONTINUOUS,
+    PHASE_HALTED,
+    MatchState,
+    lots_left,
+    state_find,
+)
+from .price_index cimport price_of
+from .resting_book cimport ASK, BID, RestingBook, level_behind, level_find
+
+cnp.import_array()
+
+# The dtypes come from the C declarations, so the two cannot drift; a test compares them with the schema.
+cdef OrderCommand[1] _order_layout
+cdef ExecutionReport[1] _report_layout
+ORDER_DTYPE = np.asarray(<OrderCommand[:1]>_order_layout).dtype
+REPORT_DTYPE = np.asarray(<ExecutionReport[:1]>_report_layout).dtype
+
+SELF_TRADE_MODES = ("cancel_newest", "cancel_oldest", "cancel_both", "decrement")
+PHASES = ("continuous", "halted", "auction")
+
+cdef enum:
+    # Between chunks pools may grow, within one they never do.
+    CHUNK_COMMANDS = 4096
+
+cdef Py_ssize_t CAPACITY_MAX = 1 << 30
+
+
+# An equal dtype that is another object passes the slow comparison once; the reference keeps its
+# address from being reused.
+cdef object accepted_orders = ORDER_DTYPE
+cdef object accepted_reports = REPORT_DTYPE
+
+
+cdef void* records_pointer(cnp.ndarray records, str name) except? NULL:
+    """Return the first record of an array whose dtype was accepted."""
+    if cnp.PyArray_NDIM(records) != 1 or not cnp.PyArray_IS_C_CONTIGUOUS(records):
+        shape, strides = (<object>records).shape, (<object>records).strides
+        raise ValueError(f"{name} must be one contiguous run, was shape {shape}, strides {strides}")
+    # A packed dtype has alignment 1 for numpy, so a view into a file can start anywhere.
+    if <uintptr_t>cnp.PyArray_DATA(records) % sizeof(long long):
+        raise ValueError(f"{name} must start at a multiple of 8 bytes")
+    return cnp.PyArray_DATA(records)
+
+
+cdef const OrderCommand* orders_pointer(cnp.ndarray orders) except? NULL:
+    global accepted_orders
+    cdef object dtype = <object>cnp.PyArray_DESCR(orders)
+    if dtype is not accepted_orders:
+        if dtype != ORDER_DTYPE:
+            raise TypeError(f"orders must have ORDER_DTYPE, was {dtype}")
+        accepted_orders = dtype
+    return <const OrderCommand*>records_pointer(orders, "orders")
+
+
+cdef ExecutionReport* reports_pointer(cnp.ndarray reports) except? NULL:
+    global accepted_reports
+    cdef object dtype = <object>cnp.PyArray_DESCR(reports)
+    if dtype is not accepted_reports:
+        if dtype != REPORT_DTYPE:
+            raise TypeError(f"out must have REPORT_DTYPE, was {dtype}")
+        accepted_reports = dtype
+    if not cnp.PyArray_ISWRITEABLE(reports):
+        raise ValueError("out must be writeable")
+    return <ExecutionReport*>records_pointer(reports, "out")
+
+
+cdef int require_side(int side) except -1:
+    if side == 1:
+        return BID
+    if side == -1:
+        return ASK
+    raise ValueError(f"side must be +1 for bids or -1 for asks, was {side}")
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class MatchingEngine:
+    """A price-time-priority matching engine for one instrument of one venue.
+
+    docs/MATCHING.md states every rule with its source. Refusals and endings are values of
+    `data.schema.Reason`. One engine belongs to one thread at a time.
+
+    Parameters
+    ----------
+    order_capacity, level_capacity : int
+        Live orders and levels that fit without allocating. Beyond, the pools double between chunks of
+        a batch.
+    self_trade : {"cancel_newest", "cancel_oldest", "cancel_both", "decrement"}
+        What happens instead of a trade between two orders of one owner; owner 0 is nobody.
+    tick_size_ticks : int
+        Resting prices are multiples of it.
+    instrument_id, venue_id : int
+        Written into reports.
+
+    Attributes
+    ----------
+    fill_hash : int
+        64 bits over every trade so far in order: maker, taker, lots and price.
+    fill_count, traded_lots : int
+        Trades so far, and their lots.
+    now_ns : int
+        The latest time a command carried.
+    """
+
+    def __cinit__(
+        self, Py_ssize_t order_capacity=65_536, Py_ssize_t level_capacity=4_096, *,
+        str self_trade="cancel_newest", int tick_size_ticks=1, int instrument_id=0, int venue_id=0,
+    ):
+        if not 0 < order_capacity <= CAPACITY_MAX:
+            raise ValueError(f"order_capacity must be 1 to {CAPACITY_MAX}, was {order_capacity}")
+        if not 0 < level_capacity <= CAPACITY_MAX:
+            raise ValueError(f"level_capacity must be 1 to {CAPACITY_MAX}, was {level_capacity}")
+        if self_trade not in SELF_TRADE_MODES:
+            raise ValueError(f"self_trade must be one of {', '.join(SELF_TRADE_MODES)}, was {self_trade}")
+        if tick_size_ticks < 1:
+            raise ValueError(f"tick_size_ticks must be positive, was {tick_size_ticks}")
+        if not 0 <= instrument_id < 1 << 16:
+            raise ValueError(f"instrument_id must be 0 to 65,535, was {instrument_id}")
+        if not 0 <= venue_id < 1 << 8:
+            raise ValueError(f"venue_id must be 0 to 255, was {venue_id}")
+        if not state_open(&self.state, order_capacity, level_capacity):
+            raise MemoryError(f"no memory for {order_capacity} orders and {level_capacity} levels")
+        self.state.now_ns = INT64_MIN
+        self.state.band_low_ticks = INT32_MIN
+        self.state.band_high_ticks = INT32_MAX
+        self.state.tick_size_ticks = tick_size_ticks
+        self.state.self_trade = SELF_TRADE_MODES.index(self_trade)
+        self.state.instrument_id = instrument_id
+        self.state.venue_id = venue_id
+
+    def __dealloc__(self):
+        state_close(&self.state)
+
+    cdef int enter(self) except -1:
+        """Refuse a second thread, and begin an empty list of reports."""
+        if self.busy:
+            raise RuntimeError("the engine is matching a batch in another thread")
+        if not state_reserve(&self.state, 1):
+            raise MemoryError("no memory for one more order")
+        self.state.report_count = 0
+        return 0
+
+    cdef object reports_taken(self):
+        """Return the reports since `enter` as a new array."""
+        cdef cnp.ndarray taken
+        cdef uint64_t lost = self.state.reports_lost
+        self.state.reports_lost = 0
+        taken = np.empty(self.state.report_count, REPORT_DTYPE)
+        if self.state.report_count:
+            memcpy(
+                cnp.PyArray_DATA(taken), self.state.reports,
+                self.state.report_count * sizeof(ExecutionReport),
+            )
+        if lost:
+            raise MemoryError(f"no memory for {lost} reports; the book itself is right")
+        if DEBUG_BUILD:
+            self.verify()
+        return taken
+
+    def submit(self, cnp.ndarray orders not None, cnp.ndarray out=None):
+        """Match commands in order, without the GIL, and return what happened.
+
+        Parameters
+        ----------
+        orders : array of ORDER_DTYPE, shape (n,)
+            NEW, CANCEL, REPLACE and MASS_CANCEL; instrument and venue are not looked at.
+        out : array of REPORT_DTYPE, shape (m,), optional
+            Takes the reports. Where they do not fit, a new array is returned instead.
+
+        Returns
+        -------
+        array of REPORT_DTYPE, shape (n_reports,)
+            In the order things happened; of each trade the maker's report before the taker's. A slice
+            of `out` where that was given and long enough.
+
+        Raises
+        ------
+        MemoryError
+            If a pool could not grow: the message says how many commands were matched.
+        """
+        cdef const OrderCommand* first = orders_pointer(orders)
+        cdef ExecutionReport* given = reports_pointer(out) if out is not None else NULL
+        cdef Py_ssize_t count = cnp.PyArray_SIZE(orders), done = 0, chunk
+        cdef bint roomy = True, lent = False
+        self.enter()
+        cdef ExecutionReport* own = self.state.reports
+        cdef uint64_t own_capacity = self.state.report_capacity
+        if given != NULL and cnp.PyArray_SIZE(out) >= count + count // 2:
+            lent = True
+            self.state.reports = given
+            self.state.report_capacity = cnp.PyArray_SIZE(out)
+            self.state.reports_owned = False
+        self.busy = True
+        with nogil:
+            while done < count:
+                chunk = min(count - done, <Py_ssize_t>CHUNK_COMMANDS)
+                roomy = state_reserve(&self.state, chunk)
+                if not roomy:
+                    break
+                batch_apply(&self.state, first + done, chunk)
+                done += chunk
+        self.busy = False
+        if lent:
+            if self.state.reports_owned:        # outgrown: the batch went on in a block of the engine's
+                free(own)
+            else:
+                self.state.reports = own
+                self.state.report_capacity = own_capacity
+                self.state.reports_owned = True
+        if not roomy:
+            raise MemoryError(f"no memory to go on after {done} of {count} commands")
+        if lent and self.state.reports == own:
+            if DEBUG_BUILD:
+                self.verify()
+            return (<object>out)[:self.state.report_count]
+        return self.reports_taken()
+
+    def time_commands(self, cnp.ndarray orders not None):
+        """Match commands one by one as `submit` does, and return what each took, for benchmarks.
+
+        Nothing is fetched ahead, the reports are dropped, and a reading of the clock is in every figure.
+
+        Returns
+        -------
+        array of int64, shape (n,)
+            Nanoseconds.
+        """
+        cdef const OrderCommand* first = orders_pointer(orders)
+        cdef Py_ssize_t row
+        cdef int64_t begun, ended
+        found = np.zeros(cnp.PyArray_SIZE(orders), np.int64)
+        cdef int64_t[::1] taken = found
+        self.enter()
+        for row in range(taken.shape[0]):
+            if not state_reserve(&self.state, 1):
+                raise MemoryError(f"no memory to go on after {row} commands")
+            self.state.report_count = 0
+            begun = monotonic_ns()
+            state_apply(&self.state, first + row)
+            ended = monotonic_ns()
+            taken[row] = ended - begun
+        return found
+
+    def advance(self, int64_t ts_ns):
+        """Let time pass: orders whose expiry has come end. Return their reports."""
+        self.enter()
+        clock_advance(&self.state, ts_ns)
+        settle(&self.state)
+        return self.reports_taken()
+
+    def end_day(self):
+        """End every DAY order, displayed before hidden before stops. Return their reports."""
+        self.enter()
+        mass_cancel(&self.state, 3, 0, TIF_DAY, REPORT_EXPIRED, REASON_TIME)
+        settle(&self.state)
+        return self.reports_taken()
+
+    @property
+    def phase(self):
+        """What the venue does with orders: ``continuous``, ``halted`` or ``auction``."""
+        return PHASES[self.state.phase]
+
+    def halt(self):
+        """Refuse new orders and replaces from now on; cancels go through."""
+        self.enter()
+        self.state.phase = PHASE_HALTED
+
+    def resume(self):
+        """Go back from a halt to continuous trading; stops trigger, pegs move. Return the reports.
+
+        Raises
+        ------
+        ValueError
+            If the engine is not halted, or an auction left the book crossed: `uncross` opens it.
+        """
+        if self.state.phase != PHASE_HALTED:
+            raise ValueError(f"only a halted engine resumes, was {self.phase}")
+        if state_is_crossed(&self.state):
+            raise ValueError("a crossed book opens by open_auction and uncross")
+        self.enter()
+        self.state.phase = PHASE_CONTINUOUS
+        settle(&self.state)
+        return self.reports_taken()
+
+    def open_auction(self):
+        """Collect orders without matching from now on, until `uncross`."""
+        self.enter()
+        self.state.phase = PHASE_AUCTION
+
+    def indicative(self, int32_t reference_ticks):
+        """Return what an auction would execute now.
+
+        The price at which most lots trade; of several the one with the smallest imbalance, then the one
+        nearest `reference_ticks`, then the highest. Prices of orders, and the reference, are considered.
+
+        Returns
+        -------
+        (int, int, int) or None
+            Price, lots, and the lots left over there (positive: of buyers). None: nothing would trade.
+        """
+        buys, sells = self.interest(BID), self.interest(ASK)
+        demand, supply = sum(lots for _, lots in buys), 0
+        place_buy = place_sell = 0
+        best = None
+        # Ascending, so that demand only falls and supply only grows.
+        for price in sorted({reference_ticks, *(price for price, _ in buys), *(price for price, _ in sells)}):
+            while place_buy < len(buys) and buys[place_buy][0] < price:
+                demand -= buys[place_buy][1]
+                place_buy += 1
+            while place_sell < len(sells) and sells[place_sell][0] <= price:
+                supply += sells[place_sell][1]
+                place_sell += 1
+            lots = min(demand, supply)
+            merit = (lots, -abs(demand - supply), -abs(price - reference_ticks), price)
+            if lots and (best is None or merit > best[0]):
+                best = merit, (price, lots, demand - supply)
+        return None if best is None else best[1]
+
+    def uncross(self, int32_t reference_ticks, *, bint then_halt=False):
+        """End the call auction at the price of `indicative`, and return the reports.
+
+        Buyers' reports come before sellers'; self-trade prevention does not apply. Trading goes on
+        continuously, or halts (the close).
+
+        Raises
+        ------
+        ValueError
+            If no auction is open.
+        """
+        if self.state.phase != PHASE_AUCTION:
+            raise ValueError(f"only an auction uncrosses, was {self.phase}")
+        if reference_ticks % self.state.tick_size_ticks:
+            raise ValueError(f"the reference must be a multiple of the tick size, was {reference_ticks}")
+        found = self.indicative(reference_ticks)
+        self.enter()
+        if found is not None:
+            auction_execute(&self.state, found[0])
+        self.state.phase = PHASE_HALTED if then_halt else PHASE_CONTINUOUS
+        settle(&self.state)
+        return self.reports_taken()
+
+    cdef list interest(self, int side):
+        """Return (price, lots with hidden and reserve) of one side, ascending by price."""
+        cdef RestingBook* book
+        cdef uint32_t level, number
+        cdef int place
+        cdef int64_t lots
+        found = []
+        for place in range(2):
+            book = &self.state.dark if place else &self.state.lit
+            level = book.best[side]
+            while level:
+                lots = 0
+                number = book.levels[level].first
+                while number:
+                    lots += lots_left(&self.state, &book.orders[number])
+                    number = book.orders[number].next
+                found.append((price_of(book.levels[level].rank, side), lots))
+                level = level_behind(book, level)
+        found.sort()
+        return found
+
+    @property
+    def price_band(self):
+        """Lowest and highest price an order may have, in ticks."""
+        return self.state.band_low_ticks, self.state.band_high_ticks
+
+    def set_price_band(self, int32_t low_ticks, int32_t high_ticks):
+        """Refuse prices outside [low, high] from now on; what rests there stays."""
+        if low_ticks > high_ticks:
+            raise ValueError(f"the band must not be empty, was {low_ticks} to {high_ticks}")
+        self.enter()
+        self.state.band_low_ticks = low_ticks
+        self.state.band_high_ticks = high_ticks
+
+    @property
+    def fill_hash(self):
+        return self.state.fill_hash
+
+    @property
+    def fill_count(self):
+        return self.state.fill_count
+
+    @property
+    def traded_lots(self):
+        return self.state.traded_lots
+
+    @property
+    def now_ns(self):
+        return self.state.now_ns
+
+    @property
+    def live_orders(self):
+        """Orders in the books: displayed, hidden and stops."""
+        return state_orders(&self.state)
+
+    def depth_array(self, int side, int count):
+        """Return the best displayed levels of one side.
+
+        Parameters
+        ----------
+        side : int
+            +1 for bids, -1 for asks.
+        count : int
+            Levels wanted at most.
+
+        Returns
+        -------
+        array of int64, shape (n, 2)
+            Price in ticks and displayed lots, best first.
+        """
+        cdef int own = require_side(side), rows = 0
+        cdef RestingBook* book = &self.state.lit
+        cdef uint32_t level = book.best[own]
+        if count < 0:
+            raise ValueError(f"count must not be negative, was {count}")
+        found = np.empty((min(count, <int>book.level_count[own]), 2), np.int64)
+        cdef int64_t[:, ::1] view = found
+        while level and rows < count:
+            view[rows, 0] = price_of(book.levels[level].rank, own)
+            view[rows, 1] = book.levels[level].total_lots
+            rows += 1
+            level = level_behind(book, level)
+        return found
+
+    def queue_array(self, int side, int32_t price_ticks):
+        """Return the displayed orders of one level, first to trade first.
+
+        Returns
+        -------
+        array of uint64, shape (n, 2)
+            Order id and the lots it shows.
+        """
+        cdef RestingBook* book = &self.state.lit
+        cdef uint32_t level = level_find(book, require_side(side), price_ticks)
+        cdef uint32_t number = book.levels[level].first if level else 0
+        rows = []
+        while number:
+            rows.append((book.orders[number].order_id, book.orders[number].size_lots))
+            number = book.orders[number].next
+        return np.array(rows, np.uint64).reshape(-1, 2)
+
+    def order(self, uint64_t order_id):
+        """Return a live order as ``{side, price_ticks, shown_lots, leaves_lots, hidden, stop}``, or None.
+
+        ``price_ticks`` is the limit; ``leaves_lots`` includes the reserve.
+        """
+        cdef uint32_t number
+        cdef RestingBook* book = state_find(&self.state, order_id, &number)
+        if book == NULL:
+            return None
+        return {
+            "side": 1 - 2 * order_side(&self.state, book, number),
+            "price_ticks": order_price(&self.state, book, number),
+            "shown_lots": book.orders[number].size_lots if book == &self.state.lit else 0,
+            "leaves_lots": lots_left(&self.state, &book.orders[number]),
+            "hidden": book == &self.state.dark,
+            "stop": book == &self.state.stops,
+        }
+
+    def state_hash(self):
+        """Return 64 bits that identify every order in its place, the clock, the band and the phase.
+
+        Two engines with the same state have the same hash however they came to it: counters, node
+        numbers and capacities stay out of it.
+        """
+        return state_hash(&self.state)
+
+    def verify(self):
+        """Check that every invariant holds; debug builds do so after each call.
+
+        Raises
+        ------
+        AssertionError
+            Naming the invariant: a bug of ours.
+        """
+        cdef const char* fault = state_fault(&self.state)
+        if fault != NULL:
+            raise AssertionError(fault.decode())
+
+    def snapshot(self):
+        """Return the whole state as bytes: versioned, with a checksum, the same for the same state."""
+        cdef size_t size = sizeof(SnapshotHeader) + state_orders(&self.state) * sizeof(SnapshotOrder)
+        cdef bytes block = PyBytes_FromStringAndSize(NULL, size)
+        self.enter()
+        memset(PyBytes_AS_STRING(block), 0, size)
+        snapshot_write(&self.state, <SnapshotHeader*>PyBytes_AS_STRING(block))
+        return block
+
+    def restore(self, bytes snapshot not None):
+        """Become the engine a snapshot was taken of; on any error this one stays as it was.
+
+        Raises
+        ------
+        ValueError
+            The snapshot is damaged or of another version; names the rule and the order.
+        """
+        cdef MatchState fresh
+        cdef uint64_t row = 0, size = PyBytes_GET_SIZE(snapshot)
+        cdef cnp.ndarray copy
+        cdef SnapshotHeader* header
+        cdef const char* fault
+        self.enter()
+        if size < sizeof(SnapshotHeader):
+            raise ValueError(f"snapshot: at least {sizeof(SnapshotHeader)} bytes, was {size}")
+        copy = np.frombuffer(snapshot, np.uint8).copy()     # the checksum field is cleared on the way
+        header = <SnapshotHeader*>cnp.PyArray_DATA(copy)
+        fault = header_fault(header, size)
+        if fault != NULL:
+            raise ValueError(f"snapshot: expected that {fault.decode()}, was not so")
+        memset(&fresh, 0, sizeof(MatchState))
+        fault = "it fits in memory"
+        if state_open(&fresh, self.state.lit.order_capacity, self.state.lit.level_capacity):
+            fault = snapshot_read(&fresh, header, &row)
+        if fault != NULL:
+            state_close(&fresh)
+            raise ValueError(f"snapshot: order {row}: expected that {fault.decode()}, was not so")
+        state_close(&self.state)
+        self.state = fresh

@@ -1,0 +1,268 @@
+"""The compiled matching engine against the reference: every report, every hash, snapshots on the way."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from matching_flow import assert_same, flow, orders, rows
+
+from data.schema import ORDER_DTYPE, REPORT_DTYPE, OrderAction, OrderFlag, Reason, TimeInForce
+from ext import matching_engine
+from ext.matching_engine import SELF_TRADE_MODES, MatchingEngine
+from tests.reference.matching import INT32_MAX, INT32_MIN, INT64_MAX, Command, ReferenceEngine
+
+NIGHTLY = os.environ.get("ANYTICK_NIGHTLY") == "1"
+# Of each seed a fifth is the core alone, and a fifth goes to each mode of self-trade prevention.
+SEEDS = range(20) if NIGHTLY else range(1)
+COMMANDS = (500_000 if NIGHTLY else 100_000) // 5
+
+PRICES = st.one_of(st.integers(95, 105), st.sampled_from([INT32_MIN, INT32_MAX, 0, -1]))
+SIZES = st.one_of(st.integers(1, 12), st.sampled_from([0, -1, 2**48, 2**48 + 1]))
+
+
+class EngineAgainstReference(RuleBasedStateMachine):
+    """The compiled engine and the reference give the same reports and hashes after every command."""
+
+    @initialize(mode=st.sampled_from(SELF_TRADE_MODES), tick=st.sampled_from([1, 1, 3]))
+    def begin(self, mode: str, tick: int) -> None:
+        self.engine = MatchingEngine(1, 1, self_trade=mode, tick_size_ticks=tick)
+        self.reference = ReferenceEngine(mode, tick)
+        self.now_ns = 0
+
+    @rule(
+        action=st.sampled_from([1, 1, 1, 1, 1, 2, 3, 3, 0]), order_id=st.integers(0, 15), size=SIZES,
+        price=PRICES, stop=PRICES, display=st.sampled_from([0, 0, 0, 1, 3]),
+        minimum=st.sampled_from([0, 0, 0, 2, 9]),
+        owner=st.sampled_from([0, 0, 1, 2]), side=st.sampled_from([+1, -1, +1, -1, 0]),
+        order_type=st.sampled_from([1, 1, 1, 1, 2, 3, 4, 5, 6, 0, 7]), offset=st.integers(-2, 2),
+        tif=st.sampled_from([1, 1, 1, 2, 3, 4, 5, 0]), flags=st.sampled_from([0, 0, 0, 1, 2, 3, 4]),
+        expire=st.integers(-1, 5), passed=st.integers(0, 2),
+    )  # fmt: skip
+    def command(self, *, expire: int, passed: int, **fields: int) -> None:
+        self.now_ns += passed
+        command = Command(ts_ns=self.now_ns, expire_ns=self.now_ns + expire, **fields)
+        assert rows(self.engine.submit(orders(command))) == self.reference.submit(command)
+
+    @rule(owner=st.integers(0, 2), side=st.sampled_from([+1, -1, 0]))
+    def mass_cancel(self, owner: int, side: int) -> None:
+        command = Command(action=OrderAction.MASS_CANCEL, owner=owner, side=side)
+        assert rows(self.engine.submit(orders(command))) == self.reference.submit(command)
+
+    @rule(passed=st.integers(0, 6))
+    def time_passes(self, passed: int) -> None:
+        self.now_ns += passed
+        assert rows(self.engine.advance(self.now_ns)) == self.reference.advance(self.now_ns)
+
+    @rule()
+    def day_ends(self) -> None:
+        assert rows(self.engine.end_day()) == self.reference.end_day()
+
+    @rule(low=st.integers(90, 103), width=st.integers(0, 12))
+    def band(self, low: int, width: int) -> None:
+        self.engine.set_price_band(low, low + width)
+        self.reference.set_price_band(low, low + width)
+
+    @rule(halted=st.booleans())
+    def halt_or_resume(self, halted: bool) -> None:
+        if halted and self.reference.phase == "continuous":
+            self.engine.halt()
+            self.reference.halt()
+        elif self.reference.phase == "halted" and not self.reference.crossed():
+            assert rows(self.engine.resume()) == self.reference.resume()
+
+    @rule()
+    def call_an_auction(self) -> None:
+        self.engine.open_auction()
+        self.reference.open_auction()
+
+    @precondition(lambda self: self.reference.phase == "auction")
+    @rule(reference=st.integers(94, 106), closing=st.booleans())
+    def uncross(self, reference: int, closing: bool) -> None:
+        reference -= reference % self.reference.tick_size
+        assert self.engine.indicative(reference) == self.reference.indicative(reference)
+        reports = rows(self.engine.uncross(reference, then_halt=closing))
+        assert reports == self.reference.uncross(reference, then_halt=closing)
+
+    @rule()
+    def restart_from_a_snapshot(self) -> None:
+        block = self.engine.snapshot()
+        fresh = MatchingEngine(1, 1)
+        fresh.restore(block)
+        assert fresh.snapshot() == block
+        self.engine = fresh
+
+    @invariant()
+    def agree(self) -> None:
+        if hasattr(self, "engine"):
+            assert_same(self.engine, self.reference, "")
+
+
+TestEngineAgainstReference = EngineAgainstReference.TestCase
+TestEngineAgainstReference.settings = settings(max_examples=80, stateful_step_count=60, deadline=None)
+
+
+def differ(seed: int, count: int, mode: str, *, core_only: bool) -> MatchingEngine:
+    engine, reference = MatchingEngine(4, 4, self_trade=mode), ReferenceEngine(mode)
+    batch: list[Command] = []
+    for number, command in enumerate(flow(seed, count, core_only=core_only)):
+        # Batches of random lengths, so that nothing depends on where one ends.
+        batch.append(command)
+        if number % 7 and number + 1 < count:
+            continue
+        wanted = [row for each in batch for row in reference.submit(each)]
+        assert rows(engine.submit(orders(*batch))) == wanted, f"seed {seed}, command {number}"
+        batch.clear()
+        if number % 1_001 == 0:
+            assert_same(engine, reference, f"seed {seed}, command {number}")
+    assert_same(engine, reference, f"seed {seed}, end")
+    return engine
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_core_commands_agree_with_the_reference(seed: int) -> None:
+    engine = differ(seed, COMMANDS, "cancel_newest", core_only=True)
+    assert engine.fill_count > COMMANDS // 5
+
+
+@pytest.mark.parametrize("mode", SELF_TRADE_MODES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_commands_of_every_kind_agree_with_the_reference(seed: int, mode: str) -> None:
+    engine = differ(seed, COMMANDS, mode, core_only=False)
+    assert engine.fill_count > COMMANDS // 8
+
+
+def test_a_hundred_seeds_give_the_same_bytes_twice() -> None:
+    for seed in range(100):
+        commands = orders(*flow(seed, 300, core_only=False))
+        whole, pieces = MatchingEngine(), MatchingEngine(1, 1)
+        reports = whole.submit(commands)
+        cut = random.Random(seed).randrange(1, 299)
+        halves = [pieces.submit(commands[:cut]), pieces.submit(commands[cut:])]
+        assert reports.tobytes() == np.concatenate(halves).tobytes(), f"seed {seed}"
+        assert whole.snapshot() == pieces.snapshot(), f"seed {seed}"
+        assert whole.fill_hash == pieces.fill_hash
+
+
+def test_a_large_book_with_fetching_ahead_gives_what_a_small_step_gives() -> None:
+    draw = np.random.default_rng(5)
+    count = 60_000
+    commands = np.zeros(count, ORDER_DTYPE)
+    commands["action"], commands["order_type"], commands["time_in_force"] = 1, 1, 1
+    commands["client_order_id"] = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    commands["side"] = draw.choice((-1, 1), count)
+    commands["size_lots"] = draw.integers(1, 50, count)
+    commands["price_ticks"] = 1_000_000 - commands["side"] * draw.integers(-2, 3_000, count)
+    later = np.arange(40_000, count, 2)
+    commands["action"][later] = OrderAction.CANCEL
+    commands["client_order_id"][later] = commands["client_order_id"][draw.integers(0, 40_000, len(later))]
+    whole, steps = MatchingEngine(65_536), MatchingEngine(1, 1)
+    got = whole.submit(commands)
+    wanted = np.concatenate([steps.submit(commands[row : row + 1]) for row in range(count)])
+    assert got.tobytes() == wanted.tobytes()
+    assert whole.state_hash() == steps.state_hash()
+    assert whole.live_orders > 16_384
+    whole.verify()
+
+
+def test_reports_may_go_into_an_array_of_the_callers() -> None:
+    commands = orders(*flow(3, 400, core_only=False))
+    wanted = MatchingEngine().submit(commands)
+    out = np.zeros(5_000, REPORT_DTYPE)
+    engine = MatchingEngine()
+    got = engine.submit(commands, out)
+    assert got.base is out
+    assert got.tobytes() == wanted.tobytes()
+    tight = np.zeros(600, REPORT_DTYPE)  # large enough to begin with, not to end with
+    grown = MatchingEngine().submit(commands, tight)
+    assert len(wanted) > 600
+    assert grown.base is not tight
+    assert grown.tobytes() == wanted.tobytes()
+    assert MatchingEngine().submit(commands, np.zeros(3, REPORT_DTYPE)).tobytes() == wanted.tobytes()
+    assert engine.submit(commands[:0], out).tobytes() == b""
+
+
+def test_timed_commands_do_what_commands_do() -> None:
+    commands = orders(*flow(4, 500, core_only=False))
+    plain, timed = MatchingEngine(), MatchingEngine()
+    plain.submit(commands)
+    nanoseconds = timed.time_commands(commands)
+    assert (nanoseconds.shape, nanoseconds.dtype) == ((500,), np.int64)
+    assert nanoseconds.min() >= 0
+    assert timed.snapshot() == plain.snapshot()
+
+
+def test_the_dtypes_are_the_schemas() -> None:
+    assert matching_engine.ORDER_DTYPE == ORDER_DTYPE
+    assert matching_engine.REPORT_DTYPE == REPORT_DTYPE
+
+
+def test_bad_arguments_are_refused_by_rule() -> None:
+    engine = MatchingEngine()
+    good = orders(Command(order_id=1, side=1, size=1), Command(order_id=2, side=1, size=1))
+    with pytest.raises(TypeError, match="ORDER_DTYPE"):
+        engine.submit(np.zeros(3))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="REPORT_DTYPE"):
+        engine.submit(good, good)
+    with pytest.raises(ValueError, match="contiguous"):
+        engine.submit(good.repeat(2)[::2])
+    with pytest.raises(ValueError, match="multiple of 8"):
+        engine.submit(np.frombuffer(b"\0" * 65, np.uint8)[1:].view(ORDER_DTYPE))
+    with pytest.raises(ValueError, match="writeable"):
+        engine.submit(good, np.frombuffer(bytes(640), REPORT_DTYPE))
+    with pytest.raises(ValueError, match="self_trade"):
+        MatchingEngine(self_trade="never")
+    with pytest.raises(ValueError, match="tick_size"):
+        MatchingEngine(tick_size_ticks=0)
+    with pytest.raises(ValueError, match="order_capacity"):
+        MatchingEngine(0)
+    with pytest.raises(ValueError, match="side must be"):
+        engine.depth_array(0, 1)
+    with pytest.raises(ValueError, match="band"):
+        engine.set_price_band(2, 1)
+    with pytest.raises(ValueError, match="halted"):
+        engine.resume()
+    assert engine.live_orders == 0
+
+
+def test_a_damaged_snapshot_is_refused_and_changes_nothing() -> None:
+    engine = MatchingEngine()
+    engine.submit(orders(*flow(9, 300, core_only=False)))
+    block, before = engine.snapshot(), engine.state_hash()
+    for place in range(0, len(block), 5):
+        damaged = bytearray(block)
+        damaged[place] ^= 0x10
+        with pytest.raises(ValueError, match="snapshot: expected that"):
+            engine.restore(bytes(damaged))
+    for length in (0, 50, len(block) - 1, len(block) - 96):
+        with pytest.raises(ValueError, match="snapshot"):
+            engine.restore(block[:length])
+    assert (engine.state_hash(), engine.snapshot()) == (before, block)
+    engine.restore(block)
+    assert engine.snapshot() == block
+
+
+def test_time_at_the_end_of_its_range_ends_orders_and_nothing_else() -> None:
+    engine = MatchingEngine()
+    command = Command(order_id=1, side=1, size=1, price=5, tif=TimeInForce.GTD, expire_ns=INT64_MAX - 1)
+    engine.submit(orders(command))
+    command = Command(order_id=2, side=1, size=1, price=5, tif=TimeInForce.GTD, expire_ns=INT64_MAX)
+    engine.submit(orders(command))
+    assert [row[:3] for row in rows(engine.advance(INT64_MAX))] == [(1, 5, Reason.TIME)]
+    assert engine.now_ns == INT64_MAX
+    assert engine.order(2) is not None
+    engine.submit(orders(Command(order_id=3, side=1, size=1, price=5, ts_ns=-(2**63))))
+    assert engine.now_ns == INT64_MAX
+
+
+def test_order_types_and_flags_beyond_the_known_are_refused() -> None:
+    for fields in ({"order_type": 7}, {"flags": 4}, {"tif": 6}, {"side": 0}):
+        command = Command(**{"order_id": 1, "side": 1, "size": 1, "price": 1, **fields})
+        assert rows(MatchingEngine().submit(orders(command)))[0][1:3] == (4, Reason.BAD_ORDER)
+    hidden_iceberg = Command(order_id=1, side=1, size=5, display=1, flags=OrderFlag.HIDDEN)
+    assert rows(MatchingEngine().submit(orders(hidden_iceberg)))[0][2] == Reason.BAD_ORDER
