@@ -37,6 +37,7 @@ cdef class Agent:
     """Whoever decides. Called by the loop; answers by `loop.send` and `loop.schedule`."""
     cdef EventLoop loop
     cdef bint wants_events
+    cdef check_venues(self, int venue_count)
     cdef void on_start(self) noexcept nogil
     cdef void on_event(self, const MarketEvent* event) noexcept nogil
     cdef void on_timer(self, uint64_t tag) noexcept nogil
@@ -98,6 +99,8 @@ cdef class EventLoop:
     cdef int64_t tick_ns                   # wall clock when the current event was taken from the ring
     cdef bint started
     cdef bint ended                        # no event will come any more
+    cdef bint stalled                      # the last run stopped for a drain
+    cdef bint overflowed                   # something was not recorded: our bug, run() raises
     cdef float signal_now
     cdef uint64_t signal_update
     cdef float[FEATURE_COUNT] feature_values
@@ -119,8 +122,10 @@ cdef class EventLoop:
     cdef bint record_fills
 
     cdef size_t drain(self, size_t count_max) noexcept nogil
-    cdef bint buffers_full(self) noexcept nogil
-    cdef void advance(self, int64_t until_ns) noexcept nogil
+    cdef bint has_room(self) noexcept nogil
+    cdef bint has_sample_room(self) noexcept nogil
+    cdef raise_overflow(self)
+    cdef bint advance(self, int64_t until_ns) noexcept nogil
     cdef void set_clock(self, int64_t stream_ns) noexcept nogil
     cdef uint8_t send(self, OrderCommand* command) noexcept nogil
     cdef void refuse(self, const OrderCommand* command, uint8_t reason) noexcept nogil

@@ -31,8 +31,11 @@ from ext.sim_venue cimport SimulatedVenue
 
 cnp.import_array()
 
-# Records one event can write in the worst case we size for; run() returns early to be drained when
-# fewer are free.
+# Room in the journal ahead of every due item and of every event an agent is called for; run() returns
+# early to be drained when less is free. The worst one item can write is a strategy's: a report, and two
+# callbacks of 1,024 commands with at most an order and a refusal each, 4,097 records. An executor's is
+# below 100: a parent, a decision of 16 legs, two sweeps of 16, a reward, and the same for the close-out.
+# Arrivals and expiries write nothing: whatever they trade comes back as one report, one item, per fill.
 cdef enum:
     JOURNAL_RESERVE = 8192
     EVENT_BATCH = 512
@@ -94,6 +97,9 @@ cdef class SessionSignal(SignalSource):
 cdef class Agent:
     """Base of the compiled agents; does nothing."""
 
+    cdef check_venues(self, int venue_count):
+        """Raise ValueError where the agent can not serve that many venues; called by its loop, once."""
+
     cdef void on_start(self) noexcept nogil:
         """Called once, before the first event."""
 
@@ -141,6 +147,7 @@ cdef class EventLoop:
             )
         if agent.loop is not None:
             raise ValueError("an agent serves one loop")
+        agent.check_venues(<int>len(venues))
         self.ring = ring
         self.venue_list = list(venues)
         self.venue_count = <int>len(self.venue_list)
@@ -180,12 +187,18 @@ cdef class EventLoop:
     # The path.
 
     cdef size_t drain(self, size_t count_max) noexcept nogil:
-        """Take up to `count_max` events out of the ring and handle them."""
+        """Take up to `count_max` events out of the ring and handle them.
+
+        Stops short, with `stalled` set, when a buffer has to be drained. What was due before the event
+        it stopped at is done once: that event stays in the ring and is the next one handled.
+        """
         cdef MarketEvent* first
         cdef MarketEvent* event
         cdef size_t handled = 0, run, index
-        while handled < count_max:
-            if not journal_has_room(self.journal, JOURNAL_RESERVE) or self.buffers_full():
+        self.stalled = False
+        while handled < count_max and not self.stalled:
+            if not self.has_sample_room():
+                self.stalled = True
                 break
             run = count_max - handled
             run = run if run < EVENT_BATCH else EVENT_BATCH
@@ -197,8 +210,13 @@ cdef class EventLoop:
                 if event.venue_id >= self.venue_count:
                     self.foreign += 1
                     continue
-                if event.ts_ns > self.due.next_ns:
-                    self.advance(event.ts_ns)
+                if (
+                    (event.ts_ns > self.due.next_ns and not self.advance(event.ts_ns))
+                    or (self.agent.wants_events and not self.has_room())
+                ):
+                    self.stalled = True
+                    run = index
+                    break
                 handle(self, <SimulatedVenue>self.venues[event.venue_id], event)
                 self.sample_left -= 1
                 if self.sample_left == 0:
@@ -207,31 +225,39 @@ cdef class EventLoop:
                     self.tick_ns = monotonic_ns()
                     self.set_clock(event.ts_ns)
                     self.agent.on_event(event)
-            self.stream_ns = first[run - 1].ts_ns
-            ring_release(self.ring.ring, run)
-            handled += run
+            if run > 0:
+                # Items due before the event that waits may have moved the clock past the last one handled.
+                self.stream_ns = max(self.stream_ns, first[run - 1].ts_ns)
+                ring_release(self.ring.ring, run)
+                handled += run
         self.events += handled
         return handled
 
-    cdef bint buffers_full(self) noexcept nogil:
-        # Within a batch an event adds at most one sample of each kind; fills have a margin for sweeps.
+    cdef bint has_room(self) noexcept nogil:
+        """Tell whether one more item, whatever it is, can be written down."""
         return (
-            self.sample_count + EVENT_BATCH > self.sample_capacity
-            or self.equity_count + EVENT_BATCH > self.equity_capacity
-            or self.fill_count + 8 * EVENT_BATCH > self.fill_capacity
+            journal_has_room(self.journal, JOURNAL_RESERVE)
+            and self.equity_count < self.equity_capacity
+            and self.fill_count < self.fill_capacity
         )
+
+    cdef bint has_sample_room(self) noexcept nogil:
+        """Tell whether each event of a batch may add a training sample."""
+        return self.sample_count + EVENT_BATCH < self.sample_capacity
 
     cdef void set_clock(self, int64_t stream_ns) noexcept nogil:
         self.stream_ns = stream_ns
         self.now_ns = stream_ns + self.feed_ns
 
-    cdef void advance(self, int64_t until_ns) noexcept nogil:
-        """Do what is due before the event at `until_ns`."""
+    cdef bint advance(self, int64_t until_ns) noexcept nogil:
+        """Do what is due before the event at `until_ns`; False when a buffer has to be drained first."""
         cdef DueItem item
         cdef OrderCommand command
         cdef ExecutionReport report
         self.tick_ns = monotonic_ns()
         while self.due.next_ns < until_ns:
+            if not self.has_room():
+                return False
             self.due.pop(&item)
             self.set_clock(item.due_ns)
             if item.kind == DUE_TIMER:
@@ -252,6 +278,7 @@ cdef class EventLoop:
                     self.due.push(
                         (until_ns // self.equity_ns + 1) * self.equity_ns, DUE_EQUITY, 0, NO_PLACE
                     )
+        return True
 
     cdef uint8_t send(self, OrderCommand* command) noexcept nogil:
         """Check, journal and send a command; return 0 or the Reason it was refused for."""
@@ -329,7 +356,8 @@ cdef class EventLoop:
             report.recv_ns = receipt
             # An answer faster than the feed is seen with the feed: our clock never runs back.
             due = receipt - self.feed_ns
-            self.due.push_payload(due if due > report.ts_ns else report.ts_ns, DUE_REPORT, report)
+            if not self.due.push_payload(due if due > report.ts_ns else report.ts_ns, DUE_REPORT, report):
+                self.overflowed = True
         venue.out_count = 0
 
     cdef void receive(self, const ExecutionReport* report) noexcept nogil:
@@ -349,9 +377,11 @@ cdef class EventLoop:
 
     cdef void keep_fill(self, const ExecutionReport* report) noexcept nogil:
         check(self.fill_count < self.fill_capacity, "fills are drained before their buffer is full")
-        if self.fill_count < self.fill_capacity:
-            self.fills[self.fill_count] = report[0]
-            self.fill_count += 1
+        if self.fill_count == self.fill_capacity:
+            self.overflowed = True
+            return
+        self.fills[self.fill_count] = report[0]
+        self.fill_count += 1
 
     cdef float signal(self) noexcept nogil:
         """Return the model's forecast for the market as it stands; one run per market state."""
@@ -384,7 +414,10 @@ cdef class EventLoop:
 
     cdef void sample_equity(self) noexcept nogil:
         cdef EquitySample* sample = &self.equity[self.equity_count]
-        if self.equity_count == self.equity_capacity or self.features.updates == 0:
+        if self.features.updates == 0:
+            return
+        if self.equity_count == self.equity_capacity:
+            self.overflowed = True
             return
         sample.ts_ns = self.now_ns
         sample.mid_x2 = self.features.mid_x2
@@ -433,33 +466,49 @@ cdef class EventLoop:
     def run(self, size_t count_max=16_384):
         """Handle up to `count_max` events that wait in the ring; return how many.
 
-        Returns early when the journal or a sample buffer has to be drained first.
+        Returns early when the journal, the samples, the fills or the equity curve have to be drained
+        first, and 1 if that was before the first event: 0 is returned only when the ring is empty.
+        `events` counts exactly.
+
+        Raises
+        ------
+        RuntimeError
+            Called again without the drain that the last call returned for.
+        AssertionError
+            A record was lost; the reserve is too small, or memory has run out.
         """
         cdef size_t handled
+        if self.stalled and not (self.has_room() and self.has_sample_room()):
+            raise RuntimeError("drain the journal, samples, fills and equity before run is called again")
         with nogil:
             if not self.started:
                 self.started = True
                 self.agent.on_start()
             handled = self.drain(count_max)
-        return handled
+        self.raise_overflow()
+        return 1 if handled == 0 and self.stalled else handled
+
+    cdef raise_overflow(self):
+        if self.overflowed:
+            raise AssertionError("the loop reserves room for what it records, was an overflow")
 
     def finish(self):
         """End the run: what is on its way arrives, what rests is cancelled, answers are received.
 
         May be called when the ring is empty; returns True when all is done, False when the journal
-        has to be drained and `finish` called again.
+        and the other buffers have to be drained and `finish` called again.
         """
         cdef int index
         self.ended = True
         with nogil:
-            while (
-                self.due.count > 0 and journal_has_room(self.journal, JOURNAL_RESERVE)
-                and not self.buffers_full()
-            ):
+            while self.due.count > 0 and self.has_room():
                 finish_step(self)
             if self.due.count == 0:
                 for index in range(self.venue_count):
                     close_venue(self, <SimulatedVenue>self.venues[index])
+        self.raise_overflow()
+        if not self.has_room():
+            return False
         if self.due.count == 0 and self.stream_ns != INT64_MIN:
             # Events that nobody was called for have moved the stream but not our clock.
             self.set_clock(self.stream_ns)

@@ -109,6 +109,7 @@ def execute(
     model_ns: int = 0,
     decision_ns: int = 0,
     batch: int = 64,
+    journal_records: int = 1 << 14,
     **options: Any,
 ) -> Outcome:
     """Run a plan over quotes to the end, and read back the journal it wrote."""
@@ -121,7 +122,7 @@ def execute(
         run_id=RUN_ID,
         **options,
     )
-    buffer = JournalBuffer(1 << 14, run_id=RUN_ID)
+    buffer = JournalBuffer(journal_records, run_id=RUN_ID)
     loop = EventLoop(
         ring=SpscRing(4_096),
         venues=[
@@ -143,8 +144,8 @@ def execute(
     events = quote_events(quotes)
     for first in range(0, len(events), batch):
         assert loop.ring.try_push(events[first : first + batch]) == len(events[first : first + batch])
-        loop.run()
-        writer.flush()
+        while loop.run():
+            writer.flush()
     while not loop.finish():
         writer.flush()
     agent.censor()
