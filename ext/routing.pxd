@@ -53,6 +53,7 @@ cdef struct RouteAnswer:
 
 cdef class Router:
     cdef readonly str name
+    cdef readonly int arm_count     # it was made for; 0 serves any number
     cdef void route(self, const RouteRequest* request, RouteAnswer* answer) noexcept nogil
     cdef void reward(self, int arm, const double* context, double value) noexcept nogil
     cdef void begin_window(self) noexcept nogil

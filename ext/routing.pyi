@@ -7,6 +7,8 @@ from ext.linucb import LinUcb
 class Router:
     @property
     def name(self) -> str: ...
+    @property
+    def arm_count(self) -> int: ...
     def begin(self) -> None: ...
     def decide(
         self,
@@ -22,13 +24,15 @@ class Router:
 
 @final
 class LinUcbRouter(Router):
-    def __init__(self, venue_count: int, *, alpha: float = 1.0, ridge: float = 1.0) -> None: ...
+    def __new__(cls, venue_count: int, *, alpha: float = 1.0, ridge: float = 1.0) -> LinUcbRouter: ...
     @property
     def bandit(self) -> LinUcb: ...
 
 @final
 class EpsilonGreedyRouter(Router):
-    def __init__(self, venue_count: int, *, epsilon: float = 0.05, seed: int = 1) -> None: ...
+    def __new__(
+        cls, venue_count: int, *, epsilon: float = 0.05, seed: int = 1
+    ) -> EpsilonGreedyRouter: ...
 
 @final
 class SingleBestRouter(Router):

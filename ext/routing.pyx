@@ -2,6 +2,7 @@
 
 cimport cython
 cimport numpy as cnp
+from libc.math cimport isfinite
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -11,6 +12,15 @@ from ext.linucb cimport LinUcb
 from ext.rng cimport draw64, uniform_of
 
 cnp.import_array()
+
+# 2**58: sixteen venues of so many lots still add up within 64 bits.
+cdef int64_t LOTS_LIMIT = <int64_t>1 << 58
+
+
+cdef int arms_of(int venue_count) except -1:
+    if not 1 <= venue_count <= ARM_MAX // 2:
+        raise ValueError(f"venue_count must be 1 to {ARM_MAX // 2}, was {venue_count}")
+    return 2 * venue_count
 
 
 cdef void answer_with_arm(const RouteRequest* request, RouteAnswer* answer, int arm) noexcept nogil:
@@ -98,20 +108,37 @@ cdef class Router:
         cdef RouteAnswer answer
         cdef int arm, index
         rows = np.ascontiguousarray(contexts, dtype=np.float64)
-        if rows.ndim != 2 or rows.shape[1] != CONTEXT_SIZE or rows.shape[0] % 2 or rows.shape[0] > ARM_MAX:
-            raise ValueError(f"contexts must have shape (2 * venues, {CONTEXT_SIZE}), was {rows.shape}")
+        costs = np.ascontiguousarray(quoted_cost_ticks, dtype=np.float64)
+        lots = np.ascontiguousarray(available_lots, dtype=np.int64)
+        arms = self.arm_count or (rows.shape[0] if rows.ndim == 2 else 0)
+        if rows.shape != (arms, CONTEXT_SIZE) or arms % 2 or not 2 <= arms <= ARM_MAX:
+            wanted = self.arm_count or "2 * venues"
+            raise ValueError(f"contexts must have shape ({wanted}, {CONTEXT_SIZE}), was {rows.shape}")
+        if costs.shape != (arms,) or lots.shape != (arms,):
+            raise ValueError(
+                f"costs and lots must be one number per arm, {arms} each, were {costs.shape} and {lots.shape}"
+            )
+        if not (np.isfinite(rows).all() and np.isfinite(costs).all()):
+            raise ValueError("contexts and costs must be finite")
+        # Far below 2**63, so that sums over venues stay within it.
+        if (lots < 0).any() or (lots >= LOTS_LIMIT).any():
+            raise ValueError("available lots must not be negative, and below 2**58")
+        if not 0 < size_lots < LOTS_LIMIT:
+            raise ValueError(f"size_lots must be positive and below 2**58, was {size_lots}")
+        if side != 1 and side != -1:
+            raise ValueError(f"side must be +1 or -1, was {side}")
         cdef double[:, ::1] values = rows
         memset(&request, 0, sizeof(RouteRequest))
         memset(&answer, 0, sizeof(RouteAnswer))
         request.decision_id = decision_id
         request.size_lots = size_lots
         request.side = side
-        request.arm_count = <int>rows.shape[0]
+        request.arm_count = arms
         request.venue_count = request.arm_count // 2
         for arm in range(request.arm_count):
             memcpy(request.arms[arm].context, &values[arm, 0], CONTEXT_SIZE * sizeof(double))
-            request.arms[arm].quoted_cost_ticks = quoted_cost_ticks[arm]
-            request.arms[arm].available_lots = available_lots[arm]
+            request.arms[arm].quoted_cost_ticks = costs[arm]
+            request.arms[arm].available_lots = lots[arm]
             request.arms[arm].venue = arm // 2
             request.arms[arm].style = arm % 2
         self.route(&request, &answer)
@@ -124,8 +151,13 @@ cdef class Router:
     def learn(self, int arm, context, double value):
         """Reward `arm`, played at `context` (8 numbers), with `value`."""
         cdef double[::1] row = np.ascontiguousarray(context, dtype=np.float64)
+        cdef int arms = self.arm_count or ARM_MAX
+        if not 0 <= arm < arms:
+            raise ValueError(f"arm must be below {arms}, was {arm}")
         if row.shape[0] != CONTEXT_SIZE:
             raise ValueError(f"context must have {CONTEXT_SIZE} numbers, had {row.shape[0]}")
+        if not (isfinite(value) and np.isfinite(row).all()):
+            raise ValueError("context and value must be finite")
         self.reward(arm, &row[0], value)
 
 
@@ -136,9 +168,10 @@ cdef class LinUcbRouter(Router):
 
     cdef readonly LinUcb bandit
 
-    def __init__(self, int venue_count, *, double alpha=1.0, double ridge=1.0):
+    def __cinit__(self, int venue_count, *, double alpha=1.0, double ridge=1.0):
         self.name = "linucb"
-        self.bandit = LinUcb(2 * venue_count, CONTEXT_SIZE, alpha=alpha, ridge=ridge)
+        self.arm_count = arms_of(venue_count)
+        self.bandit = LinUcb(self.arm_count, CONTEXT_SIZE, alpha=alpha, ridge=ridge)
 
     cdef void route(self, const RouteRequest* request, RouteAnswer* answer) noexcept nogil:
         cdef double best = 0.0, value
@@ -166,19 +199,16 @@ cdef class EpsilonGreedyRouter(Router):
 
     cdef double epsilon
     cdef uint64_t seed
-    cdef int arm_count
     cdef double[ARM_MAX] total
     cdef double[ARM_MAX] plays
 
-    def __init__(self, int venue_count, *, double epsilon=0.05, uint64_t seed=1):
+    def __cinit__(self, int venue_count, *, double epsilon=0.05, uint64_t seed=1):
         self.name = "epsilon_greedy"
+        self.arm_count = arms_of(venue_count)
         if not 0.0 <= epsilon <= 1.0:
             raise ValueError(f"epsilon must be 0 to 1, was {epsilon}")
-        if not 1 <= venue_count <= ARM_MAX // 2:
-            raise ValueError(f"venue_count must be 1 to {ARM_MAX // 2}, was {venue_count}")
         self.epsilon = epsilon
         self.seed = seed
-        self.arm_count = 2 * venue_count
         memset(self.total, 0, sizeof(self.total))
         memset(self.plays, 0, sizeof(self.plays))
 
@@ -223,44 +253,47 @@ cdef class SingleBestRouter(Router):
     """
 
     cdef double[LEG_MAX] cost
-    cdef double seen
+    cdef int64_t[LEG_MAX] seen      # decisions at which the venue showed that side
     cdef int venue
     cdef int style
 
-    def __init__(self, *, bint post=False):
+    def __cinit__(self, *, bint post=False):
         self.name = "single_post" if post else "single_best"
         self.style = STYLE_POST if post else STYLE_TAKE
         self.venue = -1
-        self.seen = 0.0
-        memset(self.cost, 0, sizeof(self.cost))
 
     cdef int cheapest(self, int venue_count) noexcept nogil:
-        cdef int venue, best = 0
-        for venue in range(1, venue_count):
-            if self.cost[venue] < self.cost[best]:
-                best = venue
+        """Return the venue with the lowest average so far, -1 when none showed anything."""
+        cdef int venue, best = -1
+        cdef double average, lowest = 0.0
+        for venue in range(venue_count):
+            if self.seen[venue] > 0:
+                average = self.cost[venue] / <double>self.seen[venue]
+                if best < 0 or average < lowest:
+                    lowest = average
+                    best = venue
         return best
 
     cdef void route(self, const RouteRequest* request, RouteAnswer* answer) noexcept nogil:
         cdef int arm, venue
         for arm in range(request.arm_count):
-            if request.arms[arm].style == self.style:
-                self.cost[request.arms[arm].venue] += request.arms[arm].quoted_cost_ticks
-        self.seen += 1.0
-        venue = self.venue if self.venue >= 0 else self.cheapest(request.venue_count)
+            # An absent quote says nothing of what the venue costs.
+            if request.arms[arm].style == self.style and request.arms[arm].available_lots > 0:
+                venue = request.arms[arm].venue
+                self.cost[venue] += request.arms[arm].quoted_cost_ticks
+                self.seen[venue] += 1
+        venue = self.venue
+        if not 0 <= venue < request.venue_count:
+            venue = max(self.cheapest(request.venue_count), 0)
         answer_with_arm(request, answer, 2 * venue + self.style)
 
     cdef void begin_window(self) noexcept nogil:
-        # The number of venues is not known here, but costs of absent venues are exactly zero.
-        cdef int venue, best = -1
-        if self.seen == 0.0:
+        cdef int venue = self.cheapest(LEG_MAX)
+        if venue < 0:
             return
-        for venue in range(LEG_MAX):
-            if self.cost[venue] != 0.0 and (best < 0 or self.cost[venue] < self.cost[best]):
-                best = venue
-        self.venue = best
-        self.seen = 0.0
+        self.venue = venue
         memset(self.cost, 0, sizeof(self.cost))
+        memset(self.seen, 0, sizeof(self.seen))
 
 
 @cython.final
