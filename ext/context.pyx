@@ -5,7 +5,7 @@ Over 400 lines because this is what users read: nearly half of it is what each p
 
 cimport cython
 cimport numpy as cnp
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -394,6 +394,9 @@ cdef class Context:
             raise ValueError("post_only needs a limit price and excludes ioc")
         if ttl_ns is not None and (ttl_ns <= 0 or price_ticks is None or ioc):
             raise ValueError(f"ttl_ns must be positive, for a limit order without ioc, was {ttl_ns}")
+        expire_ns = 0 if ttl_ns is None else int(self.loop.now_ns) + int(ttl_ns)
+        if expire_ns > INT64_MAX:
+            raise ValueError(f"ttl_ns must end within 64 bits of ns, before the year 2262, was {ttl_ns}")
         if self.closed:
             return 0
         command = self.next_command()
@@ -415,7 +418,7 @@ cdef class Context:
             command.price_ticks = price_ticks
         if ttl_ns is not None:
             command.time_in_force = TIF_GTD
-            command.expire_ns = self.loop.now_ns + <int64_t>ttl_ns
+            command.expire_ns = expire_ns
         order = Order.__new__(Order)
         order.command = command[0]
         order.leaves_lots = size_lots

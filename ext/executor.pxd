@@ -103,9 +103,12 @@ cdef class ParentExecutor(Agent):
     cdef void begin_slice(self, WorkingParent* parent) noexcept nogil
     cdef void decide(self, WorkingParent* parent, int64_t size_lots) noexcept nogil
     cdef void write_decision(
-        self, const WorkingParent* parent, const RouteRequest* request, const RouteAnswer* answer
+        self, const WorkingParent* parent, const RouteRequest* request, const RouteAnswer* answer,
+        float signal,
     ) noexcept nogil
-    cdef void describe(self, WorkingParent* parent, int64_t size_lots, RouteRequest* request) noexcept nogil
+    cdef void describe(
+        self, WorkingParent* parent, int64_t size_lots, bint ask, RouteRequest* request
+    ) noexcept nogil
     cdef void send_legs(
         self, WorkingParent* parent, const RouteRequest* request, const RouteAnswer* answer, bint market
     ) noexcept nogil
@@ -116,5 +119,5 @@ cdef class ParentExecutor(Agent):
     cdef void write_parent(self, WorkingParent* parent, uint8_t state) noexcept nogil
     cdef DayStats* day_of(self, const WorkingParent* parent) noexcept nogil
     cdef bint market_closed(self) noexcept nogil
-    cdef int64_t opposite_touch_x2(self, int side) noexcept nogil
+    cdef double cost_of_taking(self, int side, int64_t lots, int64_t mid_x2) noexcept nogil
     cdef double spread_scale(self) noexcept nogil

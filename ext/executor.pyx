@@ -6,12 +6,14 @@ out, account) is one state machine and reads best in one place.
 
 cimport cython
 cimport numpy as cnp
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.math cimport INFINITY, isfinite
+from libc.stdint cimport INT32_MAX, INT32_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 import numpy as np
 
+from ext.event_loop cimport VENUE_LIMIT
 from ext.features cimport VenueTouch
 from ext.journal cimport journal_append
 from ext.layout cimport (
@@ -24,7 +26,7 @@ from ext.order_id cimport order_parent, pack_order_id
 from ext.routing cimport (
     CONTEXT_SIZE, STYLE_POST, STYLE_TAKE, ArmView, RouteAnswer, RouteLeg, Router, RouteRequest, sweep,
 )
-from ext.sim_venue cimport SimulatedVenue
+from ext.sim_venue cimport OFFER_MAX, SimulatedVenue
 
 cnp.import_array()
 
@@ -97,6 +99,12 @@ cdef class ParentExecutor(Agent):
             raise ValueError("a plan needs ascending arrivals, positive sizes and slices, sides of +1 or -1")
         if day_count < 1 or groups < 1 or window_max < 1:
             raise ValueError("day_count, groups and window_max must be positive")
+        if post_ns < 0 or not (isfinite(protection) and protection >= 0.0):
+            raise ValueError(
+                f"post_ns and protection must be finite and not negative, were {post_ns} and {protection}"
+            )
+        if not (isfinite(tick_value) and tick_value > 0.0):
+            raise ValueError(f"tick_value must be finite and positive, was {tick_value}")
         self.router = router
         self.plan_count = <uint32_t>plan.size
         self.plan = <PlannedParent*>calloc(self.plan_count + 1, sizeof(PlannedParent))
@@ -123,6 +131,13 @@ cdef class ParentExecutor(Agent):
         free(self.parents)
         free(self.stats)
         free(self.venue_lots)
+
+    cdef check_venues(self, int venue_count):
+        if self.router.arm_count not in (0, 2 * venue_count):
+            raise ValueError(
+                f"{self.router.name}: the router was made for {self.router.arm_count // 2} venues, but the "
+                f"loop has {venue_count} venues"
+            )
 
     # A parent's life.
 
@@ -190,7 +205,7 @@ cdef class ParentExecutor(Agent):
         cdef RouteRequest request
         cdef RouteAnswer answer
         parent.decision_id = <uint64_t>parent.parent_id << 16 | <uint64_t>parent.slice
-        self.describe(parent, size_lots, &request)
+        self.describe(parent, size_lots, True, &request)
         answer.leg_count = 0
         self.router.route(&request, &answer)
         if answer.leg_count == 0:
@@ -206,14 +221,17 @@ cdef class ParentExecutor(Agent):
         parent.scale_ticks = self.spread_scale()
         if answer.arm >= 0:
             memcpy(parent.context, request.arms[answer.arm].context, sizeof(parent.context))
-        self.write_decision(parent, &request, &answer)
+        self.write_decision(
+            parent, &request, &answer, self.loop.signal_now if self.use_signal else <float>0.0
+        )
         self.send_legs(parent, &request, &answer, False)
         self.loop.pending_model_ns = 0
         if parent.outstanding == 0:
             self.continue_child(parent)
 
     cdef void write_decision(
-        self, const WorkingParent* parent, const RouteRequest* request, const RouteAnswer* answer
+        self, const WorkingParent* parent, const RouteRequest* request, const RouteAnswer* answer,
+        float signal,
     ) noexcept nogil:
         cdef DecisionPayload payload
         cdef int index
@@ -225,21 +243,23 @@ cdef class ParentExecutor(Agent):
         payload.arm_count = <uint8_t>request.arm_count
         payload.score = answer.score
         payload.propensity = answer.propensity
-        payload.signal = self.loop.signal_now if self.use_signal else <float>0.0
+        payload.signal = signal
         if answer.arm >= 0:
             for index in range(CONTEXT_SIZE):
                 payload.context[index] = <float>parent.context[index]
         journal_append(self.loop.journal, JOURNAL_DECISION, self.loop.now_ns, &payload)
 
-    cdef void describe(self, WorkingParent* parent, int64_t size_lots, RouteRequest* request) noexcept nogil:
-        """Fill in the arms: what each (venue, style) shows and would cost."""
+    cdef void describe(
+        self, WorkingParent* parent, int64_t size_lots, bint ask, RouteRequest* request
+    ) noexcept nogil:
+        """Fill in the arms: what each (venue, style) shows and would cost; `ask` the model as well."""
         cdef double spread = self.spread_scale()
         cdef double mid = 0.5 * <double>self.loop.features.mid_x2
         cdef double turbulence, volatility, urgency, age, signal = 0.0
         cdef int venue, style
         cdef ArmView* arm
         cdef const VenueTouch* touch
-        if self.use_signal:
+        if ask and self.use_signal:
             signal = parent.side * <double>self.loop.signal()
         turbulence = self.loop.features.volatility_slow
         turbulence = self.loop.features.volatility_fast / (turbulence if turbulence > 1e-3 else 1e-3) - 1.0
@@ -279,7 +299,7 @@ cdef class ParentExecutor(Agent):
         cdef int index
         cdef const RouteLeg* leg
         cdef const VenueTouch* touch
-        cdef int32_t slack = <int32_t>(self.protection * parent.scale_ticks)
+        cdef int64_t slack = <int64_t>min(self.protection * parent.scale_ticks, <double>INT32_MAX)
         for index in range(answer.leg_count):
             leg = &answer.legs[index]
             touch = &self.loop.features.touch[leg.venue]
@@ -298,11 +318,15 @@ cdef class ParentExecutor(Agent):
                 command.price_ticks = touch.bid_price_ticks if parent.side > 0 else touch.ask_price_ticks
                 command.time_in_force = TIF_GTD
                 # Nothing rests beyond the deadline: what is left then is closed out.
-                command.expire_ns = min(self.loop.now_ns + self.post_ns, parent.deadline_ns)
+                command.expire_ns = self.loop.now_ns + min(
+                    self.post_ns, parent.deadline_ns - self.loop.now_ns
+                )
                 command.flags = ORDER_POST_ONLY
             else:
                 command.price_ticks = touch.ask_price_ticks if parent.side > 0 else touch.bid_price_ticks
-                command.price_ticks += parent.side * slack
+                command.price_ticks = <int32_t>min(
+                    max(command.price_ticks + parent.side * slack, <int64_t>INT32_MIN), <int64_t>INT32_MAX
+                )
                 if market:
                     command.order_type = ORDER_MARKET
             check(leg.size_lots > 0, "a leg has a positive size")
@@ -351,11 +375,11 @@ cdef class ParentExecutor(Agent):
         cdef int64_t left = parent.child_lots - parent.child_filled
         if left > 0 and parent.attempt < SWEEPS_MAX and not self.market_closed():
             parent.attempt += 1
-            self.describe(parent, left, &request)
+            # A sweep is no choice: the model is neither asked nor waited for.
+            self.describe(parent, left, False, &request)
             answer.leg_count = 0
             sweep(&request, &answer)
             self.send_legs(parent, &request, &answer, parent.closing)
-            self.loop.pending_model_ns = 0
             if parent.outstanding > 0:
                 return
         self.end_child(parent, False)
@@ -371,12 +395,10 @@ cdef class ParentExecutor(Agent):
         cdef int64_t left = parent.child_lots - parent.child_filled
         cdef double cost
         parent.child_active = False
-        # Lots that were not filled are priced as if bought now: waiting is no way to look cheap.
-        cost = 0.5 * <double>(
-            parent.child_cost_x2
-            + left * (parent.side * (self.opposite_touch_x2(parent.side) - parent.decision_mid_x2))
-        )
-        cost = (cost + <double>parent.child_fee_nano / (self.tick_value * 1e9)) / <double>parent.child_lots
+        cost = 0.5 * <double>parent.child_cost_x2 + <double>parent.child_fee_nano / (self.tick_value * 1e9)
+        # Lots that were not filled are priced as if taken now: waiting is no way to look cheap.
+        cost += self.cost_of_taking(parent.side, left, parent.decision_mid_x2)
+        cost /= <double>parent.child_lots
         memset(&payload, 0, sizeof(payload))
         payload.decision_id = parent.decision_id
         payload.cost_ticks = cost
@@ -413,12 +435,12 @@ cdef class ParentExecutor(Agent):
             parent.child_filled = parent.child_cost_x2 = parent.child_fee_nano = 0
             parent.decision_mid_x2 = self.loop.features.mid_x2
             parent.scale_ticks = self.spread_scale()
-            self.describe(parent, left, &request)
+            # A sweep is no choice: the model is neither asked nor waited for.
+            self.describe(parent, left, False, &request)
             answer.leg_count = 0
             sweep(&request, &answer)
-            self.write_decision(parent, &request, &answer)
+            self.write_decision(parent, &request, &answer, 0.0)
             self.send_legs(parent, &request, &answer, True)
-            self.loop.pending_model_ns = 0
             if parent.outstanding > 0:
                 return
             self.end_child(parent, False)
@@ -432,13 +454,14 @@ cdef class ParentExecutor(Agent):
         parent.cancelled_lots += parent.open_lots
         parent.open_lots = 0
         parent.version += 1
-        # Opportunity cost: cancelled lots at the price they would have to be bought for now.
-        parent.cost_x2 += left * (parent.side * (self.opposite_touch_x2(parent.side) - parent.arrival_mid_x2))
         day.parents += 1
         day.lots += parent.filled_lots
         day.taker_lots += parent.taker_lots
         day.cancelled_lots += left
-        day.cost_ticklots += 0.5 * <double>parent.cost_x2 + fee
+        # Cancelled lots cost what taking them would cost now.
+        day.cost_ticklots += 0.5 * <double>parent.cost_x2 + fee + self.cost_of_taking(
+            parent.side, left, parent.arrival_mid_x2
+        )
         day.fee_ticklots += fee
         day.notional_ticklots += 0.5 * <double>parent.arrival_mid_x2 * <double>parent.size_lots
         self.write_parent(parent, PARENT_DONE if left == 0 else PARENT_CANCELLED)
@@ -473,13 +496,55 @@ cdef class ParentExecutor(Agent):
         # Over several venues the average spread can be zero or negative.
         return self.loop.features.spread_average if self.loop.features.spread_average > 1.0 else 1.0
 
-    cdef int64_t opposite_touch_x2(self, int side) noexcept nogil:
-        """Return twice the price to trade at now; with a side absent, as the last whole market had it."""
-        if not self.loop.features.two_sided:
-            return self.loop.features.mid_x2 + side * <int64_t>self.spread_scale()
-        if side > 0:
-            return 2 * <int64_t>self.loop.features.best_ask_ticks
-        return 2 * <int64_t>self.loop.features.best_bid_ticks
+    cdef double cost_of_taking(self, int side, int64_t lots, int64_t mid_x2) noexcept nogil:
+        """Return what taking `lots` everywhere at once would cost now against a mid, fees included.
+
+        In ticks times lots. Walks what all venues offer, displayed and modelled, by price with fee. What
+        goes beyond all of it is priced one average spread past the last level.
+        """
+        cdef int32_t[VENUE_LIMIT][OFFER_MAX] prices
+        cdef int64_t[VENUE_LIMIT][OFFER_MAX] sizes
+        cdef int[VENUE_LIMIT] counts
+        cdef int[VENUE_LIMIT] levels
+        cdef int venue, best
+        cdef int64_t piece
+        cdef double mid = 0.5 * <double>mid_x2, total = 0.0, cost, cheapest
+        # With nothing offered at all, the last level is where the last whole market had it.
+        cdef int32_t touch = <int32_t>(
+            0.5 * (<double>self.loop.features.mid_x2 + side * min(self.spread_scale(), 1e9))
+        )
+        cdef double last = INFINITY
+        if lots <= 0:
+            return 0.0
+        for venue in range(self.loop.venue_count):
+            last = min(last, cost_at(
+                <SimulatedVenue>self.loop.venues[venue], side, touch, mid, self.tick_value, STYLE_TAKE
+            ))
+        for venue in range(self.loop.venue_count):
+            levels[venue] = 0
+            counts[venue] = offered_at(
+                <SimulatedVenue>self.loop.venues[venue], side, prices[venue], sizes[venue]
+            )
+        while lots > 0:
+            best = -1
+            cheapest = 0.0
+            for venue in range(self.loop.venue_count):
+                if levels[venue] < counts[venue]:
+                    cost = cost_at(
+                        <SimulatedVenue>self.loop.venues[venue], side, prices[venue][levels[venue]], mid,
+                        self.tick_value, STYLE_TAKE,
+                    )
+                    if best < 0 or cost < cheapest:
+                        cheapest = cost
+                        best = venue
+            if best < 0:
+                break
+            piece = min(lots, sizes[best][levels[best]])
+            levels[best] += 1
+            lots -= piece
+            total += <double>piece * cheapest
+            last = cheapest
+        return total + <double>lots * (last + self.spread_scale())
 
     # Python's side.
 
@@ -522,15 +587,27 @@ cdef inline void quote_arm(
     """What the arm displays, and its price against the mid with fees, in ticks per lot."""
     cdef bint take = arm.style == STYLE_TAKE
     cdef bint at_ask = (side > 0) == take
-    cdef double price, fee
     arm.available_lots = touch.ask_size_lots if at_ask else touch.bid_size_lots
     if arm.available_lots <= 0:
         arm.quoted_cost_ticks = 1e9
         return
-    price = <double>(touch.ask_price_ticks if at_ask else touch.bid_price_ticks)
-    fee = (price if price >= 0.0 else -price) * 1e-4
-    if take:
+    arm.quoted_cost_ticks = cost_at(
+        venue, side, touch.ask_price_ticks if at_ask else touch.bid_price_ticks, mid, tick_value, arm.style
+    )
+
+
+cdef inline double cost_at(
+    SimulatedVenue venue, int side, int32_t price_ticks, double mid, double tick_value, int style
+) noexcept nogil:
+    """A price against a mid with the venue's fee, in ticks per lot."""
+    cdef double price = <double>price_ticks
+    cdef double fee = (price if price >= 0.0 else -price) * 1e-4
+    if style == STYLE_TAKE:
         fee = fee * venue.rules.taker_fee_bps + venue.rules.taker_fee_per_lot / tick_value
     else:
         fee = fee * venue.rules.maker_fee_bps + venue.rules.maker_fee_per_lot / tick_value
-    arm.quoted_cost_ticks = side * (price - mid) + fee
+    return side * (price - mid) + fee
+
+
+cdef inline int offered_at(SimulatedVenue venue, int side, int32_t* prices, int64_t* sizes) noexcept nogil:
+    return venue.offered(side, prices, sizes)

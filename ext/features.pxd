@@ -50,7 +50,7 @@ cdef inline double absolute(double value) noexcept nogil:
 
 
 cdef inline void consolidate(FeatureState* state) noexcept nogil:
-    """Find the best bid and offer over the venues that quote both sides."""
+    """Find the best bid over the venues that bid and the best offer over those that offer."""
     cdef int venue
     cdef int32_t bid = -2147483647, ask = 2147483647
     cdef VenueTouch* touch

@@ -64,8 +64,8 @@ cdef class LinUcb:
             raise ValueError(f"context_size must be 1 to 256, was {context_size}")
         if not (isfinite(alpha) and alpha >= 0.0):
             raise ValueError(f"alpha must be finite and not negative, was {alpha}")
-        if not (isfinite(ridge) and ridge > 0.0):
-            raise ValueError(f"ridge must be finite and positive, was {ridge}")
+        if not (isfinite(ridge) and ridge > 0.0 and isfinite(1.0 / ridge)):
+            raise ValueError(f"ridge must be finite and positive, as must be its inverse, was {ridge}")
         self.arm_count = arm_count
         self.context_size = context_size
         self.alpha = alpha

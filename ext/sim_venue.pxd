@@ -22,7 +22,8 @@ cdef enum QueueMode:
     QUEUE_PESSIMISTIC = 2
 
 cdef enum:
-    DEPTH_MAX = 32
+    DEPTH_MAX = 32          # levels of a book that an order can take
+    OFFER_MAX = 65          # the touch and 64 modelled levels
     NO_ORDER = 0xFFFFFFFF
 
 
@@ -77,7 +78,7 @@ cdef class SimulatedVenue:
     cdef void expire(self, uint64_t client_order_id, int64_t ts_ns, uint8_t reason) noexcept nogil
     cdef void end_of_data(self, int64_t ts_ns) noexcept nogil
     cdef void take(self, const OrderCommand* command, int64_t* leaves, int64_t ts_ns) noexcept nogil
-    cdef void take_modelled(self, const OrderCommand* command, int64_t* leaves, int64_t ts_ns) noexcept nogil
+    cdef int offered(self, int side, int32_t* prices, int64_t* sizes) noexcept nogil
     cdef bint declines(self, const OrderCommand* command, int64_t market_mid_x2) noexcept nogil
     cdef int64_t ahead_at(self, int side, int32_t price_ticks, int64_t known_lots) noexcept nogil
     cdef void rest(self, const OrderCommand* command, int64_t leaves, int64_t ts_ns) noexcept nogil

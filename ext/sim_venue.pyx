@@ -7,7 +7,8 @@ gone for the next (two orders never fill from the same lots).
 """
 
 cimport cython
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.math cimport isfinite
+from libc.stdint cimport INT32_MAX, INT32_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 
@@ -23,7 +24,10 @@ from ext.layout cimport (
 from ext.order_book cimport OrderBook, OrderView
 from ext.rng cimport draw64
 
+FEES = ("taker_fee_bps", "maker_fee_bps", "taker_fee_per_lot", "maker_fee_per_lot")
 QUEUE_MODES = {"flow": QUEUE_FLOW, "optimistic": QUEUE_OPTIMISTIC, "pessimistic": QUEUE_PESSIMISTIC}
+
+cdef double FEE_NANO_MAX = 9e18
 
 # Random streams: what the venue decides about an order, and when aggressors reach its touch.
 cdef enum:
@@ -77,6 +81,13 @@ cdef class SimulatedVenue:
         self.rules.depth_size_q8 = round(rules.get("depth_size", 0.0) * 256)
         self.rules.queue_mode = QUEUE_MODES[rules.get("queue_mode", "flow")]
         self.rules.tick_size_ticks = rules.get("tick_size_ticks", 1)
+        if not 0 <= self.rules.depth_levels < OFFER_MAX:
+            raise ValueError(f"depth_levels must be 0 to {OFFER_MAX - 1}, was {self.rules.depth_levels}")
+        for name in FEES:
+            if not isfinite(rules.get(name, 0.0)):
+                raise ValueError(f"{name} must be finite, was {rules[name]}")
+        if not isfinite(tick_value):
+            raise ValueError(f"tick_value must be finite, was {tick_value}")
         for name in ("order_latency_ns", "order_jitter_ns", "ack_latency_ns", "feed_latency_ns"):
             if rules.get(name, 0) < 0:
                 raise ValueError(f"{name} must not be negative, was {rules[name]}")
@@ -133,6 +144,8 @@ cdef class SimulatedVenue:
             # Notional in ticks can pass 2^53 only beyond any limit the risk gate lets through.
             fee = <double>price_ticks * <double>size_lots * self.tick_value * bps * 1e5
             fee = (-fee if price_ticks < 0 else fee) + <double>size_lots * per_lot * 1e9
+            # Beyond that many nano the cast would be undefined; such a fee is absurd, and stays so.
+            fee = min(max(fee, -FEE_NANO_MAX), FEE_NANO_MAX)
             report.fee_nano = <int64_t>(fee + 0.5) if fee >= 0.0 else -<int64_t>(0.5 - fee)
 
     cdef uint32_t find(self, uint64_t client_order_id) noexcept nogil:
@@ -229,71 +242,59 @@ cdef class SimulatedVenue:
                 chance += self.rules.last_look_stale_q16
         return (draw64(self.seed, command.client_order_id, STREAM_LAST_LOOK) & 0xFFFF) < chance
 
+    cdef int offered(self, int side, int32_t* prices, int64_t* sizes) noexcept nogil:
+        """Write down what an order of `side` would meet, best first, without what we had of it already.
+
+        Returns the number of levels, at most OFFER_MAX: the book's own, or its touch and the modelled
+        levels behind it. A size can be 0.
+        """
+        cdef int hit = 0 if side > 0 else 1, count, level
+        cdef int64_t used = self.taken_lots[hit], size, price, step
+        if self.rules.depth_levels == 0:
+            count = self.book.depth(-side, DEPTH_MAX, prices, sizes)
+        else:
+            size = self.book.ask_size_lots if side > 0 else self.book.bid_size_lots
+            price = self.book.ask_price_ticks if side > 0 else self.book.bid_price_ticks
+            step = <int64_t>self.book.ask_price_ticks - self.book.bid_price_ticks
+            step = max((step * self.rules.depth_step_q8) >> 8, 1)
+            count = 0
+            while size > 0 and count <= self.rules.depth_levels and INT32_MIN <= price <= INT32_MAX:
+                prices[count] = <int32_t>price
+                sizes[count] = size
+                price += side * step
+                if count == 0:
+                    size = (size * self.rules.depth_size_q8) >> 8
+                count += 1
+        for level in range(count):
+            size = sizes[level]
+            sizes[level] = size - used if size > used else 0
+            used = used - size if used > size else 0
+        return count
+
     cdef void take(self, const OrderCommand* command, int64_t* leaves, int64_t ts_ns) noexcept nogil:
-        cdef int32_t[DEPTH_MAX] prices
-        cdef int64_t[DEPTH_MAX] sizes
-        cdef int count, level, hit = 0 if command.side > 0 else 1
-        cdef int64_t piece, used = self.taken_lots[hit], available = 0
-        if self.rules.depth_levels > 0:
-            self.take_modelled(command, leaves, ts_ns)
-            return
-        count = self.book.depth(-command.side, DEPTH_MAX, prices, sizes)
+        """Trade with what is offered within the limit."""
+        cdef int32_t[OFFER_MAX] prices
+        cdef int64_t[OFFER_MAX] sizes
+        cdef int level, hit = 0 if command.side > 0 else 1
+        cdef int count = self.offered(command.side, prices, sizes)
+        cdef int64_t piece, available = 0
         if command.time_in_force == TIF_FOK:
             for level in range(count):
                 if reaches(command, prices[level]):
                     available += sizes[level]
-            if available - used < leaves[0]:
+            if available < leaves[0]:
                 return
         for level in range(count):
-            if not reaches(command, prices[level]):
+            if leaves[0] == 0 or not reaches(command, prices[level]):
                 break
-            piece = sizes[level] - used
-            used = used - sizes[level] if used > sizes[level] else 0
-            if piece <= 0:
+            piece = min(sizes[level], leaves[0])
+            if piece == 0:
                 continue
-            piece = piece if piece < leaves[0] else leaves[0]
             leaves[0] -= piece
             self.taken_lots[hit] += piece
             self.answer(
                 command, REPORT_FILL, REASON_NONE, ts_ns, piece, leaves[0], prices[level], LIQUIDITY_TAKER
             )
-            if leaves[0] == 0:
-                break
-
-    cdef void take_modelled(self, const OrderCommand* command, int64_t* leaves, int64_t ts_ns) noexcept nogil:
-        """Walk the quoted touch and the modelled levels behind it."""
-        cdef int level, hit = 0 if command.side > 0 else 1
-        cdef int32_t touch = self.book.ask_price_ticks if command.side > 0 else self.book.bid_price_ticks
-        cdef int64_t size = self.book.ask_size_lots if command.side > 0 else self.book.bid_size_lots
-        cdef int64_t spread = <int64_t>self.book.ask_price_ticks - self.book.bid_price_ticks
-        cdef int64_t step = (spread * self.rules.depth_step_q8) >> 8
-        cdef int64_t used = self.taken_lots[hit], piece, price, available = 0
-        step = step if step > 1 else 1
-        if command.time_in_force == TIF_FOK:
-            for level in range(self.rules.depth_levels + 1):
-                price = touch + command.side * level * step
-                if reaches(command, price):
-                    available += size if level == 0 else (size * self.rules.depth_size_q8) >> 8
-            if available - used < leaves[0]:
-                return
-        for level in range(self.rules.depth_levels + 1):
-            price = touch + command.side * level * step
-            if not reaches(command, price):
-                break
-            if level == 1:
-                size = (size * self.rules.depth_size_q8) >> 8
-            piece = size - used
-            used = used - size if used > size else 0
-            if piece <= 0:
-                continue
-            piece = piece if piece < leaves[0] else leaves[0]
-            leaves[0] -= piece
-            self.taken_lots[hit] += piece
-            self.answer(
-                command, REPORT_FILL, REASON_NONE, ts_ns, piece, leaves[0], <int32_t>price, LIQUIDITY_TAKER
-            )
-            if leaves[0] == 0:
-                break
 
     cdef int64_t ahead_at(self, int side, int32_t price_ticks, int64_t known_lots) noexcept nogil:
         """Return how many lots can be ahead of us at a price; `known_lots` is -1 on arrival.

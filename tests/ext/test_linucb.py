@@ -124,6 +124,7 @@ def test_learning_copies_what_it_is_given() -> None:
         ((1, 1), {"alpha": float("inf")}, "alpha must be"),
         ((1, 1), {"ridge": 0.0}, "ridge must be"),
         ((1, 1), {"ridge": float("nan")}, "ridge must be"),
+        ((1, 1), {"ridge": 5e-324}, "ridge must be"),
         ((1, 1), {"ridge": float("inf")}, "ridge must be"),
     ],
 )

@@ -251,6 +251,8 @@ def test_sending_again_what_was_refused_ends_in_a_clear_error():
         (lambda ctx: ctx.sell(1, venue=3), "venue must be below 1, was 3"),
         (lambda ctx: ctx.buy(1, post_only=True), "post_only needs a limit"),
         (lambda ctx: ctx.buy(1, 99, ttl_ns=0), "ttl_ns must be positive"),
+        (lambda ctx: ctx.buy(1, 99, ttl_ns=2**63 - 1), "ttl_ns must end within 64 bits"),
+        (lambda ctx: ctx.buy(1, 99, ttl_ns=2**80), "ttl_ns must end within 64 bits"),
         (lambda ctx: ctx.schedule(0, 0), "tag must be"),
         (lambda ctx: ctx.touch(1), "venue must be below 1"),
     ],

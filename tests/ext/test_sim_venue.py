@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from backtest.venue_config import VenueConfig
 from data.instrument import Instrument
 from data.schema import EventFlag, EventKind, Liquidity, Reason
+from ext.order_book import OrderBook
+from ext.sim_venue import SimulatedVenue
 from tests.markets import (
     AT_ONCE,
     Script,
@@ -228,3 +231,28 @@ def test_the_optimistic_bound_fills_at_least_what_the_pessimistic_one_does(seed,
         assert all(lots <= size for lots in by_order.values()), "an order never fills more than its size"
         filled.append(script.filled_lots)
     assert filled[0] >= filled[1]
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_fee_beyond_64_bits_of_nano_stops_at_the_bound(side):
+    venue = VenueConfig(taker_fee_per_lot=1e15)
+    script = Script(t1=lambda ctx: ctx.buy(5) if side > 0 else ctx.sell(5))
+    result = play(script, market(trade(2, 0, 101, 1)), venue=venue)
+    assert result.fills["fee_nano"].tolist() == [9 * 10**18]
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"taker_fee_bps": math.nan}, "taker_fee_bps must be finite"),
+        ({"maker_fee_per_lot": math.inf}, "maker_fee_per_lot must be finite"),
+        ({"depth_levels": -1}, "depth_levels must be 0 to 64"),
+        ({"depth_levels": 65}, "depth_levels must be 0 to 64"),
+    ],
+)
+def test_rules_that_would_leave_their_arrays_or_numbers_are_refused(rules, message):
+    with pytest.raises(ValueError, match=message):
+        SimulatedVenue(
+            {"order_latency_ns": 0, "ack_latency_ns": 0, "feed_latency_ns": 0} | rules,
+            venue_id=0, tick_value=0.01, seed=1, book=OrderBook(64, 64),
+        )  # fmt: skip
