@@ -120,7 +120,8 @@ def decimal_units(array: Any, *, name: str, path: Path, row: int) -> NDArray[np.
         at = int(np.argmax(pa.compute.is_null(array).to_numpy(zero_copy_only=False)))
         raise DataError(f"{name} must be a number, was null", path=path, row=row + at)
     words = np.frombuffer(array.buffers()[1], "<i8")[2 * array.offset : 2 * (array.offset + len(array))]
-    units: NDArray[np.int64] = words[::2]
+    # The words alternate low, high; compiled readers take arrays without gaps only.
+    units: NDArray[np.int64] = np.ascontiguousarray(words[::2])
     # The reader checks digits before it scales, so an overflow shows only in the high word.
     fits = words[1::2] == units >> 63
     if not fits.all():

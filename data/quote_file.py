@@ -11,7 +11,7 @@ Three dialects are known, told apart by column names and types:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -82,13 +82,24 @@ def find_dialect(table: TableFile) -> Dialect | None:
     # Whole-number sides in a CSV are decimals that happen to lack a point.
     integer = integer and (ask is None or not text)
     sizes = [rule.find_column(types, names) for names in (rule.BID_SIZE_NAMES, rule.ASK_SIZE_NAMES)]
-    if None in sizes or not all(rule.is_number(types[name]) for name in sizes if name):
+    if None in sizes or not all(_may_hold_numbers(types[name], text=text) for name in sizes if name):
         sizes = [None, None]
     pressure = "pressure" if pa.types.is_int8(types.get("pressure", pa.null())) else None
     return Dialect(
         time=time, bid=bid, far=far, spread=ask is None, integer=bool(integer),
         bid_size=sizes[0], ask_size=sizes[1], pressure=pressure,
     )  # fmt: skip
+
+
+def names_quotes(names: Iterable[str]) -> bool:
+    """Tell whether column names could be those of quotes."""
+    known = dict.fromkeys(names)
+    sides = (rule.TIME_NAMES, rule.BID_NAMES, (*rule.ASK_NAMES, "spread"))
+    return all(rule.find_column(known, aliases) is not None for aliases in sides)
+
+
+def _may_hold_numbers(kind: Any, *, text: bool) -> bool:
+    return rule.is_number(kind) or (text and bool(pa.types.is_string(kind)))
 
 
 def symbol_in(name: str) -> str | None:

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from . import columns as rule
 from .errors import DataError
 from .instrument import Instrument
-from .quote_file import METADATA_PREFIX, QuoteColumns, QuoteFile, find_dialect, symbol_in
-from .table_file import CSV_SUFFIXES, PARQUET_SUFFIXES, Section, files_sha256, open_table
+from .quote_file import METADATA_PREFIX, QuoteColumns, QuoteFile, find_dialect, names_quotes, symbol_in
+from .table_file import CSV_SUFFIXES, PARQUET_SUFFIXES, Section, csv_header, files_sha256, open_table
 
 
 class QuoteBlock(NamedTuple):
-    """Consecutive quotes.
+    """Consecutive quotes; every array is C-contiguous, as compiled readers require.
 
     Parameters
     ----------
@@ -191,7 +191,12 @@ class QuoteFiles:
     ) -> Iterator[QuoteBlock]:
         """Yield blocks of at most `block_rows` quotes with start_ns <= ts_ns < stop_ns."""
         for columns in self.columns(start_ns=start_ns, stop_ns=stop_ns, block_rows=block_rows):
-            yield QuoteBlock(columns.ts_ns, columns.bid_ticks, columns.ask_ticks, columns.pressure)
+            yield QuoteBlock(
+                np.ascontiguousarray(columns.ts_ns),
+                np.ascontiguousarray(columns.bid_ticks),
+                np.ascontiguousarray(columns.ask_ticks),
+                None if columns.pressure is None else np.ascontiguousarray(columns.pressure),
+            )
 
     def columns(
         self,
@@ -294,6 +299,9 @@ def _find_files(root: Path) -> tuple[list[QuoteFile], list[str]]:
     paths = paths or [path for path in root.iterdir() if path.name.lower().endswith(CSV_SUFFIXES)]
     for path in sorted(path for path in paths if path.is_file()):
         try:
+            if _is_prose(path):
+                ignored += 1
+                continue
             table = open_table(path)
             if find_dialect(table) is None:
                 ignored += 1
@@ -321,9 +329,19 @@ def _find_files(root: Path) -> tuple[list[QuoteFile], list[str]]:
         for (place, symbol), files in ranked[1:]
     ]
     if ignored:
-        notes.append(f"{ignored} Parquet files without quotes were ignored")
+        notes.append(f"{ignored} files without quotes were ignored")
     notes += [f"damaged, not used: {error}" for error in damaged.values()]
     return chosen, notes
+
+
+def _is_prose(path: Path) -> bool:
+    """Tell whether a text file is something else than a table of quotes, such as a note on the data."""
+    if path.suffix.lower() != ".txt":
+        return False
+    try:
+        return not names_quotes(csv_header(path)[1])
+    except DataError:
+        return True
 
 
 def _utc(ts_ns: int) -> str:

@@ -176,6 +176,21 @@ class ParquetTable:
             )
 
 
+def csv_header(path: Path) -> tuple[str, list[str]]:
+    """Return the delimiter and the column names of a text file's first line."""
+    with library_errors(path, "a readable text file"), _open_text(path) as stream:
+        header = stream.read(HEADER_BYTES_MAX).partition(b"\n")[0].decode("utf-8-sig").strip()
+    delimiter = max(",;\t|", key=header.count)
+    names = [name.strip().strip('"') for name in header.split(delimiter)]
+    if len(set(names)) != len(names) or not all(names) or len(names) < 2:
+        raise DataError(f"expected a header line naming each column once, was {header[:80]!r}", path=path)
+    return delimiter, names
+
+
+def _open_text(path: Path) -> Any:
+    return pa.input_stream(str(path), compression="detect")
+
+
 class CsvTable:
     """A CSV file with a header line; compression is told by the suffix."""
 
@@ -183,22 +198,13 @@ class CsvTable:
         self.path = path
         self.metadata: dict[str, str] = {}
         self.sections: tuple[Section, ...] = (Section(index=0, first_row=0, rows=None),)
-        with library_errors(path, "a readable text file"), self._open() as stream:
-            header = stream.read(HEADER_BYTES_MAX).partition(b"\n")[0].decode("utf-8-sig").strip()
-        self._delimiter = max(",;\t|", key=header.count)
-        names = [name.strip().strip('"') for name in header.split(self._delimiter)]
-        if len(set(names)) != len(names) or not all(names) or len(names) < 2:
-            raise DataError(f"expected a header line naming each column once, was {header[:80]!r}", path=path)
-        self._names = names
+        self._delimiter, self._names = csv_header(path)
         with library_errors(path, "a CSV file"), self._reader({}) as reader:
             self.types = dict(zip(reader.schema.names, reader.schema.types, strict=True))
 
-    def _open(self) -> Any:
-        return pa.input_stream(str(self.path), compression="detect")
-
     def _reader(self, columns: Mapping[str, Any]) -> Any:
         return pc.open_csv(
-            self._open(),
+            _open_text(self.path),
             read_options=pc.ReadOptions(
                 column_names=self._names, skip_rows=1, use_threads=False, block_size=READ_BUFFER_BYTES
             ),
@@ -206,6 +212,8 @@ class CsvTable:
             convert_options=pc.ConvertOptions(
                 column_types={name: kind for name, kind in columns.items() if kind is not None},
                 include_columns=list(columns),
+                # Words for nothing, such as NaN or N/A, are refused as they stand, not as a null.
+                null_values=[""],
             ),
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -98,7 +99,7 @@ def test_a_tree_yields_its_largest_set_of_quotes_and_names_the_rest(tmp_path: Pa
     assert quotes.rows() == 300
     assert quotes.notes == (
         "also found, not used: 200  quotes in gold",
-        "1 Parquet files without quotes were ignored",
+        "1 files without quotes were ignored",
     )
 
 
@@ -242,7 +243,9 @@ def test_csv_times_are_read_exactly_whatever_their_unit(
     ("line", "message"),
     [
         ("2,10.1,", r"q\.csv:row 1: ask must be a number, was null"),
-        ("2,NaN,10.2", r"q\.csv:row 1: bid must be a number, was null"),
+        ("2,NaN,10.2", r"q\.csv:row 1: bid must be finite, was nan"),
+        ("2,N/A,10.2", r"q\.csv:row 1: .*invalid value 'N/A'"),
+        ("2,null,10.2", r"q\.csv:row 1: .*invalid value 'null'"),
         ("2,inf,10.2", r"q\.csv:row 1: bid must be finite, was inf"),
         ("2,10.1", r"q\.csv:row 1: .*Expected 3 columns, got 2"),
         ("2,abc,10.2", r"q\.csv:row 1: .*invalid value 'abc'"),
@@ -252,6 +255,51 @@ def test_csv_damage_is_named_by_row(tmp_path: Path, line: str, message: str) -> 
     (tmp_path / "q.csv").write_text(f"ts_ns,bid,ask\n1,10.1,10.2\n{line}\n3,10.1,10.2\n")
     with pytest.raises(DataError, match=message):
         joined(open_quotes(tmp_path / "q.csv").blocks())
+
+
+def test_a_word_among_the_sizes_is_refused_as_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("ts_ns,bid,ask,bid_size,ask_size\n1,10.1,10.2,5,5\n2,10.1,10.2,5,NA\n")
+    with pytest.raises(DataError, match=r"q\.csv:row 1: .*invalid value 'NA'"):
+        open_quotes(tmp_path / "q.csv")
+
+
+def test_a_note_beside_good_files_is_ignored_and_a_table_called_txt_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("ts_ns,bid,ask\n1,10.1,10.2\n")
+    (tmp_path / "b.txt").write_text("ts_ns,bid,ask\n2,10.1,10.2\n")
+    for name, text in (
+        ("readme.txt", "Ticks of 2024.\n"),
+        ("a.txt", "hello, reader\nof\nthis\n"),
+        ("e.txt", ""),
+    ):
+        (tmp_path / name).write_text(text)
+    quotes = open_quotes(tmp_path)
+    assert [file.path.name for file in quotes.files] == ["a.csv", "b.txt"]
+    assert quotes.notes == ("3 files without quotes were ignored",)
+    (tmp_path / "b.txt").write_text("ts_ns,bid,ask\n2,10.1\n")
+    with pytest.raises(DataError, match=r"b\.txt:row 0"):
+        open_quotes(tmp_path)
+
+
+EPOCH_COLUMNS = {
+    "ts_ns": [1_709_283_600_000_000_000 + step for step in range(9)],
+    "ts_us": [1_709_283_600_000_000 + step for step in range(9)],
+    "ts_ms": [1_709_283_600_000 + step for step in range(9)],
+    "ts_s": [1_709_283_600 + step for step in range(9)],
+    "time": [1_709_283_600.5 + step for step in range(9)],
+}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("name", EPOCH_COLUMNS)
+def test_every_array_of_a_block_is_contiguous(tmp_path: Path, name: str, kind: str) -> None:
+    table = pa.table({name: EPOCH_COLUMNS[name], "bid": [10.125] * 9, "ask": [10.25] * 8 + [10.0]})
+    path = tmp_path / f"q.{kind}"
+    (pq.write_table if kind == "parquet" else csv.write_csv)(table, path)
+    for start_ns in (None, int(joined(open_quotes(path).blocks())[0][3])):
+        for block in open_quotes(path).blocks(start_ns=start_ns, block_rows=4):
+            for array in block[:3]:
+                assert array is not None
+                assert array.flags.c_contiguous
 
 
 def test_a_time_of_day_is_not_taken_for_an_instant(tmp_path: Path) -> None:
