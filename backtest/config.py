@@ -11,9 +11,9 @@ import json
 import tomllib
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from importlib.resources import files
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 from data.errors import ConfigError
 from engine.risk import RiskLimits
@@ -32,10 +32,53 @@ POLICIES = (
 """What the main job can compare; the first runs the INT8 model, ``_blind`` no model at all."""
 
 
-def _positive(section: str, **values: float) -> None:
-    for name, value in values.items():
-        if not value > 0:
-            raise ConfigError(f"{section}.{name} must be positive, was {value}")
+BOUNDS: Final[dict[str, dict[str, tuple[float, float]]]] = {
+    "walk_forward": {
+        "train_days": (1, 36_500),
+        "test_days": (1, 36_500),
+        "purge_minutes": (0, 525_600),
+        "embargo_hours": (0, 8_760),
+    },
+    # A parent's number has 24 bits: a century of weekdays at 500 each still fits.
+    "parents": {
+        "per_day": (1, 500),
+        "duration_minutes": (0.1, 1_440),
+        "slices": (1, 1_000),
+        "size_lots_min": (1, 1_000_000),
+        "size_lots_max": (1, 1_000_000),
+    },
+    # The router divides by the ridge, so a prior too small to invert is none.
+    "routing": {
+        "alpha": (0, 1_000),
+        "ridge": (1e-9, 1_000_000_000),
+        "epsilon": (0, 1),
+        "post_seconds": (0.001, 86_400),
+        "protection_spreads": (0, 100),
+        "decision_us": (0, 1_000_000),
+    },
+    "model": {"sample_stride": (2, 10_000_000), "sample_horizon": (1, 9_999_999), "hidden": (1, 1_024)},
+    "sensitivity": {"share": (0, 1), "days_min": (1, 36_500)},
+    "risk": {
+        "order_size_lots_max": (1, 1_000_000_000),
+        "notional_max": (1, 1_000_000_000_000_000),
+        "price_band_bps": (0.01, 10_000),
+        "position_lots_max": (1, 1_000_000_000_000),
+        "messages_per_second_max": (1, 1_000_000),
+    },
+}
+"""Lower and upper bound of every number, both allowed; docs/CONFIG.md states the same."""
+
+CONFIDENCE_BOUNDS: Final = (0.5, 0.9999)
+_LAYERS_MAX: Final = 8
+
+
+def _check_bounds(section: str, config: Any) -> None:
+    """Refuse a number outside its bounds; NaN lies outside of any."""
+    for name, (low, high) in BOUNDS[section].items():
+        given = getattr(config, name)
+        for value in given if isinstance(given, tuple) else (given,):
+            if not low <= value <= high:
+                raise ConfigError(f"{section}.{name} must be {low:,} to {high:,}, was {value}")
 
 
 def _check_policies(place: str, names: tuple[str, ...]) -> None:
@@ -57,9 +100,7 @@ class WalkForwardConfig:
     embargo_hours: float = 24.0
 
     def __post_init__(self) -> None:
-        _positive("walk_forward", train_days=self.train_days, test_days=self.test_days)
-        if self.purge_minutes < 0 or self.embargo_hours < 0:
-            raise ConfigError("walk_forward.purge_minutes and embargo_hours must not be negative")
+        _check_bounds("walk_forward", self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,10 +114,11 @@ class ParentConfig:
     size_lots_max: int = 900
 
     def __post_init__(self) -> None:
-        _positive("parents", per_day=self.per_day, duration_minutes=self.duration_minutes, slices=self.slices)
-        if not 0 < self.size_lots_min <= self.size_lots_max:
+        _check_bounds("parents", self)
+        if self.size_lots_min > self.size_lots_max:
             raise ConfigError(
-                f"parents.size_lots_min must be positive and at most size_lots_max, was {self.size_lots_min}"
+                f"parents.size_lots_min must be at most size_lots_max, {self.size_lots_max}, "
+                f"was {self.size_lots_min}"
             )
 
 
@@ -94,16 +136,7 @@ class RoutingConfig:
 
     def __post_init__(self) -> None:
         _check_policies("routing.policies", self.policies)
-        _positive("routing", ridge=self.ridge, post_seconds=self.post_seconds)
-        if (
-            not 0 <= self.epsilon <= 1
-            or self.alpha < 0
-            or self.decision_us < 0
-            or self.protection_spreads < 0
-        ):
-            raise ConfigError(
-                "routing.epsilon must be 0 to 1; alpha, decision_us, protection_spreads not negative"
-            )
+        _check_bounds("routing", self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,12 +148,14 @@ class ModelConfig:
     hidden: tuple[int, ...] = (32, 16)
 
     def __post_init__(self) -> None:
-        if not 0 < self.sample_horizon < self.sample_stride:
+        _check_bounds("model", self)
+        if self.sample_horizon >= self.sample_stride:
             raise ConfigError(
-                f"model.sample_horizon must be positive and below sample_stride, was {self.sample_horizon}"
+                f"model.sample_horizon must be below sample_stride, {self.sample_stride}, "
+                f"was {self.sample_horizon}"
             )
-        if not self.hidden or min(self.hidden) < 1:
-            raise ConfigError(f"model.hidden must name at least one positive width, was {list(self.hidden)}")
+        if not 1 <= len(self.hidden) <= _LAYERS_MAX:
+            raise ConfigError(f"model.hidden must name 1 to {_LAYERS_MAX} widths, was {list(self.hidden)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,9 +170,7 @@ class SensitivityConfig:
     policies: tuple[str, ...] = ("linucb", "epsilon_greedy", "single_post", "sweep")
 
     def __post_init__(self) -> None:
-        _positive("sensitivity", days_min=self.days_min)
-        if not 0 <= self.share <= 1:
-            raise ConfigError(f"sensitivity.share must be 0 to 1, was {self.share}")
+        _check_bounds("sensitivity", self)
         _check_policies("sensitivity.policies", self.policies)
 
 
@@ -152,8 +185,7 @@ class RiskConfig:
     messages_per_second_max: int = 500
 
     def __post_init__(self) -> None:
-        _positive("risk", price_band_bps=self.price_band_bps)
-        self.limits(mid_ticks=1.0)
+        _check_bounds("risk", self)
 
     def limits(self, *, mid_ticks: float) -> RiskLimits:
         """Return the gate's limits for an instrument trading around `mid_ticks`."""
@@ -180,8 +212,16 @@ class RunConfig:
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
-        if not 0.5 <= self.confidence < 1:
-            raise ConfigError(f"confidence must be 0.5 to below 1, was {self.confidence}")
+        low, high = CONFIDENCE_BOUNDS
+        if not low <= self.confidence <= high:
+            raise ConfigError(f"confidence must be {low} to {high}, was {self.confidence}")
+        # Such children would be refused one by one, and the run would execute nothing.
+        child_lots = -(-self.parents.size_lots_max // self.parents.slices)
+        if child_lots > self.risk.order_size_lots_max:
+            raise ConfigError(
+                "parents.size_lots_max / slices must not exceed risk.order_size_lots_max, "
+                f"{self.risk.order_size_lots_max}, was {child_lots}"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the whole effective configuration as plain values."""
@@ -226,7 +266,7 @@ def load_config(path: Path | None) -> RunConfig:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # not UTF-8, not TOML, or a number of 5,000 digits
         raise ConfigError(f"{path}: not a TOML file: {error}") from error
     return from_table(RunConfig, table, place=str(path))
 
@@ -262,9 +302,13 @@ def _value(hint: Any, value: Any, *, place: str) -> Any:
             raise ConfigError(f"{place} must be a list, was {value!r}")
         return tuple(_value(get_args(hint)[0], item, place=place) for item in value)
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if not isfinite(value):
-            raise ConfigError(f"{place} must be finite, was {value}")
-        return float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # a whole number of 400 digits
+            number = inf
+        if not isfinite(number):
+            raise ConfigError(f"{place} must be finite, was {number}")
+        return number
     if not isinstance(value, hint) or isinstance(value, bool) != (hint is bool):
         raise ConfigError(f"{place} must be {hint.__name__}, was {value!r}")
     return value

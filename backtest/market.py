@@ -28,6 +28,15 @@ _RANGES: Final = (
 _SIGNED: Final = ("taker_fee_bps", "maker_fee_bps")
 """Only a fee can be below zero: a rebate."""
 
+_LARGEST: Final[Mapping[str, float]] = {
+    "stale": 1.0, "pressure": 1.0, "last_look": 1.0, "last_look_stale": 1.0, "flow": 1.0,
+    "lag_ms": 60_000.0, "lag_jitter_ms": 60_000.0, "order_latency_ms": 60_000.0,
+    "order_jitter_ms": 60_000.0, "feed_latency_ms": 60_000.0,
+    "taker_fee_bps": 1_000.0, "maker_fee_bps": 1_000.0,
+    "size_median": 100_000.0, "size_sigma": 3.0,
+}  # fmt: skip
+"""Size of what a range may hold, either way; 100 for what is not named, all of them multiples."""
+
 _DEPTH_LEVELS_MAX: Final = 64
 
 
@@ -124,7 +133,7 @@ def _read_table(ranges: str) -> tuple[dict[str, Any], str]:
     place = "venue_ranges.toml" if ranges == "default" else ranges
     try:
         return tomllib.loads(read_ranges(ranges)), place
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         raise ConfigError(f"{place}: not a TOML file: {error}") from error
 
 
@@ -151,6 +160,9 @@ def _limits(given: Any, name: str, *, place: str) -> tuple[float, float]:
     pair = isinstance(given, list) and len(given) == 2 and all(isinstance(n, (int, float)) for n in given)
     if not (pair and -inf < given[0] <= given[1] < inf):
         raise ConfigError(f"{place}: {name} must be [low, high], was {given!r}")
+    largest = _LARGEST.get(name, 100.0)
+    if given[1] > largest or given[0] < -largest:
+        raise ConfigError(f"{place}: {name} must be at most {largest:g}, was {given!r}")
     if given[0] < 0 and name not in _SIGNED:
         raise ConfigError(f"{place}: {name} must not be negative, was {given!r}")
     return given[0], given[1]

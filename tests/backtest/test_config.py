@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from backtest.config import POLICIES, RunConfig, load_config
+from backtest.config import BOUNDS, POLICIES, RunConfig, load_config
 from data.errors import ConfigError
+
+CONFIG_PAGE = (Path(__file__).parents[2] / "docs" / "CONFIG.md").read_text(encoding="utf-8")
 
 
 def loaded(folder: Path, text: str) -> RunConfig:
@@ -53,8 +55,8 @@ def test_values_reach_their_fields(tmp_path: Path) -> None:
         ("[walk_forward]\ntrain = 1", "walk_forward: unknown key 'train'; known are .*train_days"),
         ("[walk_forward]\ntrain_days = 1.5", "walk_forward: train_days must be int, was 1.5"),
         ("[walk_forward]\ntrain_days = true", "train_days must be int, was True"),
-        ("[walk_forward]\ntrain_days = 0", "walk_forward.train_days must be positive, was 0"),
-        ("[walk_forward]\npurge_minutes = -1", "must not be negative"),
+        ("[walk_forward]\ntrain_days = 0", "walk_forward.train_days must be 1 to 36,500, was 0"),
+        ("[walk_forward]\npurge_minutes = -1", "purge_minutes must be 0 to 525,600"),
         ("[walk_forward]\npurge_minutes = nan", "purge_minutes must be finite, was nan"),
         ("[walk_forward]\nembargo_hours = inf", "embargo_hours must be finite, was inf"),
         ("walk_forward = 3", "walk_forward must be a table, was 3"),
@@ -65,20 +67,39 @@ def test_values_reach_their_fields(tmp_path: Path) -> None:
         ("[routing]\npolicies = []", "linucb among them"),
         ("[routing]\nepsilon = 1.5", "routing.epsilon must be 0 to 1"),
         ("[routing]\nalpha = nan", "alpha must be finite"),
-        ("[routing]\nridge = 0", "routing.ridge must be positive"),
+        ("[routing]\nridge = 0", "routing.ridge must be 1e-09 to 1,000,000,000, was 0"),
         ("[parents]\nduration_minutes = inf", "duration_minutes must be finite"),
-        ("[parents]\nsize_lots_min = 9\nsize_lots_max = 8", "size_lots_min must be positive and at most"),
-        ("[parents]\nslices = 0", "parents.slices must be positive"),
-        ("[model]\nsample_horizon = 400", "sample_horizon must be positive and below sample_stride"),
+        (
+            "[parents]\nsize_lots_min = 9\nsize_lots_max = 8",
+            "size_lots_min must be at most size_lots_max, 8, was 9",
+        ),
+        ("[parents]\nslices = 0", "parents.slices must be 1 to 1,000, was 0"),
+        ("[model]\nsample_horizon = 400", "sample_horizon must be below sample_stride"),
         ("[model]\nhidden = []", "model.hidden must name"),
-        ("[model]\nhidden = [0]", "model.hidden must name"),
+        ("[model]\nhidden = [0]", "model.hidden must be 1 to 1,024, was 0"),
         ("[sensitivity]\npolicies = ['luck']", "sensitivity.policies must name different ones"),
         ("[sensitivity]\npolicies = ['sweep']", "linucb among them"),
         ("[sensitivity]\nshare = 1.5", "sensitivity.share must be 0 to 1"),
-        ("[risk]\norder_size_lots_max = 0", "order_size_lots_max must be a whole number"),
-        ("[risk]\nprice_band_bps = 0", "risk.price_band_bps must be positive"),
-        ("confidence = 1.0", "confidence must be 0.5 to below 1"),
+        ("[risk]\norder_size_lots_max = 0", "risk.order_size_lots_max must be 1 to"),
+        ("[risk]\nprice_band_bps = 0", "risk.price_band_bps must be 0.01 to 10,000"),
+        ("confidence = 1.0", "confidence must be 0.5 to 0.9999"),
         ("confidence = 'high'", "confidence must be float, was 'high'"),
+        ("[routing]\nridge = 1e-320", "routing.ridge must be 1e-09"),
+        ("[routing]\nprotection_spreads = 101", "routing.protection_spreads must be 0 to 100"),
+        ("[routing]\npost_seconds = 1e300", "routing.post_seconds must be"),
+        ("[routing]\ndecision_us = 1e300", "routing.decision_us must be"),
+        ("[parents]\nduration_minutes = 0.001", "parents.duration_minutes must be 0.1 to 1,440"),
+        ("[parents]\nduration_minutes = 1e12", "parents.duration_minutes must be 0.1 to 1,440"),
+        ("[parents]\nslices = 4294967296", "parents.slices must be 1 to 1,000"),
+        ("[parents]\nsize_lots_max = 99223372036854775807", "parents.size_lots_max must be"),
+        (f"[model]\nsample_stride = {10**21}", "model.sample_stride must be"),
+        ("[walk_forward]\npurge_minutes = 1e300", "walk_forward.purge_minutes must be"),
+        ("[walk_forward]\nembargo_hours = 1e300", "walk_forward.embargo_hours must be"),
+        (f"[routing]\nalpha = {10**400}", "alpha must be finite"),
+        (f"[parents]\nslices = {'9' * 5_000}", "not a TOML file"),
+        (f"[model]\nhidden = {[8] * 9}", "model.hidden must name 1 to 8 widths"),
+        ("[parents]\nsize_lots_max = 6001\nslices = 3", "parents.size_lots_max / slices must not exceed"),
+        ("[risk]\norder_size_lots_max = 149", "risk.order_size_lots_max, 149, was 150"),
         ("venue_ranges = 3", "venue_ranges must be str, was 3"),
         ("confidence = ", "not a TOML file"),
     ],
@@ -87,6 +108,39 @@ def test_refusals_name_file_place_and_value(tmp_path: Path, text: str, said: str
     with pytest.raises(ConfigError, match=said) as caught:
         loaded(tmp_path, text)
     assert str(caught.value).startswith(str(tmp_path / "run.toml"))
+
+
+def numeric_settings() -> list[tuple[str, str, bool]]:
+    """Section, key, and whether it is whole, of every number that a file can set."""
+    found = []
+    for section in fields(RunConfig):
+        config = getattr(RunConfig(), section.name)
+        for entry in fields(config) if is_dataclass(config) else ():
+            value = getattr(config, entry.name)
+            first = value[0] if isinstance(value, tuple) else value
+            if isinstance(first, (int, float)):
+                found.append((section.name, entry.name, isinstance(first, int)))
+    return found
+
+
+@pytest.mark.parametrize(("section", "key", "whole"), numeric_settings())
+def test_every_number_has_bounds_that_are_documented_and_kept(
+    tmp_path: Path, section: str, key: str, whole: bool
+) -> None:
+    low, high = BOUNDS[section][key]
+    (row,) = (line for line in CONFIG_PAGE.splitlines() if line.startswith(f"| `{key}` |"))
+    assert f"{low:,} to {high:,}" in row
+    step = 1 if whole else 1e-12
+    for beyond in (low - step, high + step * high):
+        text = f"[{beyond!r}]" if key == "hidden" else repr(beyond)
+        with pytest.raises(ConfigError, match=rf"run\.toml: {section}: {section}\.{key} must be"):
+            loaded(tmp_path, f"[{section}]\n{key} = {text}")
+
+
+def test_the_defaults_and_their_neighbours_on_the_bound_are_kept(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "[parents]\nsize_lots_max = 6000\nslices = 3\n[routing]\nridge = 1e-9")
+    assert config.parents.size_lots_max == 3 * config.risk.order_size_lots_max
+    assert 1 / config.routing.ridge < float("inf")
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:

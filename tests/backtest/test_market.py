@@ -106,6 +106,12 @@ def test_ranges_come_from_a_file_of_the_same_form(tmp_path: Path) -> None:
         ({"depth_levels": -1}, "venue 0: depth_levels must be"),
         ({"spread": [-1.0, 1.0]}, "venue 0: spread must"),
         ({"lag_ms": [-1.0, 1.0]}, "venue 0: lag_ms must"),
+        ({"lag_ms": [0.0, 1e300]}, "venue 0: lag_ms must be at most 60000"),
+        ({"order_latency_ms": [0, 10**400]}, "venue 0: order_latency_ms must be at most 60000"),
+        ({"taker_fee_bps": [-1e300, 0]}, "venue 0: taker_fee_bps must be at most 1000"),
+        ({"flow": [0, 1.5]}, "venue 0: flow must be at most 1,"),
+        ({"size_median": [1e9, 1e9]}, "venue 0: size_median must be at most 100000"),
+        ({"depth_size": [1, 1e9]}, "venue 0: depth_size must be at most 100"),
     ],
 )
 def test_unusable_ranges_are_refused_with_their_place(
