@@ -22,7 +22,7 @@ from engine.inference.session import InferenceSession
 from engine.journal import JournalWriter
 from engine.order_ids import run_id_of
 from engine.risk import RiskLimits, make_gate
-from engine.strategy import Strategy, make_agent
+from engine.strategy import Strategy, StrategyError, is_users, make_agent
 from ext.event_loop import EQUITY_DTYPE, EventLoop, SessionSignal
 from ext.journal import JournalBuffer
 from ext.order_book import OrderBook
@@ -99,8 +99,8 @@ def backtest(
     ------
     DataError, ConfigError
         Before anything is run, as far as that can be told before.
-    Exception
-        Whatever the strategy raised, with its own traceback.
+    StrategyError
+        The strategy raised; what it raised is the `__cause__`.
     """
     started = time.perf_counter()
     feed = open_feed(data, instrument)
@@ -110,7 +110,7 @@ def backtest(
     every_ns = interval_ns(equity_interval)
     model = _model(session)
     config = {
-        "strategy": {"class": type(strategy).__qualname__, **strategy.parameters()},
+        "strategy": {"class": type(strategy).__qualname__, **_parameters(strategy)},
         "instrument": json.loads(json.dumps(asdict(traded), default=str)),
         "venues": [asdict(each) | {"queue": _queue(each, feed)} for each in venues],
         "limits": asdict(limits),
@@ -134,7 +134,12 @@ def backtest(
     with JournalWriter(journal, buffer=loop.journal, config_hash=config_hash, seed=seed) as writer:
         engine = Engine(name=name or type(strategy).__name__, loop=loop, writer=writer)
         with run_progress(0, description=engine.name, quiet=quiet) as progress:
-            _drive(engine, agent, blocks, progress, memory)
+            try:
+                _drive(engine, agent, blocks, progress, memory)
+            except Exception as error:
+                if error is agent.error and is_users(strategy):
+                    raise StrategyError(f"strategy {type(strategy).__name__} failed", error) from error
+                raise
         journal_hash = writer.commit()
     return _result(
         engine,
@@ -165,6 +170,19 @@ def between(
             yield events[first:last]
         if last < len(events):
             return
+
+
+def _parameters(strategy: Strategy) -> dict[str, Any]:
+    """Return what the strategy says distinguishes it, once it is known to be JSON."""
+    try:
+        found = strategy.parameters()
+        json.dumps(found, sort_keys=True)
+    except Exception as error:
+        if not is_users(strategy):
+            raise
+        what = f"parameters() of strategy {type(strategy).__name__} failed"
+        raise StrategyError(what, error) from error
+    return found
 
 
 def _queue(venue: VenueConfig, feed: Feed) -> str:

@@ -7,17 +7,57 @@ simulation or a live feed (docs/STRATEGIES.md).
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
 from typing import Any, Final
 
-from data.errors import ConfigError
+from data.errors import AnytickError, ConfigError
 from data.instrument import Instrument
 from ext.context import Context, Order, Report
 from ext.python_agent import HOOK_NAMES, PythonAgent
 
-__all__ = ["Context", "Order", "Report", "Strategy", "make_agent"]
+__all__ = ["Context", "Order", "Report", "Strategy", "StrategyError", "make_agent"]
 
 _PERIODS: Final = (("timer_ns", "on_timer"), ("batch_events", "on_batch"), ("touch_every_ns", "on_touch"))
+_OWN_FOLDERS: Final = tuple(
+    str(Path(__file__).resolve().parents[1] / name) + "/" for name in ("ext", "data", "engine", "backtest")
+)
 _PLAIN: Final = (str, int, float, bool, type(None))
+
+
+class StrategyError(AnytickError):
+    """A user's strategy raised, or could not be loaded or made; `__cause__` is what it raised.
+
+    Parameters
+    ----------
+    what : str
+        What went wrong, as the message begins.
+    error : Exception
+        What the strategy raised.
+
+    Attributes
+    ----------
+    user_traceback : str
+        The traceback of `error` from the first line of the user's own on.
+    """
+
+    def __init__(self, what: str, error: BaseException) -> None:
+        told = traceback.TracebackException.from_exception(error)
+        users = [at for at, frame in enumerate(told.stack) if not _is_ours(frame.filename)]
+        place = ""
+        if users:
+            # Above the user's first frame stand ours and the import machinery's.
+            told.stack = traceback.StackSummary.from_list(told.stack[users[0] :])
+            last = told.stack[users[-1] - users[0]]
+            place = f" ({last.filename}, line {last.lineno})"
+        lines = told.format() if users else told.format_exception_only()
+        self.user_traceback = "".join(lines)
+        super().__init__(f"{what}: {type(error).__name__}: {error}{place}")
+
+
+def _is_ours(filename: str) -> bool:
+    """Tell our own frames, the compiled ones (relative names) and the import machinery's from a user's."""
+    return filename.startswith((*_OWN_FOLDERS, "ext/", "<frozen"))
 
 
 class Strategy:
@@ -98,6 +138,11 @@ def subscriptions(strategy: Strategy) -> tuple[str, ...]:
         for name in HOOK_NAMES
         if getattr(own, name, None) is not getattr(Strategy, name) or name in vars(strategy)
     )
+
+
+def is_users(strategy: Strategy) -> bool:
+    """Tell a user's own strategy from those of `engine.strategies`, whose errors are our bugs."""
+    return type(strategy).__module__ != f"{__package__}.strategies"
 
 
 def make_agent(strategy: Strategy, *, instrument: Instrument, run_id: int) -> PythonAgent:

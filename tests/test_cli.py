@@ -116,6 +116,113 @@ def test_every_command_explains_itself_and_knows_the_shared_options(
     assert "--json" in text
 
 
+@pytest.mark.parametrize("name", commands())
+@pytest.mark.parametrize("seed", ["-3", str(1 << 63)])
+def test_every_command_refuses_a_seed_that_does_not_fit(
+    name: str, seed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verbs = {
+        "data": ["info", "x"],
+        "models": ["inspect", "x"],
+        "journal": ["verify", "x"],
+        "replay": ["x"],
+        "walkforward": ["x"],
+        "report": ["x"],
+    }
+    words = [name, *verbs.get(name, [])]
+    for argv in (["--seed", seed, *words], [*words, "--seed", seed]):
+        if name == "data" and argv[0] == "--seed":
+            continue
+        assert entry.main(argv) == 2
+        assert capsys.readouterr().err == f"anytick: --seed must be 0 to 2**63 - 1, was {seed}\n"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        *(
+            ["backtest", f"{option}={value}"]
+            for option in ("--taker-fee", "--maker-fee")
+            for value in ("1e300", "-1e300", "nan", "inf", "x")
+        ),
+        ["backtest", "--size", "0"],
+        ["backtest", "--size", "1" * 30],
+        ["backtest", "--latency-us", "1" * 30],
+        ["walkforward", "x", "--taker-fee-bps", "1e300"],
+        ["walkforward", "x", "--maker-fee-bps", "nan"],
+        ["walkforward", "x", "--train-days", "1" * 30],
+        ["walkforward", "x", "--test-days", "0"],
+        ["replay", "x", "--limit", "1" * 30],
+        ["journal", "show", "x", "--limit", "-1"],
+        ["models", "profile", "x", "--repetitions", "0"],
+    ],
+)
+def test_numbers_have_bounds(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry.main(argv) == 2
+    err = capsys.readouterr().err
+    option = next(word for word in argv if word.startswith("--")).partition("=")[0]
+    assert err.startswith("anytick: ")
+    assert f"argument {option}: must be a" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("models", verb) for verb in ("inspect", "profile", "quantize", "build", "validate")]
+    + [("journal", verb) for verb in ("verify", "diff", "show")],
+)
+def test_every_verb_says_what_it_does_and_shows_an_example(
+    words: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert entry.main([*words, "--help"]) == 0
+    text = capsys.readouterr().out
+    usage, _, rest = text.partition("\n\n")
+    assert usage.startswith(f"usage: anytick {words[0]} {words[1]}")
+    assert rest[0].isalpha()
+    assert not rest.startswith(("positional", "options"))
+    assert f"example:\n  anytick {words[0]} {words[1]}" in text
+    assert text.count("--seed N") == 2
+
+
+BROKEN = {
+    "hook": ("class Mine(Strategy):\n    def on_touch(self, ctx):\n        1 / 0\n", 4, "ZeroDivisionError"),
+    "syntax": ("class Mine(Strategy:\n", 2, "SyntaxError"),
+    "import": ("import nothing_of_that_name\n", 2, "ModuleNotFoundError"),
+    "constructor": ("class Mine(Strategy):\n    def __init__(self):\n        int('x')\n", 4, "ValueError"),
+    "parameters": ("class Mine(Strategy):\n    def parameters(self):\n        int('x')\n", 4, "ValueError"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_an_error_of_a_users_strategy_is_told_with_their_line(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("ticks.npy", random_quotes(1_000, venues=1, seed=4))
+    body, line, kind = BROKEN[case]
+    Path("mine.py").write_text(f"from engine import Strategy\n{body}")
+    assert entry.main(["backtest", "ticks.npy", "--strategy", "mine.py:Mine", "--quiet", "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert last_json(out)["error"]["type"] == "StrategyError"  # type: ignore[index]
+    assert "bug in anytick" not in err
+    assert kind in err.splitlines()[-1]
+    assert f'mine.py", line {line}' in err
+    assert "backtest/api.py" not in err
+
+
+def test_a_strategy_that_takes_arguments_is_told_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("ticks.npy", random_quotes(1_000, venues=1, seed=4))
+    Path("mine.py").write_text(
+        "from engine import Strategy\nclass Mine(Strategy):\n    def __init__(self, size):\n        pass\n"
+    )
+    assert entry.main(["backtest", "ticks.npy", "--strategy", "mine.py:Mine", "--quiet"]) == 2
+    err = capsys.readouterr().err
+    assert "anytick: mine.py:Mine cannot be made: TypeError: " in err
+    assert "bug in anytick" not in err
+
+
 @pytest.mark.parametrize(
     "argv",
     [

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from .parser import number, whole
+from .places import find_market_data
 
 if TYPE_CHECKING:
     from data.events import EventSource
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
     Maker = Callable[[], Strategy]
 
-DEFAULT_MARKET_DATA: Final = Path("var/market-data")
 DEFAULT_REPORT: Final = Path("var/reports/backtest.html")
 BOUNDS: Final = ("optimistic", "pessimistic")
 
@@ -64,15 +65,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="how resting orders fill; for quotes always flow; default: %(default)s",
     )
     parser.add_argument(
-        "--size", type=_positive, metavar="LOTS", help="of a quote; a TWAP works 100 times that"
+        "--size", type=whole(1, 10_000_000), metavar="LOTS", help="of a quote; a TWAP works 100 times that"
     )
     parser.add_argument(
-        "--taker-fee", type=float, metavar="FEE", help="per lot, in the instrument's currency"
+        "--taker-fee", type=number(-1e6, 1e6), metavar="FEE", help="per lot, in the instrument's currency"
     )
     parser.add_argument(
-        "--maker-fee", type=float, metavar="FEE", help="the same for resting; negative: rebate"
+        "--maker-fee", type=number(-1e6, 1e6), metavar="FEE", help="the same for resting; negative: rebate"
     )
-    parser.add_argument("--latency-us", type=_positive, default=500, metavar="US",
+    parser.add_argument("--latency-us", type=whole(1, 3_600_000_000), default=500, metavar="US",
                         help="one way, of feed, orders and answers each; default: %(default)s")  # fmt: skip
     parser.add_argument(
         "--report", type=Path, default=DEFAULT_REPORT, metavar="FILE", help="default: %(default)s"
@@ -132,11 +133,13 @@ def load_strategy(text: str) -> type[Strategy]:
     ------
     ConfigError
         There is no such file or class, or it is no strategy.
+    StrategyError
+        The file does not compile or raises.
     """
     import importlib.util
 
     from data.errors import ConfigError
-    from engine.strategy import Strategy
+    from engine.strategy import Strategy, StrategyError
 
     file, _, name = text.rpartition(":")
     path = Path(file)
@@ -146,7 +149,10 @@ def load_strategy(text: str) -> type[Strategy]:
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path}: expected a readable Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise StrategyError(f"{path} cannot be loaded", error) from error
     found = getattr(module, name, None)
     if not isinstance(found, type) or not issubclass(found, Strategy):
         raise ConfigError(f"{path}: expected a class {name} derived from engine.Strategy, was {found!r}")
@@ -164,7 +170,20 @@ def strategy_maker(text: str, *, lots: int) -> Maker:
         "twap": lambda: Twap(size_lots=100 * lots),
         "signal_taker": lambda: SignalTaker(size_lots=lots),
     }
-    return known[text] if text in known else load_strategy(text)
+    return known[text] if text in known else _guarded(load_strategy(text), text)
+
+
+def _guarded(kind: type[Strategy], text: str) -> Maker:
+    """Return what makes a user's strategy, and calls an error of its constructor the user's."""
+    from engine.strategy import StrategyError
+
+    def make() -> Strategy:
+        try:
+            return kind()
+        except Exception as error:
+            raise StrategyError(f"{text} cannot be made", error) from error
+
+    return make
 
 
 def typical_lots(source: EventSource) -> int:
@@ -243,9 +262,8 @@ def _run_one(
 
 
 def _lobster_at_hand() -> Path | None:
-    named = os.environ.get("ANYTICK_MARKET_DATA")
-    root = Path(named) if named else DEFAULT_MARKET_DATA
-    if not root.is_dir():
+    root = find_market_data()
+    if root is None or not root.is_dir():
         return None
     zips = [path for path in root.rglob("*.zip") if "lobster" in str(path.relative_to(root)).lower()]
     return max(zips, key=lambda path: (path.stat().st_size, str(path)), default=None)
@@ -279,10 +297,3 @@ def _summary(results: list[Result], report: Path) -> dict[str, Any]:
             for result in results
         ],
     }
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"must be a positive whole number, was {text}")
-    return value

@@ -14,6 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+from .places import MARKET_DATA_VARIABLE, find_market_data
+
 OK, WARN, FAIL = "ok", "warn", "fail"
 _MARKS: Final = {OK: "✓", WARN: "!", FAIL: "✗"}
 _STYLES: Final = {OK: "green", WARN: "yellow", FAIL: "red"}
@@ -189,15 +191,17 @@ def _memory() -> Iterator[Finding]:
 
 
 def _folders() -> Iterator[Finding]:
-    named = os.environ.get("ANYTICK_MARKET_DATA")
-    market = Path(named or "var/market-data")
-    if market.is_dir():
-        yield Finding(name="market data", state=OK, detail=f"{market}, {len(list(market.iterdir()))} entries")
-    elif named:
-        yield Finding(name="market data", state=FAIL, detail=f"ANYTICK_MARKET_DATA is no folder: {named}")
-    else:
-        detail = "none: ANYTICK_MARKET_DATA is not set; runs use the built-in market"
+    market = find_market_data()
+    if market is None:
+        detail = f"none: {MARKET_DATA_VARIABLE} is not set; runs use the built-in market"
         yield Finding(name="market data", state=OK, detail=detail)
+    elif market.is_dir():
+        yield Finding(name="market data", state=OK, detail=f"{market}, {len(list(market.iterdir()))} entries")
+    elif market.is_file():
+        yield Finding(name="market data", state=OK, detail=str(market))
+    else:
+        detail = f"{MARKET_DATA_VARIABLE} names nothing that exists: {market}"
+        yield Finding(name="market data", state=FAIL, detail=detail)
     place = Path("var").resolve()
     parent = place if place.exists() else place.parent
     yield Finding(

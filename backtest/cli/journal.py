@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .parser import CommandParser, explain, whole, with_shared
+
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
@@ -15,30 +17,45 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="verify, compare and read journals",
         description="Verify, compare and read the journals of runs (docs/JOURNAL.md).",
     )
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verbs = parser.add_subparsers(required=True, metavar="VERB", parser_class=CommandParser)
 
-    verify = verbs.add_parser("verify", help="check every record, and that it replays")
+    verify = verbs.add_parser(
+        "verify",
+        help="check every record, and that it replays",
+        description="Check checksum, order and chain of every record, and replay them to a state. "
+        "A damaged journal is named with the record.",
+    )
     verify.add_argument("files", type=Path, nargs="+", metavar="FILE")
     verify.set_defaults(run=run, verb=_verify)
 
-    diff = verbs.add_parser("diff", help="name the first record in which two journals differ (exit 1)")
+    diff = verbs.add_parser(
+        "diff",
+        help="name the first record in which two journals differ (exit 1)",
+        description="Name the first record in which two journals differ, field by field. "
+        "Exit code 1 when they do.",
+    )
     diff.add_argument("a", type=Path, metavar="A")
     diff.add_argument("b", type=Path, metavar="B")
     diff.set_defaults(run=run, verb=_diff)
 
-    show = verbs.add_parser("show", help="print records in words")
+    show = verbs.add_parser(
+        "show", help="print records in words", description="Print records in words, from the first on."
+    )
     show.add_argument("file", type=Path, metavar="FILE")
     show.add_argument("--kind", type=str.upper, help="run, parent, decision, order, refusal, report, ...")
-    show.add_argument("--limit", type=int, default=20, help="records to print; default: %(default)s")
+    show.add_argument(
+        "--limit", type=whole(0, 1 << 62), default=20, help="records to print; default: %(default)s"
+    )
     show.set_defaults(run=run, verb=_show)
 
-    for each in (verify, diff, show):
-        each.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    explain(verify, "anytick journal verify var/runs/NAME/journals/*.journal")
+    explain(diff, "anytick journal diff a/linucb.journal b/linucb.journal")
+    explain(show, "anytick journal show linucb.journal --kind order --limit 5")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run one verb and return the exit code; bad files raise DataError."""
-    code: int = args.verb(args)
+    code: int = args.verb(with_shared(args))
     return code
 
 
@@ -100,8 +117,6 @@ def _show(args: argparse.Namespace) -> int:
 
     if args.kind is not None and args.kind not in JournalKind.__members__:
         raise ConfigError(f"--kind must be one of {', '.join(JournalKind.__members__)}, was {args.kind}")
-    if args.limit < 0:
-        raise ConfigError(f"--limit must not be negative, was {args.limit}")
     reader = JournalReader(args.file)
     if args.kind is None:
         records = np.asarray(reader.records[: args.limit])

@@ -28,7 +28,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from .parser import CommandParser, UsageError
+from .parser import SHARED_DEFAULTS, CommandParser, UsageError, check_shared
 
 DONE: Final = 0
 CHECK_FAILED: Final = 1
@@ -95,6 +95,8 @@ def _run_guarded(argv: Sequence[str]) -> int:
     except CheckFailed as error:
         return _fail(type(error).__name__, str(error), CHECK_FAILED, as_json=as_json, error=error)
     except (AnytickError, UsageError) as error:
+        # A strategy is the user's own code: they need its traceback, and only its.
+        print(getattr(error, "user_traceback", ""), end="", file=sys.stderr)
         return _fail(type(error).__name__, str(error), BAD_INPUT, as_json=as_json, error=error)
     except KeyboardInterrupt:
         return _fail("KeyboardInterrupt", "interrupted", INTERRUPTED, as_json=as_json)
@@ -148,9 +150,10 @@ def build_parser() -> CommandParser:
 def _dispatch(argv: Sequence[str]) -> int:
     parser = build_parser()
     try:
-        args = parser.parse_args(argv, Namespace(seed=1, json=False))
+        args = parser.parse_args(argv, Namespace(**SHARED_DEFAULTS))
     except SystemExit as stop:  # --help
         return int(stop.code or 0)
+    check_shared(args)
     if args.version:
         return _print_version(as_json=args.json)
     if args.command is None:

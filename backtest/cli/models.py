@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from data.errors import ConfigError, DataError
 
+from .parser import CommandParser, explain, whole, with_shared
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -20,6 +22,14 @@ _MODEL_HELP = "an ONNX file"
 _LATER = {
     "build": "train a ladder of order-book models",
     "validate": "check a quantized model against its original, with an exit code",
+}
+
+_EXAMPLES = {
+    "inspect": "anytick models inspect model.onnx",
+    "profile": "anytick models profile model.onnx model.int8.onnx --output profile.toml",
+    "quantize": "anytick models quantize model.onnx --calibration rows.npy",
+    "build": "anytick models build",
+    "validate": "anytick models validate",
 }
 
 
@@ -31,25 +41,38 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Inspect, quantize and measure ONNX models. A model is only ever read as "
         "bytes: no pickle, no external data, an allow-list of operators.",
     )
-    actions = parser.add_subparsers(dest="models_action", required=True, metavar="ACTION")
+    actions = parser.add_subparsers(
+        dest="models_action", required=True, metavar="ACTION", parser_class=CommandParser
+    )
 
     inspect = actions.add_parser(
-        "inspect", help="show operators, precision, digest and whether the engine would run the file"
+        "inspect",
+        help="show operators, precision, digest and whether the engine would run the file",
+        description="Show a model's operators, precision and digest, and whether the engine would run it. "
+        "Exit code 1 when it would not.",
     )
     inspect.add_argument("model", type=Path, help=_MODEL_HELP)
     inspect.set_defaults(action=_inspect)
 
-    profile = actions.add_parser("profile", help="measure the latency of single calls on this machine")
+    profile = actions.add_parser(
+        "profile",
+        help="measure the latency of single calls on this machine",
+        description="Measure the latency of single calls on this machine, for backtests to charge.",
+    )
     profile.add_argument(
         "model", type=Path, nargs="+", help=f"{_MODEL_HELP}; one each of fp32 and int8 to store"
     )
     profile.add_argument(
-        "--repetitions", type=_positive, default=20_000, help="timed calls, default: %(default)s"
+        "--repetitions", type=whole(1, 100_000_000), default=20_000, help="timed calls, default: %(default)s"
     )
     profile.add_argument("--output", type=Path, help="store as a TOML profile that backtests can charge")
     profile.set_defaults(action=_profile)
 
-    quantize = actions.add_parser("quantize", help="write the INT8 form of an FP32 model (static QDQ)")
+    quantize = actions.add_parser(
+        "quantize",
+        help="write the INT8 form of an FP32 model (static QDQ)",
+        description="Write the INT8 form (static QDQ) of an FP32 model, calibrated on its training rows.",
+    )
     quantize.add_argument("model", type=Path, help=_MODEL_HELP)
     quantize.add_argument(
         "--calibration",
@@ -61,16 +84,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     quantize.set_defaults(action=_quantize)
 
     for name, text in _LATER.items():
-        actions.add_parser(name, help=f"{text} (not there yet)").set_defaults(action=_later)
-    for action in actions.choices.values():
-        action.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-        action.add_argument("--seed", type=int, default=1, help="default: %(default)s")
+        about = f"{text} (not there yet)"
+        actions.add_parser(name, help=about, description=about).set_defaults(action=_later)
+    for name, example in _EXAMPLES.items():
+        explain(actions.choices[name], example)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the chosen action and return the exit code."""
-    code: int = args.action(args)
+    code: int = args.action(with_shared(args))
     return code
 
 
@@ -229,13 +252,6 @@ def _digest(content: bytes) -> str:
     import hashlib
 
     return hashlib.sha256(content).hexdigest()
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be positive, was {value}")
-    return value
 
 
 def _print(found: dict[str, Any], *, as_json: bool) -> None:

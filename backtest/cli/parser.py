@@ -3,11 +3,62 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+SEED_MAX: Final = (1 << 63) - 1
+SHARED_DEFAULTS: Final[dict[str, Any]] = {"seed": 1, "json": False}
 
 
 class UsageError(Exception):
     """The command line itself is wrong; the message is one line."""
+
+
+def with_shared(args: argparse.Namespace) -> argparse.Namespace:
+    """Return the arguments with the defaults that `main` gives, for a command under another parser."""
+    return argparse.Namespace(**(SHARED_DEFAULTS | vars(args)))
+
+
+def check_shared(args: argparse.Namespace) -> None:
+    """Refuse a seed that does not fit 63 bits; here, because a command may declare ``--seed`` anew."""
+    if not 0 <= args.seed <= SEED_MAX:
+        raise UsageError(f"--seed must be 0 to 2**63 - 1, was {args.seed}")
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """Return what reads an argument as a whole number within bounds, both allowed."""
+
+    def read(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be a whole number, {low} to {high}, was {text[:40]}")
+        return value
+
+    return read
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """Return what reads an argument as a number within bounds, both allowed; NaN lies outside."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be a number, {low:g} to {high:g}, was {text[:40]}")
+        return value
+
+    return read
+
+
+def explain(parser: argparse.ArgumentParser, example: str) -> None:
+    """Show an example below a command's help."""
+    parser.epilog = f"example:\n  {example}"
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
 class CommandParser(argparse.ArgumentParser):

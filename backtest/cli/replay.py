@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from .parser import whole
+
 if TYPE_CHECKING:
     from data.events import EventSource
     from ext.event_loop import EventLoop
@@ -29,7 +31,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--format", help="quotes, trades, lobster, store or events; default: told from the file"
     )
     parser.add_argument("--strict", action="store_true", help="make a crossed quote an error")
-    parser.add_argument("--limit", type=_positive, metavar="N", help="stop after the first N events")
+    parser.add_argument("--limit", type=whole(1, 1 << 62), metavar="N", help="stop after the first N events")
     parser.set_defaults(run=run)
 
 
@@ -157,10 +159,3 @@ def _print(found: dict[str, Any], *, price_increment: float) -> None:
     print(f"{'state hash':<14}{found['state_hash']}")
     for note in found["notes"]:
         print(f"note: {note}")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be positive, was {value}")
-    return value

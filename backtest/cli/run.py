@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .places import TRIALS, find_market_data
 
 if TYPE_CHECKING:
     from data.quotes import QuoteRecording
 
     from ..result import RunResult
 
-DEFAULT_MARKET_DATA = Path("var/market-data")
 SYNTHETIC_YEARS = 5.0
 
 EPILOG = """\
@@ -66,8 +66,6 @@ def run(args: argparse.Namespace) -> int:
 
     if args.years is not None and not 0 < args.years <= 100:
         raise ConfigError(f"--years must be above 0 and at most 100, was {args.years}")
-    if not 0 <= args.seed < 1 << 63:
-        raise ConfigError(f"--seed must be 0 to 2**63 - 1, was {args.seed}")
     config = load_config(args.config)
     recording = open_recording(args)
     options = RunOptions(
@@ -76,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         sensitivity=not args.no_sensitivity,
     )
     folder = args.out or default_folder(recording, config.digest(), options.seed, args.years)
-    registry = TrialRegistry(Path("var/trials.sqlite"))
+    registry = TrialRegistry(TRIALS)
     total = planned_events(recording, config, options)
     with console.run_progress(total, description="run", quiet=args.quiet) as bar:
         result = run_to_folder(
@@ -105,11 +103,7 @@ def open_recording(args: argparse.Namespace) -> QuoteRecording:
 
     path = args.market_data
     if path is None and not args.synthetic:
-        named = os.environ.get("ANYTICK_MARKET_DATA")
-        if named:
-            path = Path(named)
-        elif DEFAULT_MARKET_DATA.exists():
-            path = DEFAULT_MARKET_DATA
+        path = find_market_data()
     if path is not None:
         return open_quotes(path, strict=args.strict)
     return SyntheticQuotes(seed=args.seed, years=args.years or SYNTHETIC_YEARS)

@@ -6,12 +6,13 @@ import argparse
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
+
+from .parser import number, whole
+from .places import TRIALS
 
 if TYPE_CHECKING:
     from ..walkforward import WalkForwardResult
-
-REGISTRY: Final = Path("var/trials.sqlite")
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,21 +30,31 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="NAME",
         help="market_maker, twap, signal_taker or FILE.py:Class; again for candidates; default: market_maker",
     )
-    parser.add_argument("--train-days", type=_positive, default=60, metavar="N", help="default: %(default)s")
-    parser.add_argument("--test-days", type=_positive, default=20, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--train-days", type=whole(1, 36_500), default=60, metavar="N", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--test-days", type=whole(1, 36_500), default=20, metavar="N", help="default: %(default)s"
+    )
     parser.add_argument("--anchored", action="store_true", help="train on everything before the test")
     parser.add_argument(
-        "--size", type=_positive, metavar="LOTS", help="of a quote; default: what the data show"
+        "--size", type=whole(1, 10_000_000), metavar="LOTS", help="of a quote; default: what the data show"
     )
     parser.add_argument(
-        "--taker-fee-bps", type=float, default=0.0, metavar="BPS", help="default: %(default)s"
+        "--taker-fee-bps",
+        type=number(-10_000, 10_000),
+        default=0.0,
+        metavar="BPS",
+        help="default: %(default)s",
     )
     parser.add_argument(
-        "--maker-fee-bps", type=float, default=0.0, metavar="BPS", help="default: %(default)s"
+        "--maker-fee-bps",
+        type=number(-10_000, 10_000),
+        default=0.0,
+        metavar="BPS",
+        help="default: %(default)s",
     )
-    parser.add_argument(
-        "--registry", type=Path, default=REGISTRY, metavar="FILE", help="default: %(default)s"
-    )
+    parser.add_argument("--registry", type=Path, default=TRIALS, metavar="FILE", help="default: %(default)s")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=run)
 
@@ -140,10 +151,3 @@ def _summary(result: WalkForwardResult) -> dict[str, Any]:
         {name: plain(value) for name, value in asdict(window).items()} for window in result.windows
     ]
     return summary
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"must be a positive whole number, was {text}")
-    return value

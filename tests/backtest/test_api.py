@@ -21,7 +21,7 @@ from data.instrument import Instrument
 from data.schema import EVENT_DTYPE, QUOTE_DTYPE, REPORT_DTYPE, EventFlag, Reason
 from engine.journal import JournalReader, verify_journal
 from engine.strategies import MarketMaker, SignalTaker
-from engine.strategy import Strategy
+from engine.strategy import Strategy, StrategyError
 from tests.markets import SECOND_NS, START_NS, Script, joined, play, quote, random_quotes, trade, write_quotes
 
 ROOT = Path(__file__).parents[2]
@@ -91,9 +91,39 @@ def test_a_failed_run_leaves_no_journal(tmp_path):
         def on_touch(self, ctx):
             raise ValueError("mine")
 
-    with pytest.raises(ValueError, match="mine"):
+    with pytest.raises(StrategyError, match="strategy Broken failed: ValueError: mine"):
         backtest(Broken(), random_quotes(4), journal=tmp_path / "run.journal")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("hook", ["on_start", "on_timer", "on_touch", "on_report", "on_stop", "parameters"])
+def test_what_a_strategy_raises_is_the_cause_and_its_line_is_told(hook):
+    mine = KeyError("mine")
+
+    class Broken(Alternate):
+        pass
+
+    def fail(*_):
+        raise mine
+
+    setattr(Broken, hook, fail)
+    with pytest.raises(StrategyError) as caught:
+        backtest(Broken(), random_quotes(4))
+    assert caught.value.__cause__ is mine
+    line = fail.__code__.co_firstlineno + 1
+    assert f"{Path(__file__)}, line {line}" in str(caught.value)
+    told = caught.value.user_traceback.splitlines()
+    assert told[1] == f'  File "{Path(__file__)}", line {line}, in fail' or hook == "parameters"
+    assert "raise mine" in caught.value.user_traceback
+
+
+def test_a_strategy_of_ours_that_fails_is_no_fault_of_the_user(monkeypatch):
+    def fail(*_):
+        raise KeyError("ours")
+
+    monkeypatch.setattr(MarketMaker, "on_touch", fail, raising=False)
+    with pytest.raises(KeyError, match="ours"):
+        backtest(MarketMaker(), random_quotes(4))
 
 
 class Permuted:

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 import pytest
 from small_runs import small_quotes
 
@@ -129,6 +132,72 @@ def test_part_of_the_years_is_less_of_the_history(place: Path, answer: Run) -> N
     assert 0 < found["rows"] < len(LINES)
 
 
+# Every way in which docs/DATA.md lets time stand, as columns of a CSV or a Parquet file.
+
+NS = np.concatenate([block.ts_ns for block in small_quotes(rows_per_day=250).blocks()])
+# The doubles of a Parquet file say microseconds; whole seconds repeat, and file order breaks the tie.
+TIMES: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "ts_ns": ("ts_ns", lambda ns: ns),
+    "ts_us": ("ts_us", lambda ns: ns // 10**3),
+    "ts_ms": ("ts_ms", lambda ns: ns // 10**6),
+    "ts_s": ("ts_s", lambda ns: ns // 10**9),
+    "ts_s fractions": ("ts_s", lambda ns: ns // 10**6 / 1e3),
+    "ts_ms fractions": ("ts_ms", lambda ns: ns // 10**5 / 1e1),
+    "size tells ns": ("ts", lambda ns: ns),
+    "size tells us": ("timestamp", lambda ns: ns // 10**3),
+    "size tells ms": ("time", lambda ns: ns // 10**6),
+    "size tells s": ("datetime", lambda ns: ns // 10**9),
+    "size tells s, fractions": ("date_time", lambda ns: ns // 10**6 / 1e3),
+    "timestamps": ("Timestamp", lambda ns: ns.astype("datetime64[ns]")),
+    "timestamps in ms": ("time", lambda ns: ns.astype("datetime64[ns]").astype("datetime64[ms]")),
+}
+
+
+def write_table(path: Path, name: str, times: Any) -> Path:
+    """Write the quotes with their time as a column `name`."""
+    bid, ask = (np.array([float(line[place]) for line in LINES]) for place in (1, 2))
+    table = pa.table({name: times, "bid": bid, "ask": ask})
+    (pa.csv.write_csv if path.suffix == ".csv" else pq.write_table)(table, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("dialect", TIMES)
+def test_every_way_to_write_time_runs(place: Path, answer: Run, dialect: str, suffix: str) -> None:
+    name, convert = TIMES[dialect]
+    path = write_table(place / f"dialect{suffix}", name, convert(NS))
+    found = answer("--market-data", path, "--no-journals", "--out", "out")
+    assert found["rows"] == len(LINES)
+
+
+def test_the_same_instants_give_the_same_run_however_they_are_written(place: Path, answer: Run) -> None:
+    ns = NS // 10**6 * 10**6
+    written_as = {
+        "ts_ns": ns,
+        "ts_ms": ns // 10**6,
+        "time": ns.astype("datetime64[ns]"),
+        "ts_s": ns // 10**6 / 1e3,
+    }
+    hashes = set()
+    for name, times in written_as.items():
+        for suffix in (".csv", ".parquet"):
+            path = write_table(place / f"same{suffix}", name, times)
+            hashes.add(answer("--market-data", path, "--no-journals", "--out", "out")["journal_hash"])
+    assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("name", ["ts_ms", "time"])
+def test_milliseconds_out_of_order_name_their_row(place: Path, answer: Run, name: str, suffix: str) -> None:
+    times = NS // 10**6
+    times[700] = times[699] - 1
+    path = write_table(place / f"unordered{suffix}", name, times)
+    error = answer("--market-data", path, "--out", "out", code=2)["error"]
+    assert error["row"] == 700
+    assert "time must not run backwards" in error["rule"]
+    assert written(place) == []
+
+
 # Where the ticks come from.
 
 
@@ -196,6 +265,9 @@ def test_an_environment_that_names_nothing_is_an_error(
         ("venue_ranges = 'absent.toml'", "absent.toml"),
         ("[sensitivity]\npolicies = ['luck']", "sensitivity"),
         ("[parents]\nduration_minutes = inf", "finite"),
+        ("[routing]\npost_seconds = 1e300", "routing.post_seconds must be 0.001 to 86,400"),
+        ("[parents]\nslices = 4294967296", "parents.slices must be 1 to 1,000"),
+        (f"[model]\nsample_stride = {10**21}", "model.sample_stride must be 2 to 10,000,000"),
     ],
 )
 def test_a_configuration_is_refused_by_file_and_key(place: Path, answer: Run, text: str, said: str) -> None:
