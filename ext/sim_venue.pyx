@@ -24,7 +24,7 @@ from ext.layout cimport (
 from ext.order_book cimport OrderBook, OrderView
 from ext.rng cimport draw64
 
-FEES = ("taker_fee_bps", "maker_fee_bps", "taker_fee_per_lot", "maker_fee_per_lot")
+cdef tuple FEES = ("taker_fee_bps", "maker_fee_bps", "taker_fee_per_lot", "maker_fee_per_lot")
 QUEUE_MODES = {"flow": QUEUE_FLOW, "optimistic": QUEUE_OPTIMISTIC, "pessimistic": QUEUE_PESSIMISTIC}
 
 cdef double FEE_NANO_MAX = 9e18

@@ -11,7 +11,7 @@ from backtest.venue_config import VenueConfig
 from data.schema import Reason, ReportKind
 from engine.order_ids import unpack_order_id
 from engine.risk import RiskLimits
-from engine.strategy import Context, Strategy
+from engine.strategy import Context, Strategy, StrategyError
 from ext.features import FEATURE_NAMES
 from ext.python_agent import PythonAgent
 from tests.markets import INSTRUMENT, SECOND_NS, START_NS, Script, joined, play, quote, random_quotes, trade
@@ -240,8 +240,9 @@ def test_sending_again_what_was_refused_ends_in_a_clear_error():
         def on_reject(self, ctx, report):
             ctx.buy(10**9)
 
-    with pytest.raises(RuntimeError, match="refused order sent again"):
+    with pytest.raises(StrategyError, match="refused order sent again") as caught:
         play(Stubborn(), QUOTES)
+    assert isinstance(caught.value.__cause__, RuntimeError)
 
 
 @pytest.mark.parametrize(
@@ -258,8 +259,9 @@ def test_sending_again_what_was_refused_ends_in_a_clear_error():
     ],
 )
 def test_a_bad_argument_is_an_error_of_the_strategy(bad, rule):
-    with pytest.raises(ValueError, match=rule):
+    with pytest.raises(StrategyError, match=rule) as caught:
         play(Script(t2=bad), QUOTES)
+    assert isinstance(caught.value.__cause__, ValueError)
 
 
 def test_what_a_strategy_raises_stops_the_run_with_its_traceback_and_sends_nothing():
@@ -272,10 +274,12 @@ def test_what_a_strategy_raises_stops_the_run_with_its_traceback_and_sends_nothi
             calls.append(ctx.buy(1))
             raise ZeroDivisionError("in the strategy")
 
-    with pytest.raises(ZeroDivisionError, match="in the strategy") as caught:
+    with pytest.raises(StrategyError, match="in the strategy") as caught:
         play(Broken(), QUOTES)
     assert len(calls) == 1
-    frames = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    cause = caught.value.__cause__
+    assert isinstance(cause, ZeroDivisionError)
+    frames = [frame.name for frame in traceback.extract_tb(cause.__traceback__)]
     assert "on_timer" in frames
 
 
