@@ -28,9 +28,9 @@ _RANGES: Final = (
 _SIGNED: Final = ("taker_fee_bps", "maker_fee_bps")
 """Only a fee can be below zero: a rebate."""
 
-_LARGEST: Final[Mapping[str, float]] = {
+LARGEST: Final[Mapping[str, float]] = {
     "stale": 1.0, "pressure": 1.0, "last_look": 1.0, "last_look_stale": 1.0, "flow": 1.0,
-    "lag_ms": 60_000.0, "lag_jitter_ms": 60_000.0, "order_latency_ms": 60_000.0,
+    "lag_ms": 1_000.0, "lag_jitter_ms": 1_000.0, "order_latency_ms": 60_000.0,
     "order_jitter_ms": 60_000.0, "feed_latency_ms": 60_000.0,
     "taker_fee_bps": 1_000.0, "maker_fee_bps": 1_000.0,
     "size_median": 100_000.0, "size_sigma": 3.0,
@@ -160,7 +160,7 @@ def _limits(given: Any, name: str, *, place: str) -> tuple[float, float]:
     pair = isinstance(given, list) and len(given) == 2 and all(isinstance(n, (int, float)) for n in given)
     if not (pair and -inf < given[0] <= given[1] < inf):
         raise ConfigError(f"{place}: {name} must be [low, high], was {given!r}")
-    largest = _LARGEST.get(name, 100.0)
+    largest = LARGEST.get(name, 100.0)
     if given[1] > largest or given[0] < -largest:
         raise ConfigError(f"{place}: {name} must be at most {largest:g}, was {given!r}")
     if given[0] < 0 and name not in _SIGNED:

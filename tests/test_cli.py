@@ -16,6 +16,7 @@ from fake_results import fake_backtest, fake_run
 
 from backtest.cli import main as entry
 from backtest.cli import stress
+from backtest.cli.places import find_market_data
 from benchmarks.bench_events import random_quotes
 from data.errors import CheckFailed, ConfigError, DataError
 
@@ -321,6 +322,22 @@ def test_doctor_fails_on_market_data_that_is_not_there(
     monkeypatch.setenv("ANYTICK_MARKET_DATA", str(tmp_path / "absent"))
     assert entry.main(["doctor"]) == 1
     assert "absent" in capsys.readouterr().out
+
+
+def test_every_command_finds_the_same_market_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ANYTICK_MARKET_DATA", raising=False)
+    assert find_market_data() is None
+    (tmp_path / "var" / "market-data").mkdir(parents=True)
+    assert find_market_data() == Path("var/market-data")
+    (tmp_path / "ticks.csv").write_text("ts_ns,bid,ask\n1,10.1,10.2\n")
+    monkeypatch.setenv("ANYTICK_MARKET_DATA", "ticks.csv")
+    assert find_market_data() == Path("ticks.csv")
+    # A single file is enough for a run, so it is no fault of the installation.
+    assert entry.main(["doctor", "--json"]) == 0
+    assert '"detail": "ticks.csv"' in capsys.readouterr().out
 
 
 def test_replay_counts_and_hashes_the_same_in_any_cut(

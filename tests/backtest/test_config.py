@@ -6,9 +6,12 @@ from dataclasses import FrozenInstanceError, fields, is_dataclass
 from pathlib import Path
 
 import pytest
+from small_runs import small_quotes
 
+from backtest.cli.main import main
 from backtest.config import BOUNDS, POLICIES, RunConfig, load_config
 from data.errors import ConfigError
+from data.quote_writer import write_quotes
 
 CONFIG_PAGE = (Path(__file__).parents[2] / "docs" / "CONFIG.md").read_text(encoding="utf-8")
 
@@ -135,6 +138,33 @@ def test_every_number_has_bounds_that_are_documented_and_kept(
         text = f"[{beyond!r}]" if key == "hidden" else repr(beyond)
         with pytest.raises(ConfigError, match=rf"run\.toml: {section}: {section}\.{key} must be"):
             loaded(tmp_path, f"[{section}]\n{key} = {text}")
+
+
+@pytest.mark.parametrize("side", [0, 1], ids=["lowest", "highest"])
+def test_a_run_with_every_number_on_its_bound_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], side: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_quotes(small_quotes(years=0.02, rows_per_day=100), tmp_path / "ticks")
+    lines = ["[routing]", 'policies = ["linucb", "single_post"]', "[sensitivity]", 'policies = ["linucb"]']
+    for section, keys in BOUNDS.items():
+        known = [number for number, line in enumerate(lines) if line == f"[{section}]"]
+        place = known[0] + 1 if known else len(lines)
+        settings = [
+            f"{key} = {[pair[side]] if key == 'hidden' else pair[side]!r}" for key, pair in keys.items()
+        ]
+        lines[place:place] = settings if known else [f"[{section}]", *settings]
+    Path("run.toml").write_text("\n".join(lines), encoding="utf-8")
+    arguments = [
+        "--market-data",
+        "ticks",
+        "--config",
+        "run.toml",
+        "--quiet",
+        "--no-journals",
+        "--no-sensitivity",
+    ]
+    assert main(["run", *arguments]) == 0, capsys.readouterr().err
 
 
 def test_the_defaults_and_their_neighbours_on_the_bound_are_kept(tmp_path: Path) -> None:
