@@ -68,6 +68,11 @@ class PartitionWriter:
         self._sink = _HashingSink(self._stream)
         self._writer: Any = None
 
+    @property
+    def taken(self) -> int:
+        """Events so far, written or held."""
+        return self.rows + self._held_rows
+
     def write(self, events: NDArray[np.void]) -> None:
         """Add events, in order of time."""
         self._held.append(events)

@@ -49,7 +49,7 @@ class Stage:
 
     def write_day(self, day: str, blocks: Iterable[NDArray[np.void]]) -> Partition:
         """Stage one file of events of one day."""
-        self._require_day(day)
+        self.require_day(day)
         path = self.change.staged_path()
         writer = write_events(
             blocks, path, instrument_id=self.instrument.instrument_id, venue_id=self.venue_id
@@ -60,7 +60,7 @@ class Stage:
 
     def adopt(self, path: Path, partition: Partition) -> None:
         """Take over a file staged earlier."""
-        self._require_day(partition.day)
+        self.require_day(partition.day)
         for other in self.change.manifest.parts_of(partition.day_key):
             if self._overwrite:
                 self.change.remove(other)
@@ -81,7 +81,8 @@ class Stage:
             instruments[self.instrument.symbol] = with_version(self._versions, self.instrument)
         return self.change.commit(venues=self._venues, instruments=instruments, **changes)
 
-    def _require_day(self, day: str) -> None:
+    def require_day(self, day: str) -> None:
+        """Refuse a day that is there already, unless told what to do with it, or has another grid."""
         known = version_on(self._versions, date.fromisoformat(day))
         if known is not None:
             require_grid(known, self.instrument)
