@@ -234,7 +234,7 @@ class QualityCheck:
         self._first_ns: int | None = None
         self._newest_ns = np.iinfo(np.int64).min
         self._before: NDArray[np.void] | None = None
-        self._recv_newest = np.iinfo(np.int64).min
+        self._received: NDArray[np.void] | None = None
         self._prices: dict[str, NDArray[np.int64]] = {}
         self._latencies: list[NDArray[np.int64]] = []
 
@@ -253,7 +253,7 @@ class QualityCheck:
         self._look_at_session(ts_ns)
         self._look_at_quotes(events)
         self._look_at_prints(events)
-        self._look_at_receipt(joined, fresh=len(events))
+        self._look_at_receipt(events)
         self._before = events[-1:].copy()
 
     def report(
@@ -352,27 +352,29 @@ class QualityCheck:
             far = share > self._settings.outlier_share
             self._tallies["outliers"].take(joined[0, 2:-2][strays][far], share[far])
 
-    def _look_at_receipt(self, joined: NDArray[np.void], *, fresh: int) -> None:
-        recorded = joined["recv_ns"] != RECV_NOT_RECORDED
-        if not recorded.any():
+    def _look_at_receipt(self, events: NDArray[np.void]) -> None:
+        """Compare each recorded receipt with its event's time and with the receipt before it."""
+        here = events[events["recv_ns"] != RECV_NOT_RECORDED]
+        if len(here) == 0:
             return
-        here = joined[recorded]
         latency = here["recv_ns"] - here["ts_ns"]
-        new = slice(int(np.count_nonzero(recorded[: len(joined) - fresh])), None)
-        ts_ns = here["ts_ns"]
-        negative = latency[new] < 0
-        self._tallies["negative_latency"].take(ts_ns[new][negative], latency[new][negative] / 1e9)
-        step_ns = np.diff(latency)
+        negative = latency < 0
+        self._tallies["negative_latency"].take(here["ts_ns"][negative], latency[negative] / 1e9)
+        joined = here if self._received is None else np.concatenate((self._received, here))
+        self._received = here[-1:].copy()
+        ts_ns = joined["ts_ns"][1:]
+        step_ns = np.diff(joined["recv_ns"] - joined["ts_ns"])
         stepped = np.abs(step_ns) > self._settings.clock_step_s * 1e9
-        self._tallies["clock_steps"].take(ts_ns[1:][stepped], step_ns[stepped] / 1e9)
-        back_ns = np.diff(here["recv_ns"])
-        self._tallies["receive_backwards"].take(ts_ns[1:][back_ns < 0], back_ns[back_ns < 0] / 1e9)
+        self._tallies["clock_steps"].take(ts_ns[stepped], step_ns[stepped] / 1e9)
+        back_ns = np.diff(joined["recv_ns"])
+        self._tallies["receive_backwards"].take(ts_ns[back_ns < 0], back_ns[back_ns < 0] / 1e9)
         # A sample of each block is enough for the median; both ends are exact.
-        sample = np.sort(latency[new])[:: max(1, len(latency[new]) // 64)]
-        self._latencies.append(np.concatenate((sample, latency[new].min(keepdims=True),
-                                               latency[new].max(keepdims=True))))  # fmt: skip
+        sample = np.sort(latency)[:: max(1, len(latency) // 64)]
+        ends = np.array((latency.min(), latency.max()))
+        self._latencies.append(np.concatenate((sample, ends)))
         if len(self._latencies) > 1_024:
-            self._latencies = [np.sort(np.concatenate(self._latencies))[::16]]
+            known = np.sort(np.concatenate(self._latencies))
+            self._latencies = [np.concatenate((known[::16], known[-1:]))]
 
     def _latency(self) -> dict[str, int]:
         if not self._latencies:

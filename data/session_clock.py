@@ -38,9 +38,15 @@ class SessionClock:
         return np.repeat(opened, np.diff(changes, append=len(minutes)))
 
     def same_session(self, early_ns: int, late_ns: int) -> bool:
-        """Return whether both times lie in one session."""
+        """Return whether both times lie in one session; days that are open all day run into each other."""
         day, opened = self._sessions(np.array([early_ns, late_ns]) // _MINUTE_NS)
-        return bool(opened.all()) and day[0] == day[1]
+        if not opened.all():
+            return False
+        first, last = sorted(day.to_list())
+        if not (self._opens == 0 and self._closes == 24 * 60):
+            return bool(first == last)
+        days = min((last - first).days, 7)
+        return all((first + timedelta(days=count)).weekday() in self._weekdays for count in range(days + 1))
 
     def missing_days(self) -> int:
         """Return how many session days between the first and the last seen had no event."""
