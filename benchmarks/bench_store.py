@@ -107,7 +107,8 @@ def store_packed(bench: Bench) -> None:
 @scenario(
     "store-seek",
     "open a store and read the first block of any day",
-    conditions="one instrument and venue, a file a day; a call opens, seeks and decodes one row group.",
+    conditions="one instrument and venue, a file a day; a call opens, seeks and decodes one row group; "
+    "floor: the bytes of the manifest and of one file.",
 )
 def store_seek(bench: Bench) -> None:
     days = bench.parameter("days", smoke=5, full=1_300)
@@ -130,5 +131,11 @@ def store_seek(bench: Bench) -> None:
             block = next(TickStore(folder).stream(start_ns=start_ns))
             right = right and 0 <= int(block["ts_ns"][0]) - start_ns < DAY_NS
 
-        bench.latency("seek", seek, count=calls)
+        manifest, (first, *_) = Path(folder) / "manifest.json", TickStore(folder).partitions()
+
+        def read_bytes() -> None:
+            manifest.read_bytes()
+            first.path(Path(folder)).read_bytes()
+
+        bench.latency("seek", seek, count=calls, floor=read_bytes)
         bench.verify(right, "the day that was asked for comes")
