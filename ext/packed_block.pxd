@@ -95,7 +95,9 @@ cdef inline void packed_checksums(const uint8_t* block, uint32_t block_bytes, ui
     crcs[0], crcs[1], crcs[2], crcs[3] = one, two, three, four
 
 
-cdef inline bint packed_decode(const PackedHeader* header, const uint8_t* block, EventWords* target) noexcept nogil:
+cdef inline bint packed_decode(
+    const PackedHeader* header, const uint8_t* block, EventWords* target
+) noexcept nogil:
     """Write header.count events; False when a tail index lies outside its table.
 
     The header has passed every check, so all reads stay within header.block_bytes.
@@ -126,9 +128,9 @@ cdef inline bint packed_decode(const PackedHeader* header, const uint8_t* block,
     cdef uint64_t follow_ts = 0 - header.recv_relative
     cdef uint32_t low_base = header.id_low_base, high_base = header.id_high_base
     cdef uint32_t price_base = header.price_base, seq_now = header.seq_base
-    cdef uint64_t place
+    cdef const EventWords* end = target + count
     cdef bint whole = True
-    for place in range(count):
+    while target < end:
         ts_ns += load_word(ts) & ts_mask
         seq_now += <uint32_t>(load_word(seq) & seq_mask)
         index = load_word(tail) & tail_mask

@@ -158,6 +158,11 @@ cdef inline uint8_t _width_of(uint64_t most) noexcept nogil:
     return width
 
 
+cdef inline uint32_t _seq_step(const EventWords* event) noexcept nogil:
+    """Return seq minus that of the event before, which must be there."""
+    return <uint32_t>((event[0].price_and_seq >> 32) - ((event - 1).price_and_seq >> 32))
+
+
 cdef void _number_tails(
     const EventWords* source, PackedHeader* header, uint32_t* slots, uint32_t slot_count,
     uint64_t* tails, uint16_t* tail_index,
@@ -192,7 +197,7 @@ cdef void _choose_widths(const EventWords* source, PackedHeader* header) noexcep
     for place in range(header.count):
         if place:
             ts_most |= source[place].ts_ns - source[place - 1].ts_ns
-            seq_most |= <uint32_t>((source[place].price_and_seq >> 32) - (source[place - 1].price_and_seq >> 32))
+            seq_most |= _seq_step(source + place)
         low, high = <uint32_t>source[place].order_id, <uint32_t>(source[place].order_id >> 32)
         low_least, low_top = min(low_least, low), max(low_top, low)
         high_least, high_top = min(high_least, high), max(high_top, high)
@@ -247,7 +252,8 @@ cdef inline void _store(uint64_t value, uint8_t* place, uint8_t width) noexcept 
 
 
 cdef inline uint64_t _value(
-    const EventWords* source, const PackedHeader* header, const uint16_t* tail_index, int column, uint32_t index
+    const EventWords* source, const PackedHeader* header, const uint16_t* tail_index, int column,
+    uint32_t index,
 ) noexcept nogil:
     """Return what a column stores for an event; the inverse of packed_decode."""
     cdef const EventWords* event = source + index
@@ -264,5 +270,5 @@ cdef inline uint64_t _value(
     if column == PACKED_PRICE:
         return <uint32_t>event.price_and_seq - header.price_base
     if column == PACKED_SEQ:
-        return <uint32_t>((event.price_and_seq >> 32) - (source[index - 1].price_and_seq >> 32)) if index else 0
+        return _seq_step(event) if index else 0
     return tail_index[index]
