@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from ext.event_array cimport events_pointer
-from ext.layout cimport RECV_NOT_RECORDED, MarketEvent
+from ext.layout cimport RECV_NOT_RECORDED
 
 cnp.import_array()
 
