@@ -27,6 +27,7 @@ from . import columns as rule
 from .errors import ConfigError, DataError
 from .instrument import Instrument
 from .manifest import MANIFEST_NAME
+from .quarantine import Quarantine
 from .quote_file import QuoteColumns, find_dialect, symbol_in
 from .quotes import QuoteFiles, open_quotes
 from .schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
@@ -142,6 +143,15 @@ class QuoteEvents:
         self._keep_crossed = keep_crossed
         self.instrument = quotes.instrument
         self._sized = any(file.dialect.bid_size for file in quotes.files)
+
+    @property
+    def quarantine(self) -> Quarantine | None:
+        """Where crossed quotes go that are left out."""
+        return self.quotes.quarantine
+
+    @quarantine.setter
+    def quarantine(self, quarantine: Quarantine | None) -> None:
+        self.quotes.quarantine = quarantine
 
     @property
     def source(self) -> str:

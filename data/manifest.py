@@ -1,74 +1,153 @@
 """The tick store's manifest: what the store holds, and the only thing a reader believes.
 
 A file that the manifest does not list does not exist for readers, so a commit is one rename: the
-partitions first, the manifest last.
+partitions first, the manifest last. Files are never changed and their names never used again while a
+reader may hold an older manifest.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date, time
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from .errors import AnytickError, ConfigError, DataError
 from .instrument import Instrument, Session
+from .reference import FeeSchedule, Rename
 
 MANIFEST_NAME: Final = "manifest.json"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 _PART: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_HEAD: Final = b'{"sha256": "'
+_DIGESTED: Final = len(_HEAD) + 64
+_SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+class RowGroup(NamedTuple):
+    """A run of rows of a file and the bytes that hold them; the file's groups stand end to end."""
+
+    rows: int
+    bytes: int
+    first_ts_ns: int
+    last_ts_ns: int
+    crc32c: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Partition:
-    """One instrument's events of one venue on one UTC day.
+    """One file: events of one instrument and venue on one UTC day, or an appended part of that day.
 
     Parameters
     ----------
+    generation, index : int
+        Of the commit that wrote the file, and its place in that commit; both 0 for the plain name.
     rows, bytes : int
     first_ts_ns, last_ts_ns : int
     sha256 : str
         Of the file, in hexadecimal.
+    groups : tuple of RowGroup
+        They tell where a time stands before the file is opened. The first begins at byte 0.
+    footer_crc32c : int
+        Of the bytes after the last group.
     """
 
     instrument: str
     venue: str
     day: str
+    generation: int = 0
+    index: int = 0
     rows: int
     bytes: int
     first_ts_ns: int
     last_ts_ns: int
     sha256: str
+    groups: tuple[RowGroup, ...]
+    footer_crc32c: int
 
     def __post_init__(self) -> None:
         require_path_part("instrument", self.instrument)
         require_path_part("venue", self.venue)
         if date.fromisoformat(self.day).isoformat() != self.day:
             raise ConfigError(f"day must be an ISO date, was {self.day!r}")
-        for name in ("rows", "bytes", "first_ts_ns", "last_ts_ns"):
-            if not isinstance(getattr(self, name), int):
+        for name in ("rows", "bytes", "generation", "index"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 0:
+                raise ConfigError(f"{name} must be an integer from 0 up, was {value!r}")
+        for name in ("first_ts_ns", "last_ts_ns", "footer_crc32c"):
+            if type(getattr(self, name)) is not int:
                 raise ConfigError(f"{name} must be an integer, was {getattr(self, name)!r}")
+        if not isinstance(self.sha256, str) or not _SHA256.fullmatch(self.sha256):
+            raise ConfigError(f"sha256 must be 64 hexadecimal digits, was {self.sha256!r}")
+        for group in self.groups:
+            if any(type(value) is not int for value in group) or group.rows < 1 or group.bytes < 1:
+                raise ConfigError(f"groups must hold counts from 1 up, was {group}")
+        if sum(group.rows for group in self.groups) != self.rows:
+            raise ConfigError(f"groups must hold {self.rows} rows together, was otherwise")
+        if self.rows == 0 or sum(group.bytes for group in self.groups) >= self.bytes:
+            raise ConfigError("a partition must hold rows and a footer behind them, was otherwise")
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> tuple[str, str, str, int, int]:
+        return self.instrument, self.venue, self.day, self.generation, self.index
+
+    @property
+    def day_key(self) -> tuple[str, str, str]:
         return self.instrument, self.venue, self.day
 
+    @property
+    def name(self) -> str:
+        """Relative to the store; built from checked parts, never read from the manifest."""
+        return partition_name(self.instrument, self.venue, self.day, self.generation, self.index)
+
     def path(self, root: Path) -> Path:
-        """Return the partition's file; built from checked parts, never read from the manifest."""
-        return partition_path(root, self.instrument, self.venue, self.day)
+        return root / self.name
+
+    def group_starts(self) -> tuple[int, ...]:
+        """Return the byte at which each group starts, and last the footer's."""
+        return tuple(accumulate((group.bytes for group in self.groups), initial=0))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """Instruments, venues with the id their events carry, and partitions by (instrument, venue, day)."""
+    """One committed state of a store.
 
-    instruments: dict[str, Instrument] = field(default_factory=dict)
+    Parameters
+    ----------
+    generation : int
+        Counts commits from 0, an empty store.
+    instruments : dict
+        Descriptions by symbol, in order of validity.
+    venues : dict
+        The id that a venue's events carry.
+    partitions : dict
+        By `Partition.key`.
+    imports : dict
+        Finished imports by id: what a repeated import is told.
+    """
+
+    generation: int = 0
+    instruments: dict[str, tuple[Instrument, ...]] = field(default_factory=dict)
     venues: dict[str, int] = field(default_factory=dict)
-    partitions: dict[tuple[str, str, str], Partition] = field(default_factory=dict)
+    partitions: dict[tuple[str, str, str, int, int], Partition] = field(default_factory=dict)
+    fees: tuple[FeeSchedule, ...] = ()
+    renames: tuple[Rename, ...] = ()
+    imports: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def parts_of(self, key: tuple[str, str, str]) -> list[Partition]:
+        """Return the files of one instrument, venue and day in order of time."""
+        return in_time_order(entry for entry in self.partitions.values() if entry.day_key == key)
+
+
+def in_time_order(parts: Any) -> list[Partition]:
+    """Sort parts of one day: by time, and where both ends are equal by age."""
+    return sorted(parts, key=lambda part: (part.first_ts_ns, part.last_ts_ns, part.generation, part.index))
 
 
 def require_path_part(name: str, value: object) -> None:
@@ -77,31 +156,34 @@ def require_path_part(name: str, value: object) -> None:
         raise ConfigError(f"{name} must be letters, digits, '.', '_' or '-', was {value!r}")
 
 
-def partition_path(root: Path, instrument: str, venue: str, day: str) -> Path:
-    return root / f"instrument={instrument}" / f"venue={venue}" / f"date={day}.parquet"
+def partition_name(instrument: str, venue: str, day: str, generation: int, index: int) -> str:
+    mark = f".g{generation}-{index}" if generation or index else ""
+    return f"instrument={instrument}/venue={venue}/date={day}{mark}.parquet"
 
 
 def read_manifest(root: Path) -> Manifest:
     """Return the committed state; an empty one where nothing was committed yet."""
     path = root / MANIFEST_NAME
-    if not path.exists():
-        return Manifest()
     try:
-        stored = json.loads(path.read_bytes())
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return Manifest()
+    except OSError as error:
+        raise DataError(f"expected a readable manifest, was {error.strerror}", path=path) from error
+    try:
+        stored = json.loads(text)
         version = stored["schema_version"]
         if version != SCHEMA_VERSION:
             raise DataError(f"schema_version must be {SCHEMA_VERSION}, was {version}", path=path)
-        partitions = [Partition(**entry) for entry in stored["partitions"]]
-        manifest = Manifest(
-            instruments={name: _instrument(entry) for name, entry in stored["instruments"].items()},
-            venues={str(name): int(venue_id) for name, venue_id in stored["venues"].items()},
-            partitions={entry.key: entry for entry in partitions},
-        )
+        found = hashlib.sha256(text[_DIGESTED:]).hexdigest()
+        if not text.startswith(_HEAD) or stored["sha256"] != found:
+            raise DataError(f"SHA-256 must be {stored['sha256']}, was {found}", path=path)
+        manifest = _manifest(stored)
     except DataError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, AnytickError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, AnytickError) as error:
         raise DataError(f"expected a tick store manifest, was: {error!r}", path=path) from error
-    for entry in partitions:
+    for entry in manifest.partitions.values():
         if entry.instrument not in manifest.instruments or entry.venue not in manifest.venues:
             raise DataError(f"expected {entry.instrument} and {entry.venue} to be described", path=path)
     return manifest
@@ -109,22 +191,25 @@ def read_manifest(root: Path) -> Manifest:
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
     """Commit a state: readers see the old manifest or the new one, whole."""
-    stored = {
-        "schema_version": SCHEMA_VERSION,
-        "instruments": {name: asdict(entry) for name, entry in sorted(manifest.instruments.items())},
-        "venues": manifest.venues,
-        "partitions": [asdict(entry) for _, entry in sorted(manifest.partitions.items())],
-    }
-    temporary = root / f".{MANIFEST_NAME}.{os.getpid()}.tmp"
+    text = json.dumps(_stored(manifest), indent=1, default=lambda value: value.isoformat()).encode()
+    # The digest covers the bytes behind it as they stand.
+    behind = b'",' + text[1:]
+    digest = hashlib.sha256(behind).hexdigest().encode()
+    write_synced(root / MANIFEST_NAME, _HEAD + digest + behind)
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Replace a small file, durably and in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            json.dump(stored, stream, indent=1, default=lambda value: value.isoformat())
+        with temporary.open("wb") as stream:
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(root / MANIFEST_NAME)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(root)
+    sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -136,15 +221,62 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _stored(manifest: Manifest) -> dict[str, Any]:
+    """Return the manifest in what JSON can write, but for dates."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "generation": manifest.generation,
+        "instruments": {
+            name: [asdict(entry) for entry in versions]
+            for name, versions in sorted(manifest.instruments.items())
+        },
+        "venues": manifest.venues,
+        "partitions": [_partition_row(entry) for _, entry in sorted(manifest.partitions.items())],
+        "fees": [asdict(entry) for entry in manifest.fees],
+        "renames": [asdict(entry) for entry in manifest.renames],
+        "imports": manifest.imports,
+    }
+
+
+def _partition_row(entry: Partition) -> dict[str, Any]:
+    # asdict copies every row group; a store of years has tens of thousands.
+    return {item.name: getattr(entry, item.name) for item in fields(Partition)}
+
+
+def _manifest(stored: dict[str, Any]) -> Manifest:
+    partitions = [
+        Partition(**{**entry, "groups": tuple(RowGroup(*group) for group in entry["groups"])})
+        for entry in stored["partitions"]
+    ]
+    generation = stored["generation"]
+    if type(generation) is not int or generation < 0:
+        raise ConfigError(f"generation must be an integer from 0 up, was {generation!r}")
+    return Manifest(
+        generation=generation,
+        instruments={
+            name: tuple(_instrument(entry) for entry in versions)
+            for name, versions in stored["instruments"].items()
+        },
+        venues={str(name): int(venue_id) for name, venue_id in stored["venues"].items()},
+        partitions={entry.key: entry for entry in partitions},
+        fees=tuple(FeeSchedule(**_with_dates(entry)) for entry in stored["fees"]),
+        renames=tuple(Rename(**_with_dates(entry)) for entry in stored["renames"]),
+        imports={str(name): dict(entry) for name, entry in stored["imports"].items()},
+    )
+
+
+def _with_dates(stored: dict[str, Any]) -> dict[str, Any]:
+    dated = ("valid_from", "valid_until", "first_day")
+    return {name: date.fromisoformat(value) if name in dated else value for name, value in stored.items()}
+
+
 def _instrument(stored: dict[str, Any]) -> Instrument:
     known = {entry.name for entry in fields(Instrument)}
-    values: dict[str, Any] = {name: value for name, value in stored.items() if name in known}
+    values = _with_dates({name: value for name, value in stored.items() if name in known})
     session = values.pop("session")
     values["session"] = Session(
         weekdays=tuple(session["weekdays"]),
         opens=time.fromisoformat(session["opens"]),
         closes=time.fromisoformat(session["closes"]),
     )
-    for name in ("valid_from", "valid_until"):
-        values[name] = date.fromisoformat(values[name])
     return Instrument(**values)

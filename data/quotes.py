@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,11 @@ from numpy.typing import NDArray
 from . import columns as rule
 from .errors import DataError
 from .instrument import Instrument
+from .quarantine import Quarantine
 from .quote_file import METADATA_PREFIX, QuoteColumns, QuoteFile, find_dialect, names_quotes, symbol_in
 from .table_file import CSV_SUFFIXES, PARQUET_SUFFIXES, Section, csv_header, files_sha256, open_table
+
+CROSSED_RULE: Final = "bid must not exceed ask"
 
 
 class QuoteBlock(NamedTuple):
@@ -140,6 +143,7 @@ class QuoteFiles:
         self._judged: dict[tuple[int, int], int] = {}
         self.quarantined = 0
         self.locked = 0
+        self.quarantine: Quarantine | None = None
 
     @property
     def first_ns(self) -> int:
@@ -244,11 +248,15 @@ class QuoteFiles:
         if self.strict and crossed.any():
             at = int(np.argmax(crossed))
             raise DataError(
-                f"bid must not exceed ask, was {bid[at]} over {ask[at]} ticks", path=path, row=batch.row + at
+                f"{CROSSED_RULE}, was {bid[at]} over {ask[at]} ticks", path=path, row=batch.row + at
             )
         fresh = slice(max(judged - batch.row, 0), None)
         crossed_count = int(np.count_nonzero(crossed[fresh]))
         self.quarantined += 0 if keep_crossed else crossed_count
+        if self.quarantine is not None and not keep_crossed:
+            for at in np.flatnonzero(crossed)[max(len(crossed[crossed]) - crossed_count, 0) :].tolist():
+                raw = {"ts_ns": batch.ts_ns[at], "bid_ticks": bid[at], "ask_ticks": ask[at]}
+                self.quarantine.add(file=path, row=batch.row + at, rule=CROSSED_RULE, raw=raw)
         self.locked += int(np.count_nonzero(touching[fresh])) - crossed_count
         return batch if keep_crossed or not crossed.any() else _rows_of(batch, ~crossed)
 

@@ -12,6 +12,7 @@ from libc.stdlib cimport calloc, free
 
 from ext.layout cimport (
     ACTION_CANCEL,
+    ACTION_MASS_CANCEL,
     ACTION_REPLACE,
     DEBUG_BUILD,
     ORDER_LIMIT,
@@ -133,7 +134,7 @@ cdef class RiskGate:
         self, const OrderCommand* order, int64_t reference_mid_x2, int64_t now_ns
     ) noexcept nogil:
         cdef uint8_t reason
-        if order.action == ACTION_CANCEL:
+        if order.action == ACTION_CANCEL or order.action == ACTION_MASS_CANCEL:
             self.charge_message(now_ns)
             return REASON_NONE
         reason = self.judge(order, reference_mid_x2, now_ns)
@@ -191,7 +192,7 @@ cdef class RiskGate:
     cdef void risk_on_sent(self, const OrderCommand* order) noexcept nogil:
         cdef int index = self.instrument_index(order.instrument_id)
         cdef OpenOrder* known
-        if order.action == ACTION_CANCEL:
+        if order.action == ACTION_CANCEL or order.action == ACTION_MASS_CANCEL:
             return
         known = self.place_of(order.client_order_id)
         if known.client_order_id == 0:

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .data_import import (
+    add_import,
+    add_source,
+    conclude,
+    progress,
+    run_import,
+    run_quality,
+    run_sniff,
+    text_stream,
+)
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from data.events import EventSource
+    from data.store import TickStore
 
-FORMATS = ("auto", "quotes", "trades", "lobster", "events")
-VERIFIABLE = ("lobster", "store")
+
+def verifiable() -> tuple[str, ...]:
+    """Return the formats that carry a truth to compare with."""
+    from data.importers import MODULES
+
+    return ("store", "lobster", *(name for name in MODULES if name != "lobster"))
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,16 +35,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     verb = verbs.add_parser("import", help="write recordings into a tick store")
-    verb.add_argument("format", choices=FORMATS, help="auto tells by name and columns")
-    verb.add_argument("source", nargs="+", type=Path, help="files or folders")
-    verb.add_argument("--store", required=True, type=Path, metavar="DIR", help="made if it is not there")
-    verb.add_argument("--venue", default="VENUE", help="default: %(default)s")
-    verb.add_argument("--symbol", help="instead of what the recording tells")
-    verb.add_argument("--overwrite", action="store_true", help="replace days that are there already")
-    verb.add_argument(
-        "--strict", action="store_true", help="refuse crossed quotes instead of leaving them out"
-    )
+    add_import(verb)
     _finish(verb, run_import)
+
+    verb = verbs.add_parser("quality", help="say how good a recording is; with --gate exit 1 if it is not")
+    add_source(verb)
+    _finish(verb, run_quality)
+
+    verb = verbs.add_parser("sniff", help="propose a column mapping for a CSV or Parquet file")
+    verb.add_argument("path", type=Path)
+    verb.add_argument("--out", type=Path, metavar="FILE", help="also write it there")
+    _finish(verb, run_sniff)
 
     verb = verbs.add_parser("generate", help="write the built-in synthetic market as Parquet quotes")
     verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="one file a year goes here")
@@ -49,9 +60,26 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     verb = verbs.add_parser(
         "verify", help="compare a recording with the truth it carries; the last line is matched/total"
     )
-    verb.add_argument("format", choices=VERIFIABLE)
+    verb.add_argument("format", choices=verifiable())
     verb.add_argument("files", nargs="+", type=Path)
     _finish(verb, run_verify)
+
+    verb = verbs.add_parser("compact", help="join the parts of days that were appended to")
+    verb.add_argument("store", type=Path)
+    _finish(verb, run_compact)
+
+    verb = verbs.add_parser("delete", help="remove an instrument's events from a store, all or between times")
+    verb.add_argument("store", type=Path)
+    verb.add_argument("--instrument", required=True)
+    verb.add_argument("--venue", action="append", help="only there; may be given again")
+    verb.add_argument("--from", dest="start", metavar="TIME", help="ISO 8601, UTC; included")
+    verb.add_argument("--until", dest="stop", metavar="TIME", help="ISO 8601, UTC; excluded")
+    _finish(verb, run_delete)
+
+    verb = verbs.add_parser("cache", help="write, or drop, the packed cache that streams faster")
+    verb.add_argument("store", type=Path)
+    verb.add_argument("--drop", action="store_true")
+    _finish(verb, run_cache)
 
     verb = verbs.add_parser("export", help="write a store's events as Parquet or CSV")
     verb.add_argument("store", type=Path)
@@ -67,43 +95,14 @@ def _finish(parser: argparse.ArgumentParser, run: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def run_import(args: argparse.Namespace) -> int:
-    from dataclasses import replace
-
-    from data.events import open_events
-    from data.store import TickStore
-
-    store = TickStore(args.store)
-    written: list[dict[str, Any]] = []
-    for path in args.source:
-        source = open_events(path, format=None if args.format == "auto" else args.format, strict=args.strict)
-        instrument = replace(source.instrument, symbol=args.symbol) if args.symbol else source.instrument
-        with _progress(f"importing {path.name}") as watch:
-            partitions = store.write(
-                watch(source.blocks()), instrument=instrument, venue=args.venue, overwrite=args.overwrite
-            )
-        for partition in partitions:
-            print(f"{partition.path(store.root)}: {partition.rows:,} events", file=_text_stream(args))
-            written.append({"day": partition.day, "instrument": partition.instrument, "rows": partition.rows})
-        for note in source.notes:
-            print(f"note: {note}", file=_text_stream(args))
-    rows = sum(entry["rows"] for entry in written)
-    _conclude(
-        args,
-        f"{rows:,} events in {len(written)} partitions of {store.root}",
-        {"store": str(store.root), "events": rows, "partitions": written},
-    )
-    return 0
-
-
 def run_generate(args: argparse.Namespace) -> int:
     from data.quote_writer import write_quotes
     from data.synthetic import SyntheticQuotes
 
     quotes = SyntheticQuotes(seed=args.seed, years=args.years, rows_per_day=args.rows_per_day)
-    with _progress("generating", total=quotes.rows()) as watch:
+    with progress("generating", total=quotes.rows()) as watch:
         paths = write_quotes(quotes, args.out, watch=watch)
-    _conclude(
+    conclude(
         args,
         f"{quotes.rows():,} quotes in {len(paths)} files of {args.out}",
         {"rows": quotes.rows(), "files": [str(path) for path in paths], "data_hash": quotes.data_hash},
@@ -134,7 +133,7 @@ def run_info(args: argparse.Namespace) -> int:
         source = open_events(args.path, format=name)
         count, first_ns, last_ns = 0, None, 0
         kinds = np.zeros(256, np.int64)
-        with _progress("reading") as watch:
+        with progress("reading") as watch:
             for block in watch(source.blocks()):
                 first_ns = int(block["ts_ns"][0]) if first_ns is None else first_ns
                 count, last_ns = count + len(block), int(block["ts_ns"][-1])
@@ -147,44 +146,120 @@ def run_info(args: argparse.Namespace) -> int:
             "notes": list(source.notes),
         }
     for key, value in facts.items():
-        print(f"{key:16} {value}", file=_text_stream(args))
+        print(f"{key:16} {value}", file=text_stream(args))
     if args.json:
         print(json.dumps(facts))
     return 0
 
 
 def run_verify(args: argparse.Namespace) -> int:
-    matched, total = 0, 0
-    problems: list[str] = []
-    for path in args.files:
-        if args.format == "lobster":
-            from data.lobster_verify import verify_lobster
+    found = verify_format(args.format, args.files)
+    for name, matched, total in found.by_file:
+        print(f"{name}: {matched}/{total}", file=text_stream(args))
+    for line in (*found.notes, *found.problems):
+        print(f"  {line}", file=text_stream(args))
+    matched = sum(entry[1] for entry in found.by_file)
+    total = sum(entry[2] for entry in found.by_file)
+    conclude(
+        args, f"{matched}/{total}", {"matched": matched, "total": total, "problems": list(found.problems)}
+    )
+    return 0 if matched == total and total > 0 else 1
 
-            check = verify_lobster(path)
-            found = (check.matched, check.total, [check.first_mismatch] if check.first_mismatch else [])
-        else:
+
+class Found(NamedTuple):
+    """What a verification says: (name, matched, total) by file, and in words."""
+
+    by_file: list[tuple[str, int, int]]
+    notes: list[str]
+    problems: list[str]
+
+
+def verify_format(name: str, paths: list[Path]) -> Found:
+    """Compare recordings with the truth they carry; an importer takes all its files as one."""
+    from data.importers import MODULES, importer
+
+    found = Found([], [], [])
+    if name in MODULES:
+        check = importer(name).verify(paths)
+        found.by_file.append((f"{check.what} of {paths[0].name}", check.matched, check.total))
+        found.notes.extend(check.notes)
+        found.problems.extend([check.first_mismatch] if check.first_mismatch else [])
+        return found
+    for path in paths:
+        if name == "store":
             from data.store import TickStore
 
-            store = TickStore(path)
-            damage, count = store.verify(), len(store.partitions())
-            found = (count - len(damage), count, list(damage))
-        print(f"{path}: {found[0]}/{found[1]}", file=_text_stream(args))
-        for problem in found[2]:
-            print(f"  {problem}", file=_text_stream(args))
-        matched, total, problems = matched + found[0], total + found[1], problems + found[2]
-    _conclude(args, f"{matched}/{total}", {"matched": matched, "total": total, "problems": problems})
-    return 0 if matched == total and total > 0 else 1
+            report = TickStore(path).check()
+            found.by_file.append((str(path), report.matched, report.total))
+            found.problems.extend(report.damage)
+        else:
+            from data.lobster_verify import verify_lobster
+
+            rows = verify_lobster(path)
+            found.by_file.append((str(path), rows.matched, rows.total))
+            found.problems.extend([rows.first_mismatch] if rows.first_mismatch else [])
+    return found
+
+
+def run_compact(args: argparse.Namespace) -> int:
+    joined = _store_at(args.store).compact()
+    conclude(args, f"{joined} files fewer in {args.store}", {"files_fewer": joined})
+    return 0
+
+
+def run_delete(args: argparse.Namespace) -> int:
+    deleted = _store_at(args.store).delete(
+        instrument=args.instrument,
+        venues=args.venue,
+        start_ns=_time_ns(args.start),
+        stop_ns=_time_ns(args.stop),
+    )
+    conclude(args, f"{deleted:,} events deleted from {args.store}", {"deleted": deleted})
+    return 0
+
+
+def run_cache(args: argparse.Namespace) -> int:
+    store = _store_at(args.store)
+    if args.drop:
+        freed = store.drop_cache()
+        conclude(args, f"{freed:,} bytes freed", {"freed_bytes": freed})
+        return 0
+    written = store.build_cache()
+    conclude(args, f"{written} caches written", {"written": written})
+    return 0
+
+
+def _store_at(path: Path) -> TickStore:
+    from data.store import TickStore
+    from data.store_commit import require_store
+
+    require_store(path)
+    return TickStore(path)
+
+
+def _time_ns(text: str | None) -> int | None:
+    from datetime import UTC, datetime
+
+    from data.errors import ConfigError
+
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"times must be ISO 8601, was {text!r}") from None
+    since = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.fromtimestamp(0, UTC)
+    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
 
 
 def run_export(args: argparse.Namespace) -> int:
     from data.errors import ConfigError
-    from data.store import TickStore
 
     if args.out.suffix not in (".parquet", ".csv"):
         raise ConfigError(f"out must end in .parquet or .csv, was {args.out.name}")
     if args.out.exists() and not args.overwrite:
         raise ConfigError(f"{args.out} is there already; say --overwrite to replace it")
-    store = TickStore(args.store)
+    store = _store_at(args.store)
     frame = store.scan(instrument=store.instrument(args.instrument).symbol)
     temporary = args.out.with_name(f".{args.out.name}.tmp")
     try:
@@ -195,7 +270,7 @@ def run_export(args: argparse.Namespace) -> int:
         temporary.replace(args.out)
     finally:
         temporary.unlink(missing_ok=True)
-    _conclude(args, f"{args.out}: {args.out.stat().st_size:,} bytes", {"out": str(args.out)})
+    conclude(args, f"{args.out}: {args.out.stat().st_size:,} bytes", {"out": str(args.out)})
     return 0
 
 
@@ -214,30 +289,3 @@ def _kind_name(kind: int) -> str:
     from data.schema import EventKind
 
     return EventKind(kind).name
-
-
-def _text_stream(args: argparse.Namespace) -> Any:
-    """Return where people read: with --json standard output is for the machine."""
-    return sys.stderr if args.json else sys.stdout
-
-
-def _conclude(args: argparse.Namespace, line: str, facts: dict[str, Any]) -> None:
-    print(json.dumps(facts) if args.json else line)
-
-
-@contextmanager
-def _progress(title: str, total: int | None = None) -> Iterator[Any]:
-    """Show rows and rows per second on standard error; yields a function that wraps an iterator of blocks."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,} rows"))
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(title, total=total)
-
-        def watch(blocks: Iterable[NDArray[np.void]]) -> Iterator[NDArray[np.void]]:
-            for block in blocks:
-                yield block
-                progress.advance(task, len(block) if not isinstance(block, tuple) else len(block[0]))
-
-        yield watch

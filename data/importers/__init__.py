@@ -6,6 +6,9 @@ Every importer module offers two functions and documents clocks, units, sequence
     One instrument's events in order of time, streaming. A recording of many instruments needs `symbol`.
 ``verify(paths) -> Verification``
     Replay the recording through the book and compare with the truth it carries.
+
+A source that rejects rows has an attribute ``quarantine``, None or a `data.quarantine.Quarantine`, to which
+it adds each with file, row, rule and raw values; the import sets it before it reads the blocks.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def test_the_largest_ranges_make_venues(tmp_path: Path, scenario: Scenario) -> N
     place = written(tmp_path, {name: [value, value] for name, value in largest.items()})
     (venue,) = draw_venues(place, seed=1, scenario=scenario)
     SimulatedVenue(venue.rules(), venue_id=0, tick_value=0.01, seed=1, book=OrderBook(64, 64))
-    quotes = small_quotes(rows_per_day=50)
+    quotes = small_quotes(rows_per_day=64)
     feed = MarketFeed(quotes, (venue,), seed=1)
     assert sum(len(events) for events in feed.events(quotes.first_ns, quotes.last_ns + 1)) > 0
 

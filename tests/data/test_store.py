@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -31,6 +32,13 @@ def random_events(count: int, *, seed: int, days: int = 3) -> np.ndarray:
     events["ts_ns"] = np.sort(draw.integers(START_NS, START_NS + days * DAY_NS, count))
     events["_reserved"] = 0
     return events
+
+
+def resign(path: Path, stored: dict[str, object]) -> None:
+    """Write a changed manifest with a digest that fits it, as an attacker would."""
+    del stored["sha256"]
+    behind = '",' + json.dumps(stored)[1:]
+    path.write_text('{"sha256": "' + hashlib.sha256(behind.encode()).hexdigest() + behind)
 
 
 def stamped(events: np.ndarray, venue_id: int) -> np.ndarray:
@@ -174,7 +182,7 @@ def test_any_damaged_byte_is_named_by_verify_and_never_half_read(tmp_path: Path,
         lambda stored: stored["partitions"][0].update(day="2011-1-26"),
         lambda stored: stored["partitions"][0].update(rows="many"),
         lambda stored: stored["partitions"][0].update(instrument="OTHER"),
-        lambda stored: stored["instruments"]["ACME"].update(lot_size=-1),
+        lambda stored: stored["instruments"]["ACME"][0].update(lot_size=-1),
     ],
 )
 def test_a_hostile_manifest_is_refused(tmp_path: Path, change) -> None:  # type: ignore[no-untyped-def]
@@ -183,7 +191,7 @@ def test_a_hostile_manifest_is_refused(tmp_path: Path, change) -> None:  # type:
     path = tmp_path / "manifest.json"
     stored = json.loads(path.read_text())
     change(stored)
-    path.write_text(json.dumps(stored))
+    resign(path, stored)
     with pytest.raises(DataError, match=r"manifest\.json"):
         store.verify()
 

@@ -1,0 +1,252 @@
+"""``anytick data import``, ``quality`` and ``sniff``: from anybody's files to a store, with a report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from data.events import EventSource
+    from data.import_job import ImportResult
+    from data.quality import Gate, QualityReport
+
+OWN_FORMATS = ("auto", "quotes", "trades", "lobster", "events", "table")
+
+
+def formats() -> tuple[str, ...]:
+    """Return every format that can be read: the built-in ones and the importers'."""
+    from data.importers import MODULES
+
+    return (*OWN_FORMATS, *(name for name in MODULES if name not in OWN_FORMATS))
+
+
+def add_import(verb: argparse.ArgumentParser) -> None:
+    add_source(verb)
+    verb.add_argument("--store", required=True, type=Path, metavar="DIR", help="made if it is not there")
+    verb.add_argument("--venue", default="VENUE", help="default: %(default)s")
+    verb.add_argument("--overwrite", action="store_true", help="replace days that are there already")
+    verb.add_argument("--append", action="store_true", help="add to days that are there already")
+    verb.add_argument(
+        "--out-of-order",
+        choices=("refuse", "quarantine", "carry"),
+        default="refuse",
+        help="what to do with events whose time runs backwards; default: %(default)s",
+    )
+    verb.add_argument(
+        "--receive-offset-ns",
+        type=int,
+        metavar="NS",
+        help="added to every receipt, which is then kept from running backwards or before its event",
+    )
+    verb.add_argument("--cache", action="store_true", help="also write the packed cache")
+
+
+def add_source(verb: argparse.ArgumentParser) -> None:
+    """Add what import and quality share."""
+    verb.add_argument("format", choices=formats(), help="auto tells by name and columns")
+    verb.add_argument("source", nargs="+", type=Path, help="files or folders")
+    verb.add_argument("--symbol", help="which instrument, or its name instead of what the recording tells")
+    verb.add_argument("--mapping", type=Path, metavar="FILE", help="of columns, for any CSV or Parquet")
+    verb.add_argument("--strict", action="store_true", help="make every rejected row an error")
+    verb.add_argument("--gate", type=Path, metavar="FILE", help="limits in TOML: exit 1 if one is broken")
+    verb.add_argument("--quality", type=Path, metavar="FILE", help="write the report as .html or .json")
+
+
+def run_import(args: argparse.Namespace) -> int:
+    from data.import_job import ImportOptions, import_events
+    from data.store import TickStore
+
+    store, gate = TickStore(args.store), load_gate_of(args)
+    options = ImportOptions(
+        venue=args.venue, overwrite=args.overwrite, append=args.append, out_of_order=args.out_of_order,
+        receive_offset_ns=args.receive_offset_ns, strict=args.strict, gate=gate,
+    )  # fmt: skip
+    written: list[dict[str, Any]] = []
+    reports: list[QualityReport] = []
+    done_before = 0
+    for paths, source in open_sources(args):
+        with progress(f"importing {paths[0].name}") as watch:
+            result = import_events(store, source, paths=paths, options=options, watch=watch)
+        done_before += result.done_before
+        say_result(args, store.root, source, result)
+        written += [
+            {"day": part.day, "instrument": part.instrument, "rows": part.rows} for part in result.partitions
+        ]
+        if result.report is not None:
+            reports.append(result.report)
+    if args.cache:
+        store.build_cache()
+    write_reports(args, reports, gate)
+    rows = sum(entry["rows"] for entry in written)
+    conclude(
+        args,
+        f"{rows:,} events in {len(written)} partitions of {store.root}",
+        {
+            "store": str(store.root), "events": rows, "partitions": written, "done_before": done_before,
+            "quality": [report.as_dict() for report in reports],
+        },
+    )  # fmt: skip
+    return 0
+
+
+def run_quality(args: argparse.Namespace) -> int:
+    """Look at a recording and write nothing but the report."""
+    from data.quality import Gate, QualityCheck
+    from data.quality_page import quality_lines
+    from data.quarantine import Quarantine, Quarantining
+
+    gate = load_gate_of(args)
+    reports: list[QualityReport] = []
+    violations: list[str] = []
+    for paths, source in open_sources(args):
+        check, quarantine = QualityCheck(source.instrument, (gate or Gate()).settings), Quarantine()
+        if isinstance(source, Quarantining):
+            source.quarantine = quarantine
+        with progress(f"reading {paths[0].name}") as watch:
+            for block in watch(source.blocks()):
+                check.update(block)
+        report = check.report(source=source.source, quarantined=quarantine.counts, notes=source.notes)
+        for line in quality_lines(report):
+            print(line, file=text_stream(args))
+        reports.append(report)
+        violations += gate.violations(report) if gate else ()
+    write_reports(args, reports, gate)
+    facts = {"quality": [report.as_dict() for report in reports], "violations": violations}
+    conclude(args, "; ".join(violations) or "no limit is broken", facts)
+    return 1 if violations else 0
+
+
+def run_sniff(args: argparse.Namespace) -> int:
+    from data.errors import ConfigError
+    from data.sniff import sniff_mapping
+
+    mapping = sniff_mapping(args.path)
+    if args.out is not None:
+        if args.out.exists():
+            raise ConfigError(f"{args.out} is there already")
+        args.out.write_text(mapping.to_toml(), encoding="utf-8")
+    if args.json:
+        print(json.dumps({"mapping": mapping.to_toml()}))
+    else:
+        print(mapping.to_toml(), end="")
+    return 0
+
+
+def open_sources(args: argparse.Namespace) -> Iterator[tuple[list[Path], EventSource]]:
+    """Yield each source with the files that it reads; importers take all files as one recording."""
+    from dataclasses import replace
+
+    from data.events import open_events
+    from data.importers import MODULES, importer
+
+    if args.mapping is not None or args.format == "table":
+        yield args.source, mapped_source(args)
+    elif args.format in MODULES:
+        source = importer(args.format).open_source(args.source, symbol=args.symbol, strict=args.strict)
+        yield args.source, source
+    else:
+        for path in args.source:
+            name = None if args.format == "auto" else args.format
+            source = open_events(path, format=name, strict=args.strict)
+            if args.symbol:
+                renamed = replace(source.instrument, symbol=args.symbol)
+                source = open_events(path, format=name, strict=args.strict, instrument=renamed)
+            yield [path], source
+
+
+def mapped_source(args: argparse.Namespace) -> EventSource:
+    """Open a table by its mapping, a proposed one if none is given."""
+    from dataclasses import replace
+
+    from data.mapped_source import MappedSource
+    from data.mapping import load_mapping
+    from data.sniff import sniff_mapping
+
+    if args.mapping is not None:
+        mapping = load_mapping(args.mapping)
+    else:
+        mapping = sniff_mapping(args.source[0])
+        print("mapping proposed by the columns:", file=sys.stderr)
+        print(mapping.to_toml(), file=sys.stderr)
+    if args.symbol:
+        mapping = replace(mapping, symbol=args.symbol)
+    return MappedSource(args.source, mapping, strict=args.strict)
+
+
+def say_result(args: argparse.Namespace, root: Path, source: EventSource, result: ImportResult) -> None:
+    from data.quality_page import quality_lines
+
+    def say(line: str) -> None:
+        print(line, file=text_stream(args))
+
+    if result.done_before:
+        say(f"{source.source}: imported before, nothing to do; --overwrite imports it again")
+        return
+    if result.resumed_events:
+        say(f"resumed: {result.resumed_events:,} events were staged by an earlier attempt")
+    for part in result.partitions:
+        say(f"{part.path(root)}: {part.rows:,} events")
+    for note in source.notes:
+        say(f"note: {note}")
+    if result.report is not None:
+        for line in quality_lines(result.report):
+            say(line)
+    if result.quarantine is not None:
+        say(f"rejected rows: {result.quarantine}")
+
+
+def write_reports(args: argparse.Namespace, reports: list[QualityReport], gate: Gate | None) -> None:
+    """Write the quality report where the user wants it, as the name's ending says."""
+    from data.errors import ConfigError
+    from data.quality_page import quality_page
+
+    if args.quality is None:
+        return
+    if args.quality.suffix == ".json":
+        text = json.dumps([report.as_dict() for report in reports], indent=1)
+    elif args.quality.suffix in (".html", ".htm"):
+        text = "".join(quality_page(report, gate) for report in reports)
+    else:
+        raise ConfigError(f"--quality must end in .html or .json, was {args.quality.name}")
+    args.quality.write_text(text, encoding="utf-8")
+
+
+def load_gate_of(args: argparse.Namespace) -> Gate | None:
+    from data.quality import load_gate
+
+    return None if args.gate is None else load_gate(args.gate)
+
+
+def text_stream(args: argparse.Namespace) -> Any:
+    """Return where people read: with --json standard output is for the machine."""
+    return sys.stderr if args.json else sys.stdout
+
+
+def conclude(args: argparse.Namespace, line: str, facts: dict[str, Any]) -> None:
+    print(json.dumps(facts) if args.json else line)
+
+
+@contextmanager
+def progress(title: str, total: int | None = None) -> Iterator[Any]:
+    """Show rows and rows per second on standard error; yields a function that wraps an iterator of blocks."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,} rows"))
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total)
+
+        def watch(blocks: Iterable[NDArray[np.void]]) -> Iterator[NDArray[np.void]]:
+            for block in blocks:
+                yield block
+                bar.advance(task, len(block) if not isinstance(block, tuple) else len(block[0]))
+
+        yield watch

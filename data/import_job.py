@@ -1,0 +1,281 @@
+"""One import: from a source's blocks to committed partitions, all or nothing, resumable.
+
+Finished parts are staged in a folder named after what is imported, with a list of them that is replaced
+after each. A killed import that is started again finds the list, reads the source from the start, looks
+at everything again and writes only what is not staged yet. All parts become visible in one commit, which
+also notes that this import is done, so repeating it changes nothing. An error removes the staged parts:
+there is no partial store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import CheckFailed, ConfigError
+from .events import EventSource
+from .manifest import Partition, RowGroup, require_path_part, write_synced
+from .partition_file import PartitionWriter, damage_of
+from .quality import Gate, QualityCheck, QualityReport
+from .quarantine import FOLDER_SUFFIX, Quarantine, Quarantining
+from .screen import Screen
+from .store import TickStore
+from .store_commit import Transaction, transaction
+from .store_stage import Stage, by_day
+from .table_file import file_sha256
+
+PART_EVENTS: Final = 1 << 22
+_PROGRESS: Final = "progress.json"
+
+Watch = Callable[[Iterable[NDArray[np.void]]], Iterator[NDArray[np.void]]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportOptions:
+    """What to do with what is found.
+
+    Parameters
+    ----------
+    venue : str
+    overwrite, append : bool
+        Replace days that are there already, or add to them.
+    out_of_order : str
+        refuse, quarantine or carry (give a late event the newest time seen).
+    receive_offset_ns : int or None
+        Added to every receipt, which is then kept from running backwards or before its event; None
+        leaves receipts alone.
+    strict : bool
+        Make every rejected row an error.
+    gate : Gate or None
+        Nothing is committed unless it opens.
+    part_events : int
+        Events after which a part is staged for good.
+    """
+
+    venue: str
+    overwrite: bool = False
+    append: bool = False
+    out_of_order: str = "refuse"
+    receive_offset_ns: int | None = None
+    strict: bool = False
+    gate: Gate | None = None
+    part_events: int = PART_EVENTS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportResult:
+    """What an import did.
+
+    Parameters
+    ----------
+    partitions : tuple of Partition
+        Committed; empty where the import was done before.
+    report : QualityReport or None
+        None where the import was done before.
+    resumed_events : int
+        Found staged by an earlier attempt.
+    quarantine : Path or None
+        The side file, where a row was rejected.
+    """
+
+    partitions: tuple[Partition, ...]
+    report: QualityReport | None
+    resumed_events: int
+    quarantine: Path | None
+    done_before: bool
+
+    @property
+    def events(self) -> int:
+        return sum(partition.rows for partition in self.partitions)
+
+
+def import_id(source: EventSource, paths: Sequence[Path], options: ImportOptions) -> str:
+    """Return what identifies an import: the bytes of its files, the instrument, and what shapes events."""
+    digest = hashlib.sha256()
+    for path in paths:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                digest.update(file_sha256(file).encode())
+    shape = (options.venue, options.out_of_order, options.receive_offset_ns, options.strict)
+    digest.update(repr((source.instrument, shape)).encode())
+    return digest.hexdigest()[:32]
+
+
+def import_events(
+    store: TickStore,
+    source: EventSource,
+    *,
+    paths: Sequence[Path],
+    options: ImportOptions,
+    watch: Watch = iter,
+) -> ImportResult:
+    """Bring a source's events into a store.
+
+    Parameters
+    ----------
+    store : TickStore
+    source : EventSource
+    paths : sequence of Path
+        What the source was opened from; their bytes identify the import.
+    options : ImportOptions
+    watch : callable
+        Wraps the blocks, for a progress bar.
+
+    Raises
+    ------
+    DataError
+        The recording breaks a rule; the store is as it was.
+    CheckFailed
+        The gate stayed shut; the store is as it was.
+    """
+    require_path_part("instrument", source.instrument.symbol)
+    name = import_id(source, paths, options)
+    if name in store.manifest().imports and not options.overwrite:
+        return ImportResult(partitions=(), report=None, resumed_events=0, quarantine=None, done_before=True)
+    with transaction(store.root, staging=f"import-{name}") as change:
+        try:
+            return _Import(store, source, change, name, options).run(watch)
+        except Exception:
+            # A kill or Ctrl-C leaves the parts for the next attempt; what is wrong now stays wrong.
+            shutil.rmtree(change.staging, ignore_errors=True)
+            raise
+
+
+class _Import:
+    def __init__(
+        self, store: TickStore, source: EventSource, change: Transaction, name: str, options: ImportOptions
+    ) -> None:
+        self._store, self._source, self._change, self._name = store, source, change, name
+        self._options = options
+        self._stage = Stage(
+            change,
+            instrument=source.instrument,
+            venue=options.venue,
+            overwrite=options.overwrite,
+            append=options.append,
+        )
+        change.staging.mkdir(parents=True, exist_ok=True)
+        self._staged = _staged_parts(change.staging)
+
+    def run(self, watch: Watch) -> ImportResult:
+        options, source = self._options, self._source
+        resumed = sum(part.rows for _, part in self._staged)
+        check = QualityCheck(source.instrument, options.gate.settings if options.gate else Gate().settings)
+        rejected = self._change.staging / "quarantine.parquet"
+        with Quarantine(None if options.strict else rejected) as quarantine:
+            if isinstance(source, Quarantining) and not options.strict:
+                source.quarantine = quarantine
+            screen = Screen(
+                source=source.source,
+                quarantine=None if options.strict else quarantine,
+                out_of_order=options.out_of_order,
+                receive_offset_ns=options.receive_offset_ns,
+            )
+
+            def looked_at(blocks: Iterable[NDArray[np.void]]) -> Iterator[NDArray[np.void]]:
+                for block in blocks:
+                    check.update(block)
+                    yield screen.kept(block)
+
+            blocks = watch(source.blocks())
+            for day, events in by_day(_after(looked_at(blocks), resumed), self._store.root):
+                self._write_day(day, events)
+        report = check.report(source=source.source, quarantined=quarantine.counts, notes=source.notes)
+        if options.gate is not None and (found := options.gate.violations(report)):
+            raise CheckFailed(f"{source.source}: the gate stays shut: {'; '.join(found)}")
+        side_file = self._publish(rejected) if rejected.exists() else None
+        return ImportResult(
+            partitions=self._commit(report),
+            report=report,
+            resumed_events=resumed,
+            quarantine=side_file,
+            done_before=False,
+        )
+
+    def _write_day(self, day: str, blocks: Iterator[NDArray[np.void]]) -> None:
+        """Stage a day in parts of bounded size; each counts from when the list names it."""
+        self._stage.require_day(day)
+        writer: PartitionWriter | None = None
+        try:
+            for block in blocks:
+                writer = writer or PartitionWriter(
+                    self._change.staged_path(),
+                    instrument_id=self._source.instrument.instrument_id,
+                    venue_id=self._stage.venue_id,
+                )
+                writer.write(block)
+                if writer.taken >= self._options.part_events:
+                    self._finish(writer, day)
+                    writer = None
+            if writer is not None:
+                self._finish(writer, day)
+        except BaseException:
+            if writer is not None:
+                writer.abandon()
+            raise
+
+    def _finish(self, writer: PartitionWriter, day: str) -> None:
+        part = writer.finish(instrument=self._source.instrument.symbol, venue=self._options.venue, day=day)
+        self._staged.append((writer.path, part))
+        rows = [[path.name, _as_row(entry)] for path, entry in self._staged]
+        write_synced(self._change.staging / _PROGRESS, json.dumps(rows).encode())
+
+    def _commit(self, report: QualityReport) -> tuple[Partition, ...]:
+        for path, part in self._staged:
+            self._stage.adopt(path, part)
+        done = {
+            "source": report.source,
+            "events": sum(part.rows for _, part in self._staged),
+            "quarantined": sum(report.quarantined.values()),
+        }
+        return self._stage.commit(imports=self._change.manifest.imports | {self._name: done})
+
+    def _publish(self, rejected: Path) -> Path:
+        """Put the side file beside the store; the commit removes the staging folder."""
+        folder = self._store.root.with_name(self._store.root.name + FOLDER_SUFFIX)
+        folder.mkdir(parents=True, exist_ok=True)
+        final = folder / f"{self._source.instrument.symbol}-{self._name[:12]}.parquet"
+        rejected.replace(final)
+        return final
+
+
+def _staged_parts(staging: Path) -> list[tuple[Path, Partition]]:
+    """Return what an earlier attempt finished, and remove what it did not."""
+    found: list[tuple[Path, Partition]] = []
+    try:
+        rows = json.loads((staging / _PROGRESS).read_bytes())
+        for name, stored in rows:
+            part = Partition(**{**stored, "groups": tuple(RowGroup(*group) for group in stored["groups"])})
+            path = staging / Path(name).name
+            if damage_of(part, path) is not None:
+                break
+            found.append((path, part))
+    except (OSError, ValueError, TypeError, KeyError, ConfigError):
+        found = []
+    kept = {path.name for path, _ in found}
+    for path in staging.iterdir():
+        if path.name not in kept:
+            path.unlink(missing_ok=True)
+    return found
+
+
+def _as_row(part: Partition) -> dict[str, Any]:
+    return {entry.name: getattr(part, entry.name) for entry in fields(Partition)}
+
+
+def _after(blocks: Iterator[NDArray[np.void]], skipped: int) -> Iterator[NDArray[np.void]]:
+    """Leave out the first events, which are staged already."""
+    for block in blocks:
+        if skipped >= len(block):
+            skipped -= len(block)
+            continue
+        yield block[skipped:]
+        skipped = 0

@@ -1,0 +1,310 @@
+"""Anybody's CSV or Parquet table as events, following a mapping; rows that make no sense are set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.csv as pc
+from numpy.typing import NDArray
+
+from .columns import PRICE_TICKS_MAX, TS_NS_MAX
+from .errors import DataError
+from .instrument import Instrument
+from .mapping import UNITS, Mapping, TimeMapping
+from .quarantine import Quarantine
+from .schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
+from .table_file import (
+    CSV_SUFFIXES,
+    PARQUET_SUFFIXES,
+    READ_BUFFER_BYTES,
+    ParquetTable,
+    files_sha256,
+    library_errors,
+)
+
+TIME_RULE: Final = "time must be readable and lie between 1970 and 2200"
+NUMBER_RULE: Final = "prices and sizes must be numbers"
+GRID_RULE: Final = "prices must be multiples of the price increment that fit 30 bits"
+SIZE_RULE: Final = "sizes must not be negative or more than 32 bits of lots"
+SIDE_RULE: Final = "side must be a word of the mapping"
+CROSSED_RULE: Final = "bid must not exceed ask"
+
+_SIZE_LOTS_MAX: Final = (1 << 32) - 1
+_GRID_TOLERANCE: Final = 1e-4
+
+
+class MappedSource:
+    """Events of a table.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        In order of time.
+    mapping : Mapping
+    instrument : Instrument, optional
+        Instead of what the mapping says of symbol and grid.
+    strict : bool
+        Make a bad row an error instead of setting it aside.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        mapping: Mapping,
+        *,
+        instrument: Instrument | None = None,
+        strict: bool = False,
+    ) -> None:
+        self.paths, self.mapping, self._strict = tuple(paths), mapping, strict
+        self.instrument = instrument or Instrument(
+            symbol=mapping.symbol, price_increment=mapping.price_increment, lot_size=mapping.lot_size
+        )
+        self.quarantine: Quarantine | None = None
+        self._rejected = 0
+
+    @property
+    def source(self) -> str:
+        names = ", ".join(path.name for path in self.paths)
+        return f"{self.mapping.kind} of {self.instrument.symbol} in {names} (mapped)"
+
+    @cached_property
+    def data_hash(self) -> str:
+        return files_sha256(self.paths)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (f"{self._rejected:,} rows were set aside",) if self._rejected else ()
+
+    def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
+        """Yield one event a row."""
+        self._rejected = 0
+        sequence = 0
+        for path in self.paths:
+            for row, frame in read_rows(path, self.mapping, block_rows=block_events):
+                events = self._events(frame, path, row)
+                events["seq"] = (sequence + np.arange(len(events))) & 0xFFFFFFFF
+                sequence += len(events)
+                if len(events):
+                    yield events
+
+    def _events(self, frame: pl.DataFrame, path: Path, row: int) -> NDArray[np.void]:
+        """Turn rows into events, leaving out the bad ones."""
+        mapping = self.mapping
+        ts_ns, known = _times(frame[mapping.time.column], mapping.time)
+        judged = _Judged(frame, path, row)
+        judged.require(known & (ts_ns >= 0) & (ts_ns <= TS_NS_MAX), TIME_RULE)
+        events = np.zeros(frame.height, EVENT_DTYPE)
+        events["ts_ns"], events["recv_ns"] = ts_ns, RECV_NOT_RECORDED
+        if mapping.receive is not None:
+            recv_ns, known = _times(frame[mapping.receive.column], mapping.receive)
+            events["recv_ns"] = np.where(known, recv_ns, RECV_NOT_RECORDED)
+        events["instrument_id"] = self.instrument.instrument_id
+        events["flags"] = EventFlag.LAST_IN_PACKET
+        fill = {"quotes": self._fill_quotes, "trades": self._fill_trades, "levels": self._fill_levels}
+        fill[mapping.kind](events, frame, judged)
+        bad = np.flatnonzero(~judged.good).tolist()
+        for at in bad:
+            rule = judged.rules[judged.broken[at]]
+            raw = frame.row(at, named=True)
+            if self._strict:
+                raise DataError(f"{rule}, was {raw}", path=path, row=row + at)
+            if self.quarantine is not None:
+                self.quarantine.add(file=path, row=row + at, rule=rule, raw=raw)
+        self._rejected += len(bad)
+        return events[judged.good]
+
+    def _fill_quotes(self, events: NDArray[np.void], frame: pl.DataFrame, judged: _Judged) -> None:
+        quotes = events.view(QUOTE_DTYPE)
+        quotes["kind"] = EventKind.QUOTE
+        for name in ("bid", "ask"):
+            quotes[f"{name}_price_ticks"] = self._ticks(frame, name, judged)
+            has_sizes = f"{name}_size" in self.mapping.columns
+            quotes[f"{name}_size_lots"] = self._lots(frame, f"{name}_size", judged) if has_sizes else 1
+        bid, ask = quotes["bid_price_ticks"], quotes["ask_price_ticks"]
+        judged.require(bid <= ask, CROSSED_RULE)
+        quotes["flags"][bid == ask] |= np.uint8(EventFlag.CROSSED)
+
+    def _fill_trades(self, events: NDArray[np.void], frame: pl.DataFrame, judged: _Judged) -> None:
+        events["kind"] = EventKind.TRADE
+        events["price_ticks"] = self._ticks(frame, "price", judged)
+        events["size_lots"] = self._lots(frame, "size", judged)
+        if "side" in self.mapping.columns:
+            events["side"] = self._sides(frame, judged, needed=False)
+
+    def _fill_levels(self, events: NDArray[np.void], frame: pl.DataFrame, judged: _Judged) -> None:
+        events["kind"] = EventKind.LEVEL
+        events["price_ticks"] = self._ticks(frame, "price", judged)
+        events["size_lots"] = self._lots(frame, "size", judged)
+        events["side"] = self._sides(frame, judged, needed=True)
+
+    def _ticks(self, frame: pl.DataFrame, part: str, judged: _Judged) -> NDArray[np.int64]:
+        values = _numbers(frame[self.mapping.columns[part]], judged)
+        exact = values / self.instrument.price_increment
+        ticks = np.rint(exact)
+        tolerance = np.maximum(_GRID_TOLERANCE, np.abs(exact) * 1e-12)
+        judged.require((np.abs(exact - ticks) <= tolerance) & (np.abs(ticks) <= PRICE_TICKS_MAX), GRID_RULE)
+        return np.where(judged.good, ticks, 0).astype(np.int64)
+
+    def _lots(self, frame: pl.DataFrame, part: str, judged: _Judged) -> NDArray[np.int64]:
+        values = _numbers(frame[self.mapping.columns[part]], judged)
+        lots = np.rint(values / self.instrument.lot_size)
+        judged.require((values >= 0) & (lots <= _SIZE_LOTS_MAX), SIZE_RULE)
+        # A positive quantity never rounds to nothing.
+        lots = np.where(values > 0, np.maximum(lots, 1), 0)
+        return np.where(judged.good, lots, 0).astype(np.int64)
+
+    def _sides(self, frame: pl.DataFrame, judged: _Judged, *, needed: bool) -> NDArray[np.int8]:
+        words = frame[self.mapping.columns["side"]].cast(pl.String).str.strip_chars().str.to_lowercase()
+        side = np.zeros(len(words), np.int8)
+        side[words.is_in(list(self.mapping.side.buy)).fill_null(False).to_numpy()] = 1
+        side[words.is_in(list(self.mapping.side.sell)).fill_null(False).to_numpy()] = -1
+        empty = (words.is_null() | (words == "").fill_null(True)).to_numpy()
+        judged.require((side != 0) | (empty & (not needed)), SIDE_RULE)
+        return side
+
+
+class _Judged:
+    """Which rows are good so far, and the first rule that each bad one broke."""
+
+    def __init__(self, frame: pl.DataFrame, path: Path, row: int) -> None:
+        self.path, self.row = path, row
+        self.good = np.ones(frame.height, bool)
+        self.broken = np.zeros(frame.height, np.int64)
+        self.rules: list[str] = []
+
+    def require(self, holds: NDArray[np.bool_], rule: str) -> None:
+        newly_bad = self.good & ~holds
+        if newly_bad.any():
+            self.broken[newly_bad] = len(self.rules)
+            self.rules.append(rule)
+            self.good &= holds
+
+
+def _numbers(column: pl.Series, judged: _Judged) -> NDArray[np.float64]:
+    if column.dtype == pl.String:
+        column = column.str.strip_chars()
+    values = column.cast(pl.Float64, strict=False).to_numpy()
+    judged.require(np.isfinite(values), NUMBER_RULE)
+    return np.where(np.isfinite(values), values, 0.0)
+
+
+def _times(column: pl.Series, time: TimeMapping) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return nanoseconds since the epoch, and which of them could be read."""
+    if column.dtype == pl.Datetime:
+        found = column if column.dtype.time_zone else _placed(column, time.time_zone)  # type: ignore[attr-defined]
+        ns = found.dt.timestamp("ns")
+    elif time.unit in UNITS:
+        ns = _counted(column, UNITS[time.unit])
+    else:
+        text = column.cast(pl.String).str.strip_chars()
+        form = None if time.unit == "iso" else time.unit
+        try:
+            read = text.str.to_datetime(form, time_unit="ns", strict=False, ambiguous="earliest")
+        except pl.exceptions.PolarsError:
+            read = pl.Series([None] * len(text), dtype=pl.Datetime("ns"))
+        zone = getattr(read.dtype, "time_zone", None)
+        ns = (read if zone else _placed(read, time.time_zone)).dt.timestamp("ns")
+    known = ns.is_not_null().to_numpy()
+    return ns.fill_null(0).to_numpy(), known
+
+
+def _placed(column: pl.Series, time_zone: str) -> pl.Series:
+    return column.dt.replace_time_zone(time_zone, ambiguous="earliest", non_existent="null")
+
+
+def _counted(column: pl.Series, digits: int) -> pl.Series:
+    """Return a count of units, perhaps with a fraction, in nanoseconds: text exactly, doubles as they are."""
+    if column.dtype.is_integer():
+        return pl.Series(column.cast(pl.Int64, strict=False) * 10**digits)
+    if column.dtype.is_float():
+        # A double holds an instant of our time to about 0.2 µs.
+        fine = (column * 10 ** max(digits - 3, 0)).round().cast(pl.Int64, strict=False)
+        return pl.Series(fine * 10 ** min(digits, 3))
+    parts = pl.DataFrame({"text": column.cast(pl.String).str.strip_chars()}).select(
+        whole=pl.col("text").str.extract(r"^(\d{1,19})(?:\.\d*)?$").cast(pl.Int64, strict=False),
+        fraction=pl.col("text").str.extract(r"^\d+\.(\d*)$").fill_null(""),
+    )
+    fraction = parts["fraction"].str.slice(0, digits).str.pad_end(digits, "0") if digits else None
+    below = fraction.cast(pl.Int64, strict=False).fill_null(0) if fraction is not None else 0
+    limit = TS_NS_MAX // 10**digits
+    fits = parts.select(pl.when(pl.col("whole") <= limit).then("whole")).to_series()
+    return pl.Series(fits * 10**digits + below)
+
+
+def read_rows(path: Path, mapping: Mapping, *, block_rows: int) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Yield (row of the first record, the mapped columns as stored); a CSV's as text."""
+    if not path.is_file():
+        raise DataError("expected an existing file", path=path)
+    if path.name.lower().endswith(PARQUET_SUFFIXES):
+        table = ParquetTable(path)
+        _require_columns(mapping, list(table.types), path)
+        wanted: dict[str, Any] = dict.fromkeys(mapping.used_columns())
+        for section in table.sections:
+            for row, batch in table.batches(section, wanted, batch_rows=block_rows):
+                yield row, _frame(batch)
+        return
+    if not path.name.lower().endswith(CSV_SUFFIXES):
+        raise DataError(f"expected CSV or Parquet, was {path.name}", path=path)
+    names = csv_names(path, mapping)
+    _require_columns(mapping, names, path)
+    row = 0
+    with (
+        library_errors(path, "a CSV file", header_lines=mapping.header),
+        _csv(path, mapping, names) as reader,
+    ):
+        while True:
+            try:
+                batch = reader.read_next_batch()
+            except StopIteration:
+                return
+            for first in range(0, batch.num_rows, block_rows):
+                yield row + first, _frame(batch.slice(first, block_rows))
+            row += batch.num_rows
+
+
+def csv_names(path: Path, mapping: Mapping) -> list[str]:
+    """Return the columns of a CSV by its header, or by place where it has none."""
+    with (
+        library_errors(path, "a readable text file"),
+        pa.input_stream(str(path), compression="detect") as stream,
+    ):
+        first = stream.read(1 << 16).partition(b"\n")[0].decode("utf-8-sig").strip()
+    cells = [cell.strip().strip('"') for cell in first.split(mapping.delimiter)]
+    return cells if mapping.header else [str(place) for place in range(len(cells))]
+
+
+def _csv(path: Path, mapping: Mapping, names: list[str]) -> Any:
+    return pc.open_csv(
+        pa.input_stream(str(path), compression="detect"),
+        read_options=pc.ReadOptions(
+            column_names=names,
+            skip_rows=int(mapping.header),
+            use_threads=False,
+            block_size=READ_BUFFER_BYTES,
+        ),
+        parse_options=pc.ParseOptions(delimiter=mapping.delimiter),
+        convert_options=pc.ConvertOptions(
+            # Text, so that a bad word costs its row and not the file, and is quarantined as it stands.
+            column_types=dict.fromkeys(names, pa.string()),
+            include_columns=list(mapping.used_columns()),
+            strings_can_be_null=False,
+        ),
+    )
+
+
+def _frame(batch: Any) -> pl.DataFrame:
+    frame = pl.from_arrow(batch)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _require_columns(mapping: Mapping, names: Sequence[str], path: Path) -> None:
+    missing = [name for name in mapping.used_columns() if name not in names]
+    if missing:
+        raise DataError(f"expected the columns {', '.join(missing)}, was {', '.join(names)}", path=path)

@@ -1,0 +1,309 @@
+"""One partition as a Parquet file: how it is encoded, written, checked and read.
+
+The encodings were chosen by measurement, see docs/adr/0007-store-encodings.md. Every byte of a file
+belongs to a row group or to the footer behind the last one; the manifest has a CRC-32C of each, so a
+reader checks what it is about to decode, and damage never reaches the Parquet library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ext.event_columns import interleave
+from ext.packed_block import crc32c
+
+from .errors import DataError
+from .manifest import Partition, RowGroup
+from .schema import EVENT_DTYPE
+from .table_file import library_errors
+
+EVENT_COLUMNS: Final = tuple(name for name in (EVENT_DTYPE.names or ()) if name != "_reserved")
+ROW_GROUP_EVENTS: Final = 1 << 17
+SCHEMA: Final = pa.schema(
+    [pa.field(name, pa.from_numpy_dtype(EVENT_DTYPE[name]), nullable=False) for name in EVENT_COLUMNS]
+)
+
+_ENCODINGS: Final = {
+    # Steps between nanosecond stamps are noise: bit-packing takes what there is to gain, zstd only time.
+    "ts_ns": "DELTA_BINARY_PACKED",
+    "seq": "DELTA_BINARY_PACKED",
+    # Ids share their high bytes; ids that come back, as cancels do, repeat as byte patterns too.
+    "order_id": "BYTE_STREAM_SPLIT",
+}
+_COMPRESSIONS: Final = {
+    name: "none" if name == "ts_ns" else "lz4" if name == "price_ticks" else "zstd" for name in EVENT_COLUMNS
+}
+# Receipt is a constant where it is not recorded, which a dictionary makes free, and else noise around ts_ns.
+_RECORDED_RECEIPT: Final = {"recv_ns": ("DELTA_BINARY_PACKED", "none")}
+
+
+class PartitionWriter:
+    """Writes one file that nobody sees yet.
+
+    Parameters
+    ----------
+    path : Path
+        Made anew; the caller renames it to its place.
+    instrument_id, venue_id : int
+        Stamped into every event.
+    """
+
+    def __init__(self, path: Path, *, instrument_id: int, venue_id: int) -> None:
+        self.path = path
+        self.rows, self.first_ts_ns, self.last_ts_ns = 0, 0, 0
+        self._stamps = {"instrument_id": instrument_id, "venue_id": venue_id}
+        self._groups: list[RowGroup] = []
+        self._held: list[NDArray[np.void]] = []
+        self._held_rows = 0
+        self._stream = path.open("wb")
+        self._sink = _HashingSink(self._stream)
+        self._writer: Any = None
+
+    @property
+    def taken(self) -> int:
+        """Events so far, written or held."""
+        return self.rows + self._held_rows
+
+    def write(self, events: NDArray[np.void]) -> None:
+        """Add events, in order of time."""
+        self._held.append(events)
+        self._held_rows += len(events)
+        while self._held_rows >= ROW_GROUP_EVENTS:
+            joined = np.concatenate(self._held)
+            self._write_group(joined[:ROW_GROUP_EVENTS])
+            rest = joined[ROW_GROUP_EVENTS:].copy()
+            self._held, self._held_rows = [rest], len(rest)
+
+    def finish(self, *, instrument: str, venue: str, day: str) -> Partition:
+        """Make the file durable and describe it."""
+        if self._held_rows:
+            self._write_group(np.concatenate(self._held))
+        assert self._writer is not None, "a partition holds at least one event"
+        footer_at = self._sink.position
+        self._sink.take_crc32c()
+        self._writer.close()
+        footer_crc32c = self._sink.take_crc32c()
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._stream.close()
+        assert footer_at == sum(group.bytes for group in self._groups)
+        return Partition(
+            instrument=instrument, venue=venue, day=day, rows=self.rows, bytes=self._sink.position,
+            first_ts_ns=self.first_ts_ns, last_ts_ns=self.last_ts_ns, sha256=self._sink.sha256(),
+            groups=tuple(self._groups), footer_crc32c=footer_crc32c,
+        )  # fmt: skip
+
+    def abandon(self) -> None:
+        """Remove what was written."""
+        self._stream.close()
+        self.path.unlink(missing_ok=True)
+
+    def _write_group(self, events: NDArray[np.void]) -> None:
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._sink, SCHEMA, **_options(events))
+            self.first_ts_ns = int(events["ts_ns"][0])
+        begun = sum(group.bytes for group in self._groups)
+        self._writer.write_table(_to_table(events, self._stamps), row_group_size=ROW_GROUP_EVENTS)
+        self.rows, self.last_ts_ns = self.rows + len(events), int(events["ts_ns"][-1])
+        self._groups.append(
+            RowGroup(
+                rows=len(events),
+                bytes=self._sink.position - begun,
+                first_ts_ns=int(events["ts_ns"][0]),
+                last_ts_ns=self.last_ts_ns,
+                crc32c=self._sink.take_crc32c(),
+            )
+        )
+
+
+class _HashingSink:
+    """A file that knows its length and checksums as it grows."""
+
+    closed = False
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._sha256, self._crc32c = stream, hashlib.sha256(), 0
+        self.position = 0
+
+    def write(self, content: Any) -> int:
+        view = memoryview(content)
+        self._stream.write(view)
+        self._sha256.update(view)
+        self._crc32c = crc32c(view, self._crc32c)
+        self.position += view.nbytes
+        return view.nbytes
+
+    def take_crc32c(self) -> int:
+        """Return the checksum since the last call."""
+        taken, self._crc32c = self._crc32c, 0
+        return taken
+
+    def sha256(self) -> str:
+        return self._sha256.hexdigest()
+
+    def tell(self) -> int:
+        return self.position
+
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _options(events: NDArray[np.void]) -> dict[str, Any]:
+    encodings, compressions = dict(_ENCODINGS), dict(_COMPRESSIONS)
+    if events["recv_ns"].min() != events["recv_ns"].max():
+        for name, (encoding, compression) in _RECORDED_RECEIPT.items():
+            encodings[name], compressions[name] = encoding, compression
+    return {
+        "compression": compressions,
+        "compression_level": {name: 3 for name, kind in compressions.items() if kind == "zstd"},
+        "use_dictionary": [name for name in EVENT_COLUMNS if name not in encodings],
+        "column_encoding": encodings,
+        "write_statistics": ["ts_ns"],
+        # For other readers: ours checks whole row groups.
+        "write_page_checksum": True,
+    }
+
+
+def _to_table(events: NDArray[np.void], stamps: dict[str, int]) -> Any:
+    columns = [
+        np.full(len(events), stamps[name], EVENT_DTYPE[name])
+        if name in stamps
+        else np.ascontiguousarray(events[name])
+        for name in EVENT_COLUMNS
+    ]
+    return pa.Table.from_arrays([pa.array(column) for column in columns], schema=SCHEMA)
+
+
+def require_length(partition: Partition, path: Path) -> Path:
+    """Refuse a file that is not there or has another length than the manifest says."""
+    try:
+        size = path.stat().st_size
+    except OSError:
+        raise DataError(f"expected {partition.bytes:,} bytes, was no file", path=path) from None
+    if size != partition.bytes:
+        raise DataError(f"expected {partition.bytes:,} bytes, was {size:,}", path=path)
+    return path
+
+
+def damage_of(partition: Partition, path: Path) -> str | None:
+    """Compare every byte with the manifest; return what is wrong, with the rows it touches."""
+    try:
+        require_length(partition, path)
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+            if found == partition.sha256:
+                return None
+            row = 0
+            for place, group in enumerate(partition.groups):
+                try:
+                    _checked(stream.fileno(), partition, place, path)
+                except DataError as error:
+                    return f"{error} (rows {row:,} to {row + group.rows - 1:,})"
+                row += group.rows
+    except DataError as error:
+        return str(error)
+    except OSError as error:
+        return f"{path}: expected a readable file, was {error.strerror}"
+    return f"{path}: SHA-256 must be {partition.sha256}, was {found}"
+
+
+def read_partition(
+    partition: Partition,
+    path: Path,
+    *,
+    start_ns: int | None = None,
+    stop_ns: int | None = None,
+    skip_rows: int = 0,
+) -> Iterator[NDArray[np.void]]:
+    """Yield the row groups that may hold events with start_ns <= ts_ns < stop_ns, whole.
+
+    Parameters
+    ----------
+    skip_rows : int
+        Leave out that many of the rows that would be yielded.
+
+    Raises
+    ------
+    DataError
+        A byte of what is read differs from what was written.
+    """
+    require_length(partition, path)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _checked(descriptor, partition, len(partition.groups), path)
+        with library_errors(path, "an undamaged partition"):
+            file = pq.ParquetFile(pa.memory_map(str(path)), pre_buffer=False)
+        with file:
+            if file.schema_arrow.names != list(EVENT_COLUMNS):
+                raise DataError(f"expected columns {EVENT_COLUMNS}, was {file.schema_arrow.names}", path=path)
+            for place, group in enumerate(partition.groups):
+                if stop_ns is not None and group.first_ts_ns >= stop_ns:
+                    break
+                if start_ns is not None and group.last_ts_ns < start_ns:
+                    continue
+                if skip_rows >= group.rows:
+                    skip_rows -= group.rows
+                    continue
+                _checked(descriptor, partition, place, path)
+                with library_errors(path, f"an undamaged row group {place}"):
+                    table = file.read_row_group(place, use_threads=False)
+                if table.num_rows != group.rows:
+                    raise DataError(f"expected {group.rows} rows, was {table.num_rows}", path=path)
+                yield _to_events(table)[skip_rows:]
+                skip_rows = 0
+    finally:
+        os.close(descriptor)
+
+
+def _checked(descriptor: int, partition: Partition, place: int, path: Path) -> None:
+    """Compare one row group, or the footer behind the last, with its checksum."""
+    starts = partition.group_starts()
+    begin = starts[place]
+    footer = place == len(partition.groups)
+    end = partition.bytes if footer else starts[place + 1]
+    expected = partition.footer_crc32c if footer else partition.groups[place].crc32c
+    found = crc32c(os.pread(descriptor, end - begin, begin))
+    if found != expected:
+        what = "footer" if footer else f"row group {place}"
+        raise DataError(f"CRC-32C of {what} must be {expected}, was {found}", path=path, offset=begin)
+
+
+def _to_events(table: Any) -> NDArray[np.void]:
+    events = np.empty(table.num_rows, EVENT_DTYPE)
+    columns = [
+        np.ascontiguousarray(column.combine_chunks().to_numpy(zero_copy_only=False))
+        for column in table.columns
+    ]
+    interleave(columns, events)
+    return events
+
+
+def write_events(
+    blocks: Iterable[NDArray[np.void]], path: Path, *, instrument_id: int, venue_id: int
+) -> PartitionWriter:
+    """Write all blocks and return the open writer, for `finish` or `abandon`."""
+    writer = PartitionWriter(path, instrument_id=instrument_id, venue_id=venue_id)
+    try:
+        for events in blocks:
+            writer.write(events)
+    except BaseException:
+        writer.abandon()
+        raise
+    return writer

@@ -1,0 +1,389 @@
+"""How good a recording is: counted while it streams, shown as a table, used as a gate.
+
+=================  ============================================================================
+finding            counts
+=================  ============================================================================
+out_of_order       events with a time before one already seen
+duplicates         events equal to the one before in everything but `seq` and `recv_ns`
+gaps               silences longer than `gap_s` within one session
+missing_days       session days between the first and the last event that have none
+outside_session    events outside the instrument's hours
+crossed            quotes with bid > ask; packets that leave the book with bid >= ask
+locked             quotes with bid = ask
+outliers           prices further than `outlier_share` from the median of the five around them
+clock_steps        jumps of recv_ns - ts_ns by more than `clock_step_s` from one event to the next
+negative_latency   events received before they happened
+receive_backwards  events received before the one in front of them
+quarantined        rows that were not taken
+=================  ============================================================================
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ConfigError
+from .instrument import Instrument
+from .schema import QUOTE_DTYPE, RECV_NOT_RECORDED, EventKind
+from .session_clock import SessionClock
+
+if TYPE_CHECKING:
+    import polars as pl
+
+RULES: Final = (
+    "out_of_order", "duplicates", "gaps", "missing_days", "outside_session", "crossed", "locked", "outliers",
+    "clock_steps", "negative_latency", "receive_backwards", "quarantined",
+)  # fmt: skip
+_BOOK_KINDS: Final = np.isin(
+    np.arange(256),
+    [EventKind.ADD, EventKind.CANCEL, EventKind.REDUCE, EventKind.EXECUTE, EventKind.LEVEL, EventKind.CLEAR],
+)
+_PRINT_KINDS: Final = (EventKind.TRADE, EventKind.EXECUTE)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QualitySettings:
+    """From where on something counts.
+
+    Parameters
+    ----------
+    gap_s, clock_step_s : float
+        Seconds.
+    outlier_share : float
+        Of the median.
+    """
+
+    gap_s: float = 300.0
+    clock_step_s: float = 0.5
+    outlier_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            if not getattr(self, entry.name) > 0:
+                raise ConfigError(f"{entry.name} must be positive, was {getattr(self, entry.name)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One row of the report.
+
+    Parameters
+    ----------
+    rule : str
+    count : int
+    worst : float or None
+        In `unit`.
+    unit : str
+    first : str or None
+        UTC time of the first.
+    """
+
+    rule: str
+    count: int
+    worst: float | None = None
+    unit: str = ""
+    first: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QualityReport:
+    """What a check found.
+
+    Parameters
+    ----------
+    findings : tuple of Finding
+        One for each of RULES.
+    quarantined : dict
+        Rows by rule.
+    latency_ns : dict
+        Smallest, median and largest receive latency; empty where receipt is not recorded.
+    """
+
+    source: str
+    events: int
+    first: str | None
+    last: str | None
+    kinds: dict[str, int]
+    findings: tuple[Finding, ...]
+    quarantined: dict[str, int]
+    latency_ns: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+    def count(self, rule: str) -> int:
+        return next(finding.count for finding in self.findings if finding.rule == rule)
+
+    def frame(self) -> pl.DataFrame:
+        """Return the findings as a Polars table."""
+        import polars as pl
+
+        return pl.DataFrame([asdict(finding) for finding in self.findings])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gate:
+    """The most of each finding that is let through.
+
+    Parameters
+    ----------
+    limits : dict
+        By rule; rules that are not named have no limit.
+    events_min : int
+    settings : QualitySettings
+    """
+
+    limits: dict[str, int] = field(default_factory=dict)
+    events_min: int = 0
+    settings: QualitySettings = QualitySettings()
+
+    def violations(self, report: QualityReport) -> tuple[str, ...]:
+        """Return what is beyond a limit, one sentence each."""
+        found = [
+            f"{rule} must be at most {most}, was {report.count(rule)}"
+            for rule, most in self.limits.items()
+            if report.count(rule) > most
+        ]
+        if report.events < self.events_min:
+            found.append(f"events must be at least {self.events_min}, was {report.events}")
+        return tuple(found)
+
+
+def load_gate(path: Path) -> Gate:
+    """Read a gate from TOML: tables ``[limits]`` and ``[settings]``, and ``events_min``.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, or has a key that nobody knows.
+    """
+    try:
+        stored = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: expected TOML, was: {error}") from error
+    unknown = set(stored) - {"limits", "settings", "events_min"}
+    limits = _table(stored, "limits", path)
+    settings = _table(stored, "settings", path)
+    unknown |= set(limits) - set(RULES)
+    unknown |= set(settings) - {entry.name for entry in fields(QualitySettings)}
+    if unknown:
+        raise ConfigError(f"{path}: keys must be known, was {', '.join(sorted(unknown))}")
+    events_min = stored.get("events_min", 0)
+    for name, value in {**limits, "events_min": events_min}.items():
+        if type(value) is not int or value < 0:
+            raise ConfigError(f"{path}: {name} must be an integer from 0 up, was {value!r}")
+    for name, value in settings.items():
+        if not isinstance(value, int | float):
+            raise ConfigError(f"{path}: {name} must be a number, was {value!r}")
+    return Gate(limits=limits, events_min=events_min, settings=QualitySettings(**settings))
+
+
+def _table(stored: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
+    found = stored.get(name, {})
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: [{name}] must be a table, was {found!r}")
+    return found
+
+
+class _Tally:
+    """Count, worst case and first time of one rule."""
+
+    __slots__ = ("count", "first_ns", "worst")
+
+    def __init__(self) -> None:
+        self.count, self.worst, self.first_ns = 0, 0.0, None
+
+    def take(self, ts_ns: NDArray[np.int64], amount: NDArray[Any] | None = None) -> None:
+        if len(ts_ns) == 0:
+            return
+        self.count += len(ts_ns)
+        self.first_ns = int(ts_ns[0]) if self.first_ns is None else self.first_ns
+        if amount is not None:
+            self.worst = max(self.worst, float(np.abs(amount).max()))
+
+    first_ns: int | None
+
+
+class QualityCheck:
+    """Looks at blocks as they pass; `report` says what was seen so far.
+
+    Parameters
+    ----------
+    instrument : Instrument
+        For its session and time zone.
+    """
+
+    def __init__(self, instrument: Instrument, settings: QualitySettings = QualitySettings()) -> None:
+        from ext.order_book import OrderBook
+
+        self._settings = settings
+        self._clock = SessionClock(instrument)
+        self._book = OrderBook()
+        self._tallies = {rule: _Tally() for rule in RULES}
+        self._kinds = np.zeros(256, np.int64)
+        self._events = 0
+        self._first_ns: int | None = None
+        self._newest_ns = np.iinfo(np.int64).min
+        self._before: NDArray[np.void] | None = None
+        self._received: NDArray[np.void] | None = None
+        self._prices: dict[str, NDArray[np.int64]] = {}
+        self._latencies: list[NDArray[np.int64]] = []
+
+    def update(self, events: NDArray[np.void]) -> None:
+        """Look at the next block."""
+        if len(events) == 0:
+            return
+        ts_ns = events["ts_ns"]
+        if self._first_ns is None:
+            self._first_ns = int(ts_ns[0])
+        joined = events if self._before is None else np.concatenate((self._before, events))
+        self._events += len(events)
+        self._kinds += np.bincount(events["kind"], minlength=256)
+        self._look_at_order(ts_ns)
+        self._look_at_pairs(joined)
+        self._look_at_session(ts_ns)
+        self._look_at_quotes(events)
+        self._look_at_prints(events)
+        self._look_at_receipt(events)
+        self._before = events[-1:].copy()
+
+    def report(
+        self, *, source: str = "", quarantined: Mapping[str, int] | None = None, notes: tuple[str, ...] = ()
+    ) -> QualityReport:
+        """Return what was found."""
+        counts = dict(quarantined or {})
+        units = {"gaps": "s", "out_of_order": "s", "clock_steps": "s", "negative_latency": "s",
+                 "receive_backwards": "s", "outliers": "of price"}  # fmt: skip
+        extra = {"quarantined": sum(counts.values()), "missing_days": self._clock.missing_days()}
+        findings = tuple(
+            Finding(
+                rule=rule,
+                count=extra.get(rule, tally.count),
+                worst=tally.worst if tally.count and rule in units else None,
+                unit=units.get(rule, ""),
+                first=None if tally.first_ns is None else _utc(tally.first_ns),
+            )
+            for rule, tally in self._tallies.items()
+        )
+        kinds = {EventKind(kind).name: int(self._kinds[kind]) for kind in range(1, 10) if self._kinds[kind]}
+        return QualityReport(
+            source=source, events=self._events, kinds=kinds, findings=findings, quarantined=counts,
+            notes=notes,
+            first=None if self._first_ns is None else _utc(self._first_ns),
+            last=_utc(int(self._newest_ns)) if self._events else None, latency_ns=self._latency(),
+        )  # fmt: skip
+
+    def _look_at_order(self, ts_ns: NDArray[np.int64]) -> None:
+        newest = np.maximum.accumulate(np.concatenate(([self._newest_ns], ts_ns)))
+        late = ts_ns < newest[:-1]
+        if late.any():
+            self._tallies["out_of_order"].take(ts_ns[late], (newest[:-1][late] - ts_ns[late]) / 1e9)
+        self._newest_ns = int(newest[-1])
+
+    def _look_at_pairs(self, joined: NDArray[np.void]) -> None:
+        """Compare each event with the one before: equal ones, and silences."""
+        early, late = joined[:-1], joined[1:]
+        step_ns = late["ts_ns"] - early["ts_ns"]
+        same = step_ns == 0
+        for name in ("order_id", "size_lots", "price_ticks", "kind", "side", "flags"):
+            if not same.any():
+                break
+            same &= early[name] == late[name]
+        self._tallies["duplicates"].take(late["ts_ns"][same])
+        silent = np.flatnonzero(step_ns > self._settings.gap_s * 1e9)
+        for at in silent.tolist():
+            if self._clock.same_session(int(early["ts_ns"][at]), int(late["ts_ns"][at])):
+                self._tallies["gaps"].take(early["ts_ns"][at : at + 1], step_ns[at : at + 1] / 1e9)
+
+    def _look_at_session(self, ts_ns: NDArray[np.int64]) -> None:
+        self._tallies["outside_session"].take(ts_ns[~self._clock.inside(ts_ns)])
+
+    def _look_at_quotes(self, events: NDArray[np.void]) -> None:
+        is_quote = events["kind"] == EventKind.QUOTE
+        if is_quote.any():
+            quotes = events[is_quote].view(QUOTE_DTYPE)
+            bid, ask = quotes["bid_price_ticks"], quotes["ask_price_ticks"]
+            sided = (quotes["bid_size_lots"] > 0) & (quotes["ask_size_lots"] > 0)
+            self._tallies["crossed"].take(quotes["ts_ns"][sided & (bid > ask)])
+            self._tallies["locked"].take(quotes["ts_ns"][sided & (bid == ask)])
+            quotes = quotes[sided]
+            middle = quotes["bid_price_ticks"].astype(np.int64) + quotes["ask_price_ticks"]
+            self._look_at_prices("quotes", quotes["ts_ns"], middle)
+        in_book = _BOOK_KINDS[events["kind"]]
+        if in_book.any():
+            before = self._book.crossed
+            self._book.apply(np.ascontiguousarray(events if in_book.all() else events[in_book]))
+            crossed = self._book.crossed - before
+            if crossed:
+                tally = self._tallies["crossed"]
+                # The book counts them by block, so their first time is that of the block.
+                tally.first_ns = int(events["ts_ns"][0]) if tally.first_ns is None else tally.first_ns
+                tally.count += crossed
+
+    def _look_at_prints(self, events: NDArray[np.void]) -> None:
+        prints = events[np.isin(events["kind"], _PRINT_KINDS) & (events["flags"] == events["flags"] & 1)]
+        if len(prints):
+            self._look_at_prices("prints", prints["ts_ns"], 2 * prints["price_ticks"].astype(np.int64))
+
+    def _look_at_prices(self, series: str, ts_ns: NDArray[np.int64], twice: NDArray[np.int64]) -> None:
+        """Compare each price with the median of five around it; the last two wait for what follows."""
+        held = self._prices.get(series, np.empty((2, 0), np.int64))
+        joined = np.concatenate((held, np.stack((ts_ns, twice))), axis=1)
+        self._prices[series] = joined[:, -4:]
+        if joined.shape[1] < 5:
+            return
+        windows = np.lib.stride_tricks.sliding_window_view(joined[1], 5)
+        middle = windows[:, 2]
+        # Most windows are flat; only where one strays from its neighbours is there a median to find.
+        spread = np.maximum(np.abs(middle - windows[:, 1]), np.abs(middle - windows[:, 3]))
+        strays = np.flatnonzero(spread > self._settings.outlier_share * np.abs(middle))
+        if len(strays):
+            median = np.median(windows[strays], axis=1)
+            share = np.abs(middle[strays] - median) / np.maximum(np.abs(median), 1)
+            far = share > self._settings.outlier_share
+            self._tallies["outliers"].take(joined[0, 2:-2][strays][far], share[far])
+
+    def _look_at_receipt(self, events: NDArray[np.void]) -> None:
+        """Compare each recorded receipt with its event's time and with the receipt before it."""
+        here = events[events["recv_ns"] != RECV_NOT_RECORDED]
+        if len(here) == 0:
+            return
+        latency = here["recv_ns"] - here["ts_ns"]
+        negative = latency < 0
+        self._tallies["negative_latency"].take(here["ts_ns"][negative], latency[negative] / 1e9)
+        joined = here if self._received is None else np.concatenate((self._received, here))
+        self._received = here[-1:].copy()
+        ts_ns = joined["ts_ns"][1:]
+        step_ns = np.diff(joined["recv_ns"] - joined["ts_ns"])
+        stepped = np.abs(step_ns) > self._settings.clock_step_s * 1e9
+        self._tallies["clock_steps"].take(ts_ns[stepped], step_ns[stepped] / 1e9)
+        back_ns = np.diff(joined["recv_ns"])
+        self._tallies["receive_backwards"].take(ts_ns[back_ns < 0], back_ns[back_ns < 0] / 1e9)
+        # A sample of each block is enough for the median; both ends are exact.
+        sample = np.sort(latency)[:: max(1, len(latency) // 64)]
+        ends = np.array((latency.min(), latency.max()))
+        self._latencies.append(np.concatenate((sample, ends)))
+        if len(self._latencies) > 1_024:
+            known = np.sort(np.concatenate(self._latencies))
+            self._latencies = [np.concatenate((known[::16], known[-1:]))]
+
+    def _latency(self) -> dict[str, int]:
+        if not self._latencies:
+            return {}
+        found = np.concatenate(self._latencies)
+        return {
+            "smallest": int(found.min()), "median": int(np.median(found)), "largest": int(found.max())
+        }  # fmt: skip
+
+
+def _utc(ts_ns: int) -> str:
+    return str(np.datetime64(ts_ns, "ns")) + "Z"

@@ -1,0 +1,282 @@
+"""One committed state of a store, for reading."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError
+from .event_merge import merge_feeds
+from .instrument import Instrument
+from .manifest import Manifest, Partition, in_time_order
+from .packed_cache import cache_path, open_cache
+from .partition_file import read_partition, require_length
+from .reference import FeeSchedule, names_of, require_same_grid, version_on
+from .store_commit import HELD_SUFFIX, locate
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class StoreSnapshot:
+    """What a store held at one moment.
+
+    Parameters
+    ----------
+    root : Path
+    manifest : Manifest
+    holder : Path, optional
+        A folder for links to the files that `scan` names, since a query is run later than it is made and
+        a writer may have moved them by then. Goes with the snapshot.
+    """
+
+    def __init__(self, root: Path, manifest: Manifest, *, holder: Path | None = None) -> None:
+        self.root, self.manifest = root, manifest
+        self._holder = holder
+
+    def partitions(
+        self,
+        *,
+        instrument: str | None = None,
+        venues: Sequence[str] | None = None,
+        start_ns: int | None = None,
+        stop_ns: int | None = None,
+    ) -> tuple[Partition, ...]:
+        """Return files that may hold events with start_ns <= ts_ns < stop_ns, by name, day and time.
+
+        An instrument's earlier names are its own up to the day of the change.
+        """
+        names = None if instrument is None else names_of(instrument, self.manifest.renames)
+        chosen = [
+            part
+            for part in self.manifest.partitions.values()
+            if (start_ns is None or part.last_ts_ns >= start_ns)
+            and (stop_ns is None or part.first_ts_ns < stop_ns)
+            and (venues is None or part.venue in venues)
+            and (
+                names is None
+                or any(
+                    part.instrument == name and first.isoformat() <= part.day <= last.isoformat()
+                    for name, first, last in names
+                )
+            )
+        ]
+        chosen.sort(key=lambda part: (*part.day_key, part.first_ts_ns, part.last_ts_ns, *part.key[3:]))
+        return tuple(chosen)
+
+    def instrument(self, symbol: str | None = None, *, day: date | None = None) -> Instrument:
+        """Return an instrument's description on a day, or its latest.
+
+        Parameters
+        ----------
+        symbol : str, optional
+            May be left out where the store knows only one.
+        """
+        known = self.manifest.instruments
+        if symbol is None and len(known) == 1:
+            symbol = next(iter(known))
+        if symbol not in known:
+            raise DataError(f"expected one of the instruments {sorted(known)}, was {symbol}", path=self.root)
+        versions = known[symbol]
+        found = versions[-1] if day is None else version_on(versions, day)
+        if found is None:
+            raise DataError(f"expected a description of {symbol} valid on {day}, was none", path=self.root)
+        return found
+
+    def fees(self, symbol: str, venue: str, *, day: date) -> FeeSchedule | None:
+        """Return what a venue charged on a day, None where nobody said."""
+        return next(
+            (
+                entry
+                for entry in self.manifest.fees
+                if (entry.symbol, entry.venue) == (symbol, venue)
+                and entry.valid_from <= day <= entry.valid_until
+            ),
+            None,
+        )
+
+    def scan(
+        self,
+        *,
+        instrument: str | None = None,
+        venues: Sequence[str] | None = None,
+        start_ns: int | None = None,
+        stop_ns: int | None = None,
+    ) -> pl.LazyFrame:
+        """Return the events as a Polars LazyFrame with `instrument` and `venue` columns.
+
+        For kind QUOTE the ask stands in `order_id`: price in the low 32 bits, size in the high ones.
+        """
+        import polars as pl
+
+        chosen = self.partitions(instrument=instrument, venues=venues, start_ns=start_ns, stop_ns=stop_ns)
+        if not chosen:
+            raise DataError("expected at least one matching partition, was 0", path=self.root)
+        groups: dict[tuple[str, str], list[Path]] = {}
+        for part in chosen:
+            path = require_length(part, locate(self.root, part))
+            groups.setdefault((part.instrument, part.venue), []).append(self._held(part, path))
+        frame = pl.concat(
+            pl.scan_parquet(paths, hive_partitioning=False).with_columns(
+                instrument=pl.lit(symbol), venue=pl.lit(venue)
+            )
+            for (symbol, venue), paths in groups.items()
+        )
+        if start_ns is not None:
+            frame = frame.filter(pl.col("ts_ns") >= start_ns)
+        return frame if stop_ns is None else frame.filter(pl.col("ts_ns") < stop_ns)
+
+    def stream(
+        self,
+        *,
+        instrument: str | None = None,
+        venues: Sequence[str] | None = None,
+        start_ns: int | None = None,
+        stop_ns: int | None = None,
+        block_events: int = 65_536,
+        cache: bool = True,
+    ) -> Iterator[NDArray[np.void]]:
+        """Yield blocks of EVENT_DTYPE in order of time, then venue, then the feed's own order.
+
+        Parameters
+        ----------
+        instrument : str, optional
+            May be left out where the store holds only one.
+        cache : bool
+            Read the packed cache of partitions that have a fresh one.
+
+        Raises
+        ------
+        ConfigError
+            The instrument's price or size grid changes within the range.
+        DataError
+            A file differs from what was written; nothing of the row group at fault was yielded.
+        """
+        symbol = self.instrument(instrument).symbol
+        chosen = self.partitions(instrument=symbol, venues=venues, start_ns=start_ns, stop_ns=stop_ns)
+        by_day: dict[str, list[Partition]] = {}
+        for part in chosen:
+            by_day.setdefault(part.day, []).append(part)
+        self._require_one_grid(symbol, chosen)
+        for day in sorted(by_day):
+            feeds = [
+                self._feed(parts, start_ns, stop_ns, block_events, cache=cache)
+                for parts in _by_venue(by_day[day])
+            ]
+            yield from merge_feeds(feeds)
+
+    def read(self, partition: Partition) -> Iterator[NDArray[np.void]]:
+        """Yield a file's events by row group, from the Parquet file itself."""
+        return read_partition(partition, locate(self.root, partition))
+
+    def _held(self, part: Partition, path: Path) -> Path:
+        if self._holder is None:
+            return path
+        link = self._holder / f"{part.name.replace('/', ',')}{HELD_SUFFIX}"
+        try:
+            self._holder.mkdir(parents=True, exist_ok=True)
+            link.hardlink_to(path)
+        except FileExistsError:
+            pass
+        except OSError:
+            # Some file systems know no links, and some users may only read.
+            return path
+        return link
+
+    def _require_one_grid(self, symbol: str, chosen: Sequence[Partition]) -> None:
+        days: dict[str, tuple[date, date]] = {}
+        for part in chosen:
+            day = date.fromisoformat(part.day)
+            first, last = days.get(part.instrument, (day, day))
+            days[part.instrument] = min(first, day), max(last, day)
+        versions = [
+            entry
+            for name, (first, last) in days.items()
+            for entry in self.manifest.instruments[name]
+            if entry.valid_from <= last and entry.valid_until >= first
+        ]
+        require_same_grid(symbol, sorted(versions, key=lambda entry: entry.valid_from))
+
+    def _feed(
+        self,
+        parts: Sequence[Partition],
+        start_ns: int | None,
+        stop_ns: int | None,
+        block_events: int,
+        *,
+        cache: bool,
+    ) -> Iterator[NDArray[np.void]]:
+        """Yield one venue's day, cut to the range."""
+        for part in parts:
+            for block in self._blocks(part, start_ns, stop_ns, block_events, cache=cache):
+                ts_ns = block["ts_ns"]
+                low = 0 if start_ns is None else int(np.searchsorted(ts_ns, start_ns))
+                high = len(block) if stop_ns is None else int(np.searchsorted(ts_ns, stop_ns))
+                for first in range(low, high, block_events):
+                    yield block[first : min(first + block_events, high)]
+
+    def _blocks(
+        self,
+        part: Partition,
+        start_ns: int | None,
+        stop_ns: int | None,
+        block_events: int,
+        *,
+        cache: bool,
+    ) -> Iterator[NDArray[np.void]]:
+        after_ns = start_ns
+        seen_at_instant = 0
+        if cache:
+            try:
+                packed = open_cache(cache_path(self.root, part), part)
+                if packed is not None:
+                    with packed:
+                        for block in packed.blocks(
+                            start_ns=start_ns, stop_ns=stop_ns, block_events=block_events
+                        ):
+                            yield block
+                            after_ns, seen_at_instant = _last_instant(block, after_ns, seen_at_instant)
+                    return
+            except DataError as error:
+                warnings.warn(f"the cache is damaged, its Parquet file is read instead: {error}",
+                              RuntimeWarning, stacklevel=2)  # fmt: skip
+        yield from _resumed(
+            read_partition(part, locate(self.root, part), start_ns=after_ns, stop_ns=stop_ns),
+            after_ns,
+            seen_at_instant,
+        )
+
+
+def _last_instant(block: NDArray[np.void], before_ns: int | None, seen: int) -> tuple[int, int]:
+    """Return the last time of what was read, and how many events at that very time were."""
+    last_ns = int(block["ts_ns"][-1])
+    here = len(block) - int(np.searchsorted(block["ts_ns"], last_ns))
+    return last_ns, here + (seen if before_ns == last_ns else 0)
+
+
+def _resumed(
+    blocks: Iterator[NDArray[np.void]], after_ns: int | None, seen: int
+) -> Iterator[NDArray[np.void]]:
+    """Leave out what came before a time, and as many events at it as were read already."""
+    for block in blocks:
+        low, skipped = 0, 0
+        if after_ns is not None:
+            low = int(np.searchsorted(block["ts_ns"], after_ns))
+            at_instant = int(np.searchsorted(block["ts_ns"], after_ns, side="right")) - low
+            skipped = min(seen, at_instant)
+        seen -= skipped
+        if low + skipped < len(block):
+            yield block[low + skipped :]
+
+
+def _by_venue(parts: Sequence[Partition]) -> list[list[Partition]]:
+    venues: dict[str, list[Partition]] = {}
+    for part in parts:
+        venues.setdefault(part.venue, []).append(part)
+    return [in_time_order(entry) for _, entry in sorted(venues.items())]

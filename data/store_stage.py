@@ -1,0 +1,148 @@
+"""Events on their way into a store: cut by day, checked against what is there, staged, committed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ConfigError, DataError
+from .instrument import Instrument
+from .manifest import Partition, require_path_part
+from .partition_file import write_events
+from .reference import GRID_FIELDS, version_on, with_version
+from .store_commit import Transaction
+
+DAY_NS: Final = 86_400 * 10**9
+VENUES_MAX: Final = 256
+
+
+class Stage:
+    """Events of one instrument and venue on their way into a store.
+
+    Parameters
+    ----------
+    change : Transaction
+    instrument : Instrument
+    venue : str
+    overwrite, append : bool
+        What to do with days that are there already; refuse them if neither.
+    """
+
+    def __init__(
+        self, change: Transaction, *, instrument: Instrument, venue: str, overwrite: bool, append: bool
+    ) -> None:
+        require_path_part("instrument", instrument.symbol)
+        require_path_part("venue", venue)
+        self.change, self.instrument, self.venue = change, instrument, venue
+        self._overwrite, self._append = overwrite, append
+        self._venues = dict(change.manifest.venues)
+        self.venue_id = self._venues.setdefault(venue, len(self._venues))
+        if self.venue_id >= VENUES_MAX:
+            raise ConfigError(f"a store holds at most {VENUES_MAX} venues, was one more: {venue}")
+        self._versions = change.manifest.instruments.get(instrument.symbol, ())
+
+    def write_day(self, day: str, blocks: Iterable[NDArray[np.void]]) -> Partition:
+        """Stage one file of events of one day."""
+        self.require_day(day)
+        path = self.change.staged_path()
+        writer = write_events(
+            blocks, path, instrument_id=self.instrument.instrument_id, venue_id=self.venue_id
+        )
+        partition = writer.finish(instrument=self.instrument.symbol, venue=self.venue, day=day)
+        self.adopt(path, partition)
+        return partition
+
+    def adopt(self, path: Path, partition: Partition) -> None:
+        """Take over a file staged earlier."""
+        self.require_day(partition.day)
+        for other in self.change.manifest.parts_of(partition.day_key):
+            if self._overwrite:
+                self.change.remove(other)
+            elif partition.first_ts_ns < other.last_ts_ns and other.first_ts_ns < partition.last_ts_ns:
+                raise ConfigError(
+                    f"{'/'.join(partition.day_key)}: appended events must not overlap those there: "
+                    f"expected before {other.first_ts_ns} or after {other.last_ts_ns} ns, was "
+                    f"{partition.first_ts_ns} to {partition.last_ts_ns}"
+                )
+        self.change.add(path, partition)
+
+    def commit(self, **changes: Any) -> tuple[Partition, ...]:
+        """Make the staged files visible."""
+        instruments = dict(self.change.manifest.instruments)
+        if self.instrument.symbol not in instruments:
+            instruments[self.instrument.symbol] = (self.instrument,)
+        elif version_on(self._versions, self.instrument.valid_from) is None:
+            instruments[self.instrument.symbol] = with_version(self._versions, self.instrument)
+        return self.change.commit(venues=self._venues, instruments=instruments, **changes)
+
+    def require_day(self, day: str) -> None:
+        """Refuse a day that is there already, unless told what to do with it, or has another grid."""
+        known = version_on(self._versions, date.fromisoformat(day))
+        if known is not None:
+            require_grid(known, self.instrument)
+        key = (self.instrument.symbol, self.venue, day)
+        if not (self._overwrite or self._append) and self.change.manifest.parts_of(key):
+            raise ConfigError(
+                f"{'/'.join(key)} is in the store; say overwrite to replace it or append to add to it"
+            )
+
+
+def require_grid(known: Instrument | None, instrument: Instrument) -> None:
+    """Refuse to mix two price or size grids under one symbol and date."""
+    for name in GRID_FIELDS if known is not None else ():
+        if getattr(known, name) != getattr(instrument, name):
+            raise ConfigError(
+                f"{instrument.symbol}: {name} must be {getattr(known, name)} as in the store, "
+                f"was {getattr(instrument, name)}"
+            )
+
+
+def by_day(
+    blocks: Iterable[NDArray[np.void]], root: Path
+) -> Iterator[tuple[str, Iterator[NDArray[np.void]]]]:
+    """Cut a stream of blocks where the UTC day changes; each day's iterator must be used up in turn.
+
+    Raises
+    ------
+    DataError
+        Time runs backwards; names the event's place in the stream.
+    """
+    pieces = _day_pieces(blocks, root)
+    ahead = next(pieces, None)
+
+    def one_day(day: int) -> Iterator[NDArray[np.void]]:
+        nonlocal ahead
+        while ahead is not None and ahead[0] == day:
+            yield ahead[1]
+            ahead = next(pieces, None)
+
+    while ahead is not None:
+        day = ahead[0]
+        yield str(np.datetime64(day, "D")), one_day(day)
+
+
+def _day_pieces(blocks: Iterable[NDArray[np.void]], root: Path) -> Iterator[tuple[int, NDArray[np.void]]]:
+    row, previous_ns = 0, np.iinfo(np.int64).min
+    for block in blocks:
+        if len(block) == 0:
+            continue
+        ts_ns = block["ts_ns"]
+        before = np.concatenate(([previous_ns], ts_ns[:-1]))
+        if (ts_ns < before).any():
+            at = int(np.argmax(ts_ns < before))
+            raise DataError(
+                f"events must be in order of time: expected at least {before[at]} ns, was {ts_ns[at]}",
+                path=root,
+                row=row + at,
+            )
+        row, previous_ns = row + len(block), int(ts_ns[-1])
+        days = ts_ns // DAY_NS
+        cuts = np.concatenate(([0], np.flatnonzero(days[1:] != days[:-1]) + 1, [len(block)])).tolist()
+        for low, high in pairwise(cuts):
+            yield int(days[low]), block[low:high]

@@ -1,0 +1,7 @@
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+def interleave(columns: Sequence[NDArray[Any]], out: NDArray[np.void]) -> None: ...

@@ -1,0 +1,92 @@
+"""Dies by SIGKILL at every point of a change to a store, each time in a child of its own.
+
+Run as ``python dying_writer.py FOLDER CHANGE``: copies FOLDER/base to FOLDER/0, FOLDER/1, ... and makes the
+change there, ending at the n-th system call that touches the disk, until one child lives to the end. Prints
+how many died.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data import store_commit
+from data.instrument import Instrument
+from data.schema import EVENT_DTYPE
+from data.store import TickStore
+
+DAY_NS = 86_400 * 10**9
+START_NS = 15_000 * DAY_NS
+ACME = Instrument(symbol="ACME", instrument_id=7)
+
+
+def steady_events(count: int, *, first: int, step_ns: int = 1_000_000) -> np.ndarray:
+    """Events number `first` and on of one endless feed."""
+    events = np.zeros(count, EVENT_DTYPE)
+    number = np.arange(first, first + count)
+    events["ts_ns"], events["seq"] = START_NS + number * step_ns, number
+    events["kind"], events["instrument_id"] = 5, ACME.instrument_id
+    return events
+
+
+CHANGES: dict[str, Callable[[TickStore], Any]] = {
+    "write": lambda store: store.write([steady_events(50, first=10**8)], instrument=ACME, venue="V"),
+    "overwrite": lambda store: store.write(
+        [steady_events(70, first=5)], instrument=ACME, venue="V", overwrite=True
+    ),
+    "append": lambda store: store.write(
+        [steady_events(60, first=300)], instrument=ACME, venue="V", append=True
+    ),
+    "delete": lambda store: store.delete(
+        instrument="ACME", start_ns=START_NS + 20_000_000, stop_ns=START_NS + 150_000_000
+    ),
+    "compact": lambda store: store.compact(),
+}
+
+
+def die_at(point: int) -> None:
+    """Replace what touches the disk: the call number `point` finds the process dead."""
+    calls = 0
+
+    def deadly(function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            if calls == point:
+                os.kill(os.getpid(), signal.SIGKILL)
+            calls += 1
+            return function(*args, **kwargs)
+
+        return counted
+
+    # A killed process loses nothing that it wrote, so waiting for the disk would only cost time.
+    os.fsync = lambda descriptor: None  # type: ignore[assignment]
+    for name in ("replace", "rename", "unlink", "fsync", "mkdir", "rmdir"):
+        setattr(os, name, deadly(getattr(os, name)))
+    store_commit.step = deadly(store_commit.step)
+
+
+def main(folder: Path, change: str) -> None:
+    for point in range(1_000):
+        place = folder / str(point)
+        shutil.copytree(folder / "base", place)
+        child = os.fork()
+        if child == 0:
+            die_at(point)
+            CHANGES[change](TickStore(place))
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if not os.WIFSIGNALED(status):
+            assert os.WEXITSTATUS(status) == 0, f"the change {change} failed by itself"
+            print(point)
+            return
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

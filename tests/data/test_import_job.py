@@ -1,0 +1,184 @@
+"""Imports: all or nothing, resumed after a kill without a duplicate, with every rejected row written down."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import dying_import
+import numpy as np
+import polars as pl
+import pytest
+from dying_import import Feed
+from dying_writer import ACME, steady_events
+
+from data.errors import CheckFailed, ConfigError, DataError
+from data.import_job import ImportOptions, import_events
+from data.quality import Gate
+from data.schema import EVENT_DTYPE, RECV_NOT_RECORDED
+from data.screen import Screen
+from data.store import TickStore
+
+OPTIONS = ImportOptions(venue="V")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    path = tmp_path / "recording.bin"
+    path.write_bytes(b"what the feed was made from")
+    return path
+
+
+def contents(store: TickStore) -> bytes:
+    return np.concatenate(list(store.stream())).tobytes()
+
+
+@pytest.mark.parametrize("dies_after", [0, 1, 9, 10, 11, 25, 29])
+def test_a_killed_import_goes_on_and_never_duplicates(
+    tmp_path: Path, recording: Path, dies_after: int
+) -> None:
+    store = TickStore(tmp_path / "store")
+    small_parts = replace(OPTIONS, part_events=400)
+    killed = subprocess.run(
+        [sys.executable, dying_import.__file__, store.root, recording, str(dies_after)],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert store.partitions() == ()
+    result = import_events(store, Feed(), paths=[recording], options=small_parts)
+    assert result.resumed_events == {0: 0, 1: 0, 9: 800, 10: 800, 11: 1_000, 25: 2_400, 29: 2_800}[dies_after]
+    assert result.events == 3_000
+    assert result.report is not None
+    assert result.report.events == 3_000
+    assert contents(store) == Feed().events.tobytes()
+    assert store.verify() == ()
+    again = import_events(store, Feed(), paths=[recording], options=small_parts)
+    assert again.done_before
+    assert contents(store) == Feed().events.tobytes()
+    assert not list((store.root / ".staging").iterdir())
+
+
+def test_a_staged_part_that_was_damaged_is_made_again(tmp_path: Path, recording: Path) -> None:
+    store = TickStore(tmp_path / "store")
+    small_parts = replace(OPTIONS, part_events=400)
+
+    def stopped(blocks):  # type: ignore[no-untyped-def]
+        for number, block in enumerate(blocks):
+            if number == 20:
+                raise KeyboardInterrupt
+            yield block
+
+    with pytest.raises(KeyboardInterrupt):
+        import_events(store, Feed(), paths=[recording], options=small_parts, watch=stopped)
+    parts = sorted((store.root / ".staging").glob("*/*.parquet.tmp"))
+    whole = parts[2].read_bytes()
+    parts[2].write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
+    result = import_events(store, Feed(), paths=[recording], options=small_parts)
+    assert result.resumed_events == 800
+    assert contents(store) == Feed().events.tobytes()
+
+
+def test_an_error_leaves_no_partial_store(tmp_path: Path, recording: Path) -> None:
+    store = TickStore(tmp_path / "store")
+    with pytest.raises(DataError, match="expected more"):
+        import_events(store, Feed(breaks_after=25), paths=[recording], options=OPTIONS)
+    assert store.partitions() == ()
+    assert not list(store.root.glob("**/*.parquet*"))
+    assert import_events(store, Feed(), paths=[recording], options=OPTIONS).resumed_events == 0
+
+
+def test_a_gate_that_stays_shut_leaves_the_store_as_it_was(tmp_path: Path, recording: Path) -> None:
+    store = TickStore(tmp_path / "store")
+    with pytest.raises(CheckFailed, match="events must be at least 5000, was 3000"):
+        import_events(store, Feed(), paths=[recording], options=replace(OPTIONS, gate=Gate(events_min=5_000)))
+    assert store.partitions() == ()
+    open_gate = Gate(limits={"crossed": 0}, events_min=3_000)
+    assert import_events(
+        store, Feed(), paths=[recording], options=replace(OPTIONS, gate=open_gate)
+    ).partitions
+
+
+def test_days_that_are_there_are_refused_replaced_or_appended_to(tmp_path: Path, recording: Path) -> None:
+    store = TickStore(tmp_path / "store")
+    store.write([steady_events(10, first=0)], instrument=ACME, venue="V")
+    with pytest.raises(ConfigError, match="say overwrite to replace it or append"):
+        import_events(store, Feed(), paths=[recording], options=OPTIONS)
+    with pytest.raises(ConfigError, match="must not overlap"):
+        import_events(store, Feed(), paths=[recording], options=replace(OPTIONS, append=True))
+    import_events(store, Feed(), paths=[recording], options=replace(OPTIONS, overwrite=True))
+    assert contents(store) == Feed().events.tobytes()
+
+
+class Broken(Feed):
+    """A feed with events that break rules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events["kind"][150], self.events["side"][151] = 77, 5
+        self.events["ts_ns"][1_200] -= 5 * 10**9 * 60
+
+
+def test_rejected_events_are_written_down_and_counted(tmp_path: Path, recording: Path) -> None:
+    store = TickStore(tmp_path / "store")
+    options = replace(OPTIONS, out_of_order="quarantine")
+    result = import_events(store, Broken(), paths=[recording], options=options)
+    assert result.events == 2_997
+    assert result.report is not None
+    assert result.report.count("quarantined") == 3
+    assert result.quarantine is not None
+    side_file = pl.read_parquet(result.quarantine)
+    assert side_file["row"].to_list() == [150, 151, 1_200]
+    assert side_file["file"].unique().to_list() == ["made up"]
+    assert json.loads(side_file["raw"][0])["kind"] == 77
+    assert side_file["rule"].to_list() == list(result.report.quarantined)
+    # Nothing of it lies where a user's glob finds the events.
+    frame = pl.scan_parquet(store.root / "**/*.parquet").collect()
+    assert frame.height == 2_997
+
+
+def test_strict_and_refusing_imports_name_the_row(tmp_path: Path, recording: Path) -> None:
+    store = TickStore(tmp_path / "store")
+    with pytest.raises(DataError, match=r"made up:row 150: kind must be 1 to 9"):
+        import_events(store, Broken(), paths=[recording], options=replace(OPTIONS, strict=True))
+    with pytest.raises(DataError, match=r"made up:row 1200: time must not run backwards"):
+        import_events(store, Broken(), paths=[recording], options=OPTIONS)
+
+
+def test_carrying_late_events_keeps_their_order() -> None:
+    events = np.zeros(6, EVENT_DTYPE)
+    events["kind"], events["seq"] = 5, np.arange(6)
+    events["ts_ns"] = (10, 30, 20, 25, 40, 35)
+    screen = Screen(source="x", quarantine=None, out_of_order="carry")
+    first, second = screen.kept(events[:3]), screen.kept(events[3:])
+    kept = np.concatenate((first, second))
+    assert kept["ts_ns"].tolist() == [10, 30, 30, 30, 40, 40]
+    assert kept["seq"].tolist() == list(range(6))
+
+
+def test_corrected_receipts_keep_order_and_cause() -> None:
+    draw = np.random.default_rng(1)
+    events = np.zeros(500, EVENT_DTYPE)
+    events["kind"] = 5
+    events["ts_ns"] = np.sort(draw.integers(0, 10**9, 500))
+    events["recv_ns"] = events["ts_ns"] - 10**8 + draw.integers(0, 10**7, 500)
+    events["recv_ns"][::7] = RECV_NOT_RECORDED
+    screen = Screen(source="x", quarantine=None, receive_offset_ns=10**8 - 10**6)
+    kept = np.concatenate([screen.kept(block) for block in np.array_split(events, 9)])
+    recorded = kept["recv_ns"] != RECV_NOT_RECORDED
+    assert (recorded == (events["recv_ns"] != RECV_NOT_RECORDED)).all()
+    received = kept["recv_ns"][recorded]
+    assert (np.diff(received) >= 0).all()
+    assert (received >= kept["ts_ns"][recorded]).all()
+    # The slow reference: one event at a time.
+    newest, expected = -(2**62), []
+    for ts_ns, recv_ns in zip(events["ts_ns"].tolist(), events["recv_ns"].tolist(), strict=True):
+        if recv_ns != RECV_NOT_RECORDED:
+            newest = max(newest, ts_ns, recv_ns + 10**8 - 10**6)
+            expected.append(newest)
+    assert received.tolist() == expected

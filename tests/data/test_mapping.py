@@ -1,0 +1,172 @@
+"""Anybody's table: a proposed mapping reads it, bad rows are set aside by rule, good ones are exact."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.errors import ConfigError, DataError
+from data.mapped_source import MappedSource
+from data.mapping import Mapping, TimeMapping, load_mapping
+from data.quarantine import Quarantine
+from data.schema import QUOTE_DTYPE, EventKind
+from data.sniff import sniff_mapping
+
+TRADES = Mapping(
+    kind="trades", symbol="X", price_increment=0.01, lot_size=0.001,
+    time=TimeMapping(column="t", unit="ms"), columns={"price": "p", "size": "q", "side": "s"},
+)  # fmt: skip
+
+TABLES = {
+    "trades.csv": (
+        "timestamp,price,amount,side\n1600000000123,10.25,0.5,buy\n1600000000124,10.26,1.25,sell\n",
+        ("trades", "timestamp", "ms", 0.01, 0.01),
+    ),
+    "quotes.tsv": (
+        "date_time\tBid\tAsk\n2014-05-01 00:00:00.123\t1.38655\t1.38657\n"
+        "2014-05-01 00:00:01\t1.3866\t1.3867\n",
+        ("quotes", "date_time", "iso", 1e-5, 1.0),
+    ),
+    "eurusd_noheader.csv": (
+        "20120101 170000123,1.29650,1.29670,0\n20120101 170000456,1.29651,1.29671,0\n",
+        ("quotes", "0", "%Y%m%d %H%M%S%3f", 1e-5, 1.0),
+    ),
+    "levels.csv": (
+        "ts_event;price;size;side\n1600000000000000001;99.5;3;bid\n1600000000000000002;99.5;0;bid\n",
+        ("levels", "ts_event", "ns", 0.1, 1.0),
+    ),
+    "seconds.csv": (
+        "time,price,qty\n1600000000.000000001,7,2\n1600000000.1,8,3\n",
+        ("trades", "time", "s", 1.0, 1.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_proposed_mapping_reads_the_table_it_was_made_from(tmp_path: Path, name: str) -> None:
+    text, (kind, column, unit, increment, lot_size) = TABLES[name]
+    path = tmp_path / name
+    path.write_text(text)
+    mapping = sniff_mapping(path)
+    assert (mapping.kind, mapping.time.column, mapping.time.unit) == (kind, column, unit)
+    assert mapping.price_increment == pytest.approx(increment)
+    assert mapping.lot_size == pytest.approx(lot_size)
+    saved = tmp_path / "mapping.toml"
+    saved.write_text(mapping.to_toml())
+    assert load_mapping(saved) == mapping
+    source = MappedSource([path], mapping, strict=True)
+    (events,) = source.blocks()
+    assert len(events) == 2
+    assert (np.diff(events["ts_ns"]) > 0).all()
+
+
+def test_fractions_of_seconds_in_text_are_exact(tmp_path: Path) -> None:
+    path = tmp_path / "seconds.csv"
+    path.write_text(TABLES["seconds.csv"][0])
+    (events,) = MappedSource([path], sniff_mapping(path)).blocks()
+    assert events["ts_ns"].tolist() == [1_600_000_000_000_000_001, 1_600_000_000_100_000_000]
+
+
+def test_quotes_become_two_sided_events(tmp_path: Path) -> None:
+    path = tmp_path / "quotes.tsv"
+    path.write_text(TABLES["quotes.tsv"][0])
+    (events,) = MappedSource([path], sniff_mapping(path)).blocks()
+    quotes = events.view(QUOTE_DTYPE)
+    assert quotes["bid_price_ticks"].tolist() == [138_655, 138_660]
+    assert quotes["ask_price_ticks"].tolist() == [138_657, 138_670]
+    assert (quotes["kind"] == EventKind.QUOTE).all()
+
+
+BAD = {
+    "x,1.00,1,buy": "time must be readable",
+    "-5,1.00,1,buy": "time must be readable",
+    "99999999999999999999,1.00,1,buy": "time must be readable",
+    "1600000000000,,1,buy": "prices and sizes must be numbers",
+    "1600000000000,nan,1,buy": "prices and sizes must be numbers",
+    "1600000000000,1.005,1,buy": "multiples of the price increment",
+    "1600000000000,1e30,1,buy": "multiples of the price increment",
+    "1600000000000,1.00,-1,buy": "sizes must not be negative",
+    "1600000000000,1.00,1,perhaps": "side must be a word",
+}
+
+
+@pytest.mark.parametrize("row", BAD)
+def test_a_bad_row_is_set_aside_with_its_rule(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "trades.csv"
+    good = "1600000000000,1.00,1,sell\n"
+    path.write_text(f"t,p,q,s\n{good}{row}\n{good}")
+    source = MappedSource([path], TRADES)
+    with Quarantine(tmp_path / "side.parquet") as quarantine:
+        source.quarantine = quarantine
+        (events,) = source.blocks()
+    assert len(events) == 2
+    assert source.notes == ("1 rows were set aside",)
+    (entry,) = pl.read_parquet(tmp_path / "side.parquet").to_dicts()
+    assert entry["row"] == 1
+    assert BAD[row] in entry["rule"]
+    assert ",".join(json.loads(entry["raw"])[name] for name in "tpqs") == row
+    with pytest.raises(DataError, match=r"trades\.csv:row 1: "):
+        list(MappedSource([path], TRADES, strict=True).blocks())
+
+
+@given(
+    ticks=st.lists(st.integers(-(10**6), 10**6), min_size=1, max_size=40),
+    lots=st.lists(st.integers(0, 10**6), min_size=40, max_size=40),
+)
+def test_prices_and_sizes_are_exact(
+    tmp_path_factory: pytest.TempPathFactory, ticks: list[int], lots: list[int]
+) -> None:
+    path = tmp_path_factory.mktemp("exact") / "t.csv"
+    rows = [
+        f"{1_600_000_000_000 + at},{tick / 100:.2f},{lots[at] / 1000:.3f},s" for at, tick in enumerate(ticks)
+    ]
+    path.write_text("t,p,q,s\n" + "\n".join(rows) + "\n")
+    events = np.concatenate(list(MappedSource([path], TRADES, strict=True).blocks()))
+    assert events["price_ticks"].tolist() == ticks
+    assert events["size_lots"].tolist() == lots[: len(ticks)]
+
+
+def test_parquet_tables_are_read_by_their_types(tmp_path: Path) -> None:
+    path = tmp_path / "ticks.parquet"
+    frame = pl.DataFrame({
+        "timestamp": [1_600_000_000_000_000, 1_600_000_000_000_001], "price": [1.5, 1.25], "size": [1, 2],
+        "side": ["buy", None], "local_timestamp": [1_600_000_000_000_005, 1_600_000_000_000_009],
+    })  # fmt: skip
+    frame.write_parquet(path)
+    mapping = sniff_mapping(path)
+    assert mapping.receive == TimeMapping(column="local_timestamp", unit="us")
+    (events,) = MappedSource([path], mapping, strict=True).blocks()
+    assert (events["recv_ns"] - events["ts_ns"]).tolist() == [5_000, 8_000]
+    assert events["side"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("text", ["", "a\n1\n", "a,b\nx,y\n", "a,b,c\n1,2,3\n"])
+def test_what_holds_no_market_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "odd.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"odd\.csv"):
+        sniff_mapping(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ['kind = "bars"', "colour = 1", '[time]\ncolumn = "t"\nunit = "days"', '[columns]\nprice = "p"', "= 1"],
+)
+def test_a_mapping_that_nobody_understands_is_refused(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "mapping.toml"
+    lines = TRADES.to_toml().splitlines()
+    if change.startswith("["):
+        lines = [line for line in lines if not line.startswith(change.splitlines()[0])]
+        path.write_text("\n".join([*lines[:6], change]))
+    else:
+        path.write_text(
+            "\n".join([change, *(line for line in lines if line.split()[:1] != change.split()[:1])])
+        )
+    with pytest.raises(ConfigError):
+        load_mapping(path)
