@@ -122,6 +122,7 @@ cdef extern from "ring_memory.h" nogil:
     void ring_adopt(Ring* ring)
     void ring_join(Ring* ring)
     void ring_leave(Ring* ring, uint32_t consumer)
+    int ring_allocate(int descriptor, uint64_t bytes)
     int ring_take_role(int descriptor, uint32_t role)
     void ring_drop_role(int descriptor, uint32_t role)
     bint ring_role_is_held(int descriptor, uint32_t role)

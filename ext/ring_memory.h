@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <unistd.h>
 
 #include "ring.h"
 #include "ring_lossy.h"
@@ -124,6 +125,7 @@ static inline void ring_format(RingBlock *block, RingIdentity *identity) {
         uint8_t *slots = (uint8_t *)(consumers + identity->consumer_count);
         size_t stride = ring_slot_bytes(identity);
         producer->tail = producer->intent = identity->first_cursor;
+        producer->closed = identity->kind == RING_MPSC; /* until a producer takes the lane */
         for (uint32_t index = 0; index < identity->consumer_count; index++) {
             consumers[index].head = identity->first_cursor;
             consumers[index].state = identity->kind == RING_BROADCAST ? RING_FREE : RING_ACTIVE;
@@ -230,6 +232,15 @@ static inline struct flock ring_role_lock(short type, uint32_t role) {
     lock.l_start = role;
     lock.l_len = 1;
     return lock;
+}
+
+/* Allocate, not only size: a full file system is an error here and not a signal at the first push. */
+static inline int ring_allocate(int descriptor, uint64_t bytes) {
+#ifdef __linux__
+    return posix_fallocate(descriptor, 0, (off_t)bytes);
+#else
+    return ftruncate(descriptor, (off_t)bytes) == 0 ? 0 : errno;
+#endif
 }
 
 /* 0, or an errno: EAGAIN or EACCES when somebody living has the role. */
