@@ -93,7 +93,8 @@ cdef size_t push_records(
     if ring.shares:
         memory.reap()
     if not waits or ring.policy != RING_WAIT_FOR_ROOM:
-        done += push_some(ring, source + done * ring.record_bytes, count - done)
+        with nogil:
+            done += push_some(ring, source + done * ring.record_bytes, count - done)
         if done < count:
             ring_count_refused(ring, count - done)
         return done
@@ -119,8 +120,7 @@ cdef object pop_records(RingMemory memory, Ring* ring, Py_ssize_t count_max):
     cdef size_t wanted = min(<size_t>count_max, <size_t>ring_length(ring)), taken
     records = np.empty(wanted, dtype=memory.dtype)
     cdef char* target = <char*>cnp.PyArray_DATA(records)
-    if wanted == 0:
-        return records
+    # Also when there is nothing: who polls an empty ring must let the producer's thread run.
     with nogil:
         if ring.policy == RING_DROP_OLDEST:
             taken = ring_take_latest(ring, target, wanted, ring.record_bytes)

@@ -179,6 +179,7 @@ int main(int argc, char **argv) {
         producers[index] = (Side){.count = count, .batch = batch, .producer = (uint64_t)index, .claims = claim};
         ring_open(&producers[index].ring, block, &identity, (uint32_t)index, 0);
         if (mpsc) {
+            ring_adopt(&producers[index].ring);
             consumers[index] = (Side){.count = count, .batch = batch, .producer = (uint64_t)index};
             ring_open(&consumers[index].ring, block, &identity, (uint32_t)index, 0);
         }
