@@ -19,7 +19,7 @@ from .event_array cimport events_pointer
 from .event_array import EVENT_DTYPE
 from .layout cimport MarketEvent, load_acquire, monotonic_ns
 from .ring cimport (
-    RING_ACTIVE, RING_DROP_OLDEST, RING_FREE, RING_WAIT_FOR_ROOM, Ring, RingPatience, ring_adopt, ring_close,
+    RING_DROP_OLDEST, RING_FREE, RING_WAIT_FOR_ROOM, Ring, RingPatience, ring_adopt, ring_close,
     ring_count_held, ring_count_refused, ring_is_closed, ring_is_drained, ring_join, ring_leave, ring_length,
     ring_overwrite, ring_pause, ring_peek, ring_pop_batch, ring_push_batch, ring_take_latest, ring_take_role,
     ring_time_is_up,
@@ -77,7 +77,7 @@ cdef size_t push_records(
 ) except? -1:
     """Copy records in the ring's way; return how many went in."""
     cdef const char* source = <const char*>records_pointer(memory, records)
-    cdef size_t count = cnp.PyArray_SIZE(records), done
+    cdef size_t count = cnp.PyArray_SIZE(records), done, run
     cdef int64_t deadline_ns, turn_ns
     if ring_is_closed(ring):
         raise ValueError("a closed ring takes no more events")
@@ -86,7 +86,11 @@ cdef size_t push_records(
             ring_overwrite(ring, source, count, ring.record_bytes)
         return count
     with nogil:
-        done = push_some(ring, source, count)
+        done = run = push_some(ring, source, count)
+        # A broadcast ring that nobody reads takes any number, a ring's length at a time.
+        while ring.shares and run and done < count:
+            run = push_some(ring, source + done * ring.record_bytes, count - done)
+            done += run
     if done == count:
         return done
     ring_count_held(ring)

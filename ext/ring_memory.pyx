@@ -6,7 +6,7 @@ can move a boundary under its feet. Roles are file locks, so a process that dies
 """
 
 cimport cython
-from libc.errno cimport EBUSY, EINVAL, EXDEV, errno
+from libc.errno cimport EBUSY, errno
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memset
@@ -24,8 +24,8 @@ import numpy as np
 from .ring cimport (
     CURSOR_STRIDE, RING_ACTIVE, RING_BLOCK, RING_BROADCAST, RING_DROP_OLDEST, RING_INDEX, RING_LANES_MAX,
     RING_MPSC, RING_REFUSE, RING_SPIN, RING_SPSC, RING_STAMPED, RING_WAIT_FOR_ROOM, RING_YIELD, Ring,
-    RingBlock, RingIdentity, ring_allocate, ring_check, ring_check_cursors, ring_check_shape, ring_close, ring_drop_role,
-    ring_format, ring_hash, ring_is_closed, ring_leave, ring_open, ring_role_is_held, ring_take_role,
+    RingBlock, RingIdentity, ring_allocate, ring_check, ring_check_cursors, ring_check_shape, ring_close,
+    ring_drop_role, ring_format, ring_hash, ring_is_closed, ring_leave, ring_open, ring_role_is_held, ring_take_role,
     ring_total_bytes,
 )
 
@@ -189,7 +189,8 @@ cdef RingMemory memory_attach(int kind, str name, object dtype):
     memory.name = name
     if not S_ISREG(status.st_mode) or status.st_uid != geteuid() or status.st_mode & 0o77:
         raise ValueError(
-            f"ring {name}: must be ours alone (mode 0600), was uid {status.st_uid}, mode {status.st_mode & 0o777:o}"
+            f"ring {name}: must be ours alone (mode 0600), was uid {status.st_uid}, "
+            f"mode {status.st_mode & 0o777:o}"
         )
     if (
         <size_t>status.st_size < sizeof(RingBlock)
@@ -215,7 +216,7 @@ cdef RingMemory memory_attach(int kind, str name, object dtype):
 
 
 cdef int memory_reopen(RingMemory memory) except? -2:
-    """Return a descriptor with locks of its own, for one end among several in this process; -1 on the heap."""
+    """Return a descriptor with locks of its own, for one end of several; -1 on the heap."""
     cdef int descriptor
     if memory.descriptor < 0:
         return -1

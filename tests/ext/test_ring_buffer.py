@@ -84,9 +84,7 @@ def test_the_ring_is_a_bounded_deque(
         assert len(ring) == len(model)
 
 
-@pytest.mark.parametrize(
-    ("capacity", "batch", "count"), [(1, 1, 400), (8, 3, 3_000), (1_024, 700, 400_000)]
-)
+@pytest.mark.parametrize(("capacity", "batch", "count"), [(1, 1, 400), (8, 3, 3_000), (1_024, 700, 400_000)])
 @pytest.mark.parametrize("mode", ["index", "stamped"])
 def test_two_threads_see_every_event_once_and_in_order(
     mode: Any, capacity: int, batch: int, count: int
@@ -154,16 +152,16 @@ def test_a_refusing_ring_counts_and_a_blocking_one_gives_up_in_time() -> None:
 
 def test_every_consumer_of_a_broadcast_ring_sees_everything_since_it_joined() -> None:
     ring = BroadcastRing(8, consumers_max=2)
-    assert ring.try_push(numbered(0, 20)) == 8, "at most a ring at a time, gated or not"
+    assert ring.try_push(numbered(0, 20)) == 20, "nobody is there to wait for"
     first = ring.subscribe()
-    assert ring.try_push(numbered(8, 4)) == 4
+    assert ring.try_push(numbered(20, 4)) == 4
     second = ring.subscribe()
     with pytest.raises(OSError, match="all 2 places"):
         ring.subscribe()
-    assert ring.try_push(numbered(12, 8)) == 4, "the slowest has four waiting"
+    assert ring.try_push(numbered(24, 8)) == 4, "the slowest has four waiting"
     assert ring.consumers == ((True, 8, 1, 0), (True, 4, 0, 0))
-    assert first.pop(99)["order_id"].tolist() == list(range(8, 16))
-    assert second.pop(2)["order_id"].tolist() == [12, 13]
+    assert first.pop(99)["order_id"].tolist() == list(range(20, 28))
+    assert second.pop(2)["order_id"].tolist() == [24, 25]
     ring.close()
     assert (first.drained, second.drained) == (True, False)
     second.close()
@@ -228,10 +226,12 @@ def test_parameters_are_checked_by_name() -> None:
         SpscRing(8, dtype=np.dtype("<i4"))
     with pytest.raises(ValueError, match="not be negative"):
         SpscRing(8).wait(timeout_s=-1)
-    for kind in (RingMemory, RingProducer, RingConsumer):
-        end = kind.__new__(kind)
-        with pytest.raises(ValueError, match="comes from"):
-            SpscRing(end) if kind is RingMemory else end.push(numbered(0, 1)) if kind is RingProducer else len(end)
+    with pytest.raises(ValueError, match="comes from"):
+        SpscRing(RingMemory.__new__(RingMemory))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="comes from"):
+        RingProducer.__new__(RingProducer).push(numbered(0, 1))
+    with pytest.raises(ValueError, match="comes from"):
+        len(RingConsumer.__new__(RingConsumer))
 
 
 def test_other_records_than_events_travel_too() -> None:

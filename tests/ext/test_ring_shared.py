@@ -238,7 +238,7 @@ def test_a_killed_mpsc_producer_leaves_no_hole(name: str, partner: Callable[...,
     assert ring.producer().try_push(numbered(0, 1)) == 1
 
 
-class ring_lanes_full:  # noqa: N801
+class ring_lanes_full:
     """One lane is closed, one is a living process's: exactly one producer may still join."""
 
     def __init__(self, ring: MpscRing) -> None:
@@ -271,10 +271,11 @@ def test_a_header_with_any_bit_changed_is_refused(name: str, offset: int, bit: i
 def checksummed(raw: bytes, **changes: int) -> bytes:
     """Return a header with fields changed by somebody who knows how to make the checksum fit."""
     layout = np.dtype(
-        [("magic", "<u8"), ("version", "<u4"), ("kind", "<u4"), ("mode", "<u4"), ("policy", "<u4")]
-        + [("wait", "<u4"), ("record_bytes", "<u4"), ("capacity", "<u8"), ("lane_count", "<u4")]
-        + [("consumer_count", "<u4"), ("record_type", "<u8"), ("first_cursor", "<u8")]
-        + [("total_bytes", "<u8"), ("checksum", "<u8")]
+        {
+            "names": "magic version kind mode policy wait record_bytes capacity lane_count consumer_count "
+            "record_type first_cursor total_bytes checksum".split(),
+            "formats": "<u8 <u4 <u4 <u4 <u4 <u4 <u4 <u8 <u4 <u4 <u8 <u8 <u8 <u8".split(),
+        }
     )
     assert layout.itemsize == HEADER_BYTES
     header = np.frombuffer(raw[:HEADER_BYTES], layout).copy()
@@ -337,8 +338,13 @@ def test_other_sizes_owners_and_cursors_are_refused(name: str) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(cursors=st.lists(st.integers(0, 2**64 - 1), min_size=4, max_size=4), mode=st.sampled_from(["index", "stamped"]))
-def test_cursors_damaged_while_attached_reach_no_other_memory(name: str, cursors: list[int], mode: Any) -> None:
+@given(
+    cursors=st.lists(st.integers(0, 2**64 - 1), min_size=4, max_size=4),
+    mode=st.sampled_from(["index", "stamped"]),
+)
+def test_cursors_damaged_while_attached_reach_no_other_memory(
+    name: str, cursors: list[int], mode: Any
+) -> None:
     """Garbage in, garbage out, but never outside the ring; a debug build would stop at its checks."""
     from ext.layout_info import DEBUG_BUILD
 
