@@ -91,12 +91,8 @@ def ring_latency(bench: Bench) -> None:
         for lines, name in ((1, "one line"), (2, "two lines")):
             found[name].append(line_round_trips(lines, rounds))
         for mode in ("stamped", "index"):
-            there, back = (SpscRing(CAPACITY, mode=mode) for _ in range(2))  # type: ignore[arg-type]
-            took, _ = both(
-                lambda a=there, b=back: ring_ping(a, b, rounds),
-                lambda a=there, b=back: ring_pong(a, b, rounds),
-            )
-            found[mode].append(took)
+            there, back = (SpscRing(CAPACITY, mode=mode) for _ in range(2))
+            found[mode].append(ring_round_trips(there, back, rounds))
     floor = [float(np.median(run)) for run in found["two lines"]]
     for name, runs in found.items():
         bench.record(f"round trip, {name}", np.concatenate(runs), floor=floor)
@@ -169,13 +165,8 @@ def ring_processes(bench: Bench) -> None:
     def across() -> None:
         nonlocal wrong
         tokens.push(token)
-        pinned: list[int] = []
-        thread = threading.Thread(
-            target=lambda: (pin(1), pinned.append(pop_cycling(ring, CAPACITY, count, BATCH)))
-        )
-        thread.start()
-        thread.join()
-        wrong += pinned[0]
+        # The first side has nothing to do here: its core is the other process's.
+        wrong += both(lambda: None, lambda: pop_cycling(ring, CAPACITY, count, BATCH))[1]
 
     def within() -> None:
         nonlocal wrong
@@ -223,9 +214,9 @@ def _answer_memory(name: str, rounds: int) -> None:
 @scenario(
     "ring-peers",
     "what Python offers: round trip of one message",
-    conditions="SimpleQueue between threads (sleeps in a lock), multiprocessing's Queue and Pipe (sleep in the "
-    "kernel), a pure-Python spin on shared memory between processes (never sleeps); unpinned; floor: two cache "
-    "lines, which spin as well. The ring's own figure stands in ring-latency.",
+    conditions="SimpleQueue between threads (sleeps in a lock), multiprocessing's Queue and Pipe (sleep in "
+    "the kernel), a pure-Python spin on shared memory between processes (never sleeps); unpinned; floor: two "
+    "cache lines, which spin as well. The ring's own figure stands in ring-latency.",
 )
 def ring_peers(bench: Bench) -> None:
     rounds = bench.parameter("rounds", smoke=20, full=2_000)

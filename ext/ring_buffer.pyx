@@ -3,6 +3,8 @@
 Any of them lives on the heap, for threads, or under a name in POSIX shared memory, for processes. Every
 ring says once, when it is made, how it works (`mode`), what a push into a full ring does (`when_full`) and
 how its threads wait (`wait`).
+
+Over 400 lines because this is what users read: half of it is what each parameter and property means.
 """
 
 cimport cython
@@ -84,7 +86,8 @@ cdef class SpscRing:
             self.memory = capacity
         else:
             options = {
-                "mode": mode, "when_full": when_full, "wait": wait, "first_cursor": first_cursor, "name": name,
+                "mode": mode, "when_full": when_full, "wait": wait,
+                "first_cursor": first_cursor, "name": name,
             }
             self.memory = memory_create(
                 RING_SPSC, capacity, EVENT_DTYPE if dtype is None else dtype, options, 1, 1
@@ -250,7 +253,8 @@ cdef class BroadcastRing:
             self.memory = capacity
         else:
             options = {
-                "mode": mode, "when_full": when_full, "wait": wait, "first_cursor": first_cursor, "name": name,
+                "mode": mode, "when_full": when_full, "wait": wait,
+                "first_cursor": first_cursor, "name": name,
             }
             self.memory = memory_create(
                 RING_BROADCAST, capacity, EVENT_DTYPE if dtype is None else dtype, options, 1, consumers_max
@@ -368,7 +372,8 @@ cdef class MpscRing:
             self.memory = capacity
         else:
             options = {
-                "mode": mode, "when_full": when_full, "wait": wait, "first_cursor": first_cursor, "name": name,
+                "mode": mode, "when_full": when_full, "wait": wait,
+                "first_cursor": first_cursor, "name": name,
             }
             self.memory = memory_create(
                 RING_MPSC, capacity, EVENT_DTYPE if dtype is None else dtype, options, producers_max, 1
@@ -438,11 +443,11 @@ cdef class MpscRing:
         -------
         array of the ring's dtype, shape (n,)
         """
-        cdef uint32_t turn, lane_count = self.memory.identity.lane_count
+        cdef uint32_t _turn, lane_count = self.memory.identity.lane_count
         cdef Py_ssize_t left = count_max
         require(self.consumes, "consumer")
         runs = []
-        for turn in range(lane_count):
+        for _turn in range(lane_count):
             run = pop_records(self.memory, self.lanes[self.next_lane], left)
             self.next_lane = (self.next_lane + 1) % lane_count
             if len(run):

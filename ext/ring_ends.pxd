@@ -7,7 +7,9 @@ from .ring cimport Ring
 from .ring_memory cimport RingMemory
 
 
-cdef size_t push_records(RingMemory memory, Ring* ring, cnp.ndarray records, bint waits, object timeout_s) except? -1
+cdef size_t push_records(
+    RingMemory memory, Ring* ring, cnp.ndarray records, bint waits, object timeout_s
+) except? -1
 cdef object pop_records(RingMemory memory, Ring* ring, Py_ssize_t count_max)
 cdef bint wait_for_records(RingMemory memory, Ring** lanes, size_t lane_count, object timeout_s) except -1
 cdef int64_t deadline_of(object timeout_s) except? -1

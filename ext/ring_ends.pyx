@@ -8,7 +8,7 @@ cimport cython
 cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EBUSY
-from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uintptr_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 from posix.unistd cimport close

@@ -24,9 +24,9 @@ import numpy as np
 from .ring cimport (
     CURSOR_STRIDE, RING_ACTIVE, RING_BLOCK, RING_BROADCAST, RING_DROP_OLDEST, RING_INDEX, RING_LANES_MAX,
     RING_MPSC, RING_REFUSE, RING_SPIN, RING_SPSC, RING_STAMPED, RING_WAIT_FOR_ROOM, RING_YIELD, Ring,
-    RingBlock, RingIdentity, ring_allocate, ring_check, ring_check_cursors, ring_check_shape, ring_close,
-    ring_drop_role, ring_format, ring_hash, ring_is_closed, ring_leave, ring_open, ring_role_is_held, ring_take_role,
-    ring_total_bytes,
+    RingBlock, RingIdentity, ring_allocate, ring_check, ring_check_cursors, ring_check_shape,
+    ring_close, ring_drop_role, ring_format, ring_hash, ring_is_closed, ring_leave, ring_open,
+    ring_role_is_held, ring_take_role, ring_total_bytes,
 )
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")

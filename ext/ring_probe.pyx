@@ -34,8 +34,8 @@ cdef enum:
 
 
 cdef void stand_back() noexcept nogil:
-    cdef int turn
-    for turn in range(RELAX_TURNS):
+    cdef int _turn
+    for _turn in range(RELAX_TURNS):
         ring_relax()
 
 

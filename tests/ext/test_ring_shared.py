@@ -270,11 +270,12 @@ def test_a_header_with_any_bit_changed_is_refused(name: str, offset: int, bit: i
 
 def checksummed(raw: bytes, **changes: int) -> bytes:
     """Return a header with fields changed by somebody who knows how to make the checksum fit."""
+    names = "magic version kind mode policy wait record_bytes capacity lane_count consumer_count record_type "
+    names += "first_cursor total_bytes checksum"
     layout = np.dtype(
         {
-            "names": "magic version kind mode policy wait record_bytes capacity lane_count consumer_count "
-            "record_type first_cursor total_bytes checksum".split(),
-            "formats": "<u8 <u4 <u4 <u4 <u4 <u4 <u4 <u8 <u4 <u4 <u8 <u8 <u8 <u8".split(),
+            "names": names.split(),
+            "formats": ["<u8", *["<u4"] * 6, "<u8", *["<u4"] * 2, *["<u8"] * 4],
         }
     )
     assert layout.itemsize == HEADER_BYTES
