@@ -93,9 +93,9 @@ def ring_latency(bench: Bench) -> None:
         for mode in ("stamped", "index"):
             there, back = (SpscRing(CAPACITY, mode=mode) for _ in range(2))
             found[mode].append(ring_round_trips(there, back, rounds))
-    floor = [float(np.median(run)) for run in found["two lines"]]
+    floor = float(np.median(np.concatenate(found["two lines"])))
     for name, runs in found.items():
-        bench.record(f"round trip, {name}", np.concatenate(runs), floor=floor)
+        bench.record(f"round trip, {name}", "ns", np.concatenate(runs).tolist(), floor=floor)
     answered = all(len(run) == rounds for runs in found.values() for run in runs)
     bench.verify(answered, "every round trip came back with its own number plus one")
 
@@ -221,7 +221,7 @@ def _answer_memory(name: str, rounds: int) -> None:
 def ring_peers(bench: Bench) -> None:
     rounds = bench.parameter("rounds", smoke=20, full=2_000)
     message = bytes(EVENT_DTYPE.itemsize)
-    floor = line_round_trips(2, rounds)
+    floor = float(np.median(line_round_trips(2, rounds)))
 
     def measure(name: str, turn: Callable[[int], bytes | int]) -> None:
         took = np.zeros(rounds, np.int64)
@@ -231,7 +231,7 @@ def ring_peers(bench: Bench) -> None:
             answer = turn(number)
             took[number - 1] = time.perf_counter_ns() - begun
             right = right and answer in (message, number)
-        bench.record(f"round trip, {name}", took, floor=floor)
+        bench.record(f"round trip, {name}", "ns", took.tolist(), floor=floor)
         bench.verify(right, f"{name} answered")
 
     there: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -265,24 +265,14 @@ def ring_peers(bench: Bench) -> None:
             pass
         return words[8]
 
-    contenders: tuple[tuple[str, Any, tuple[Any, ...], Callable[[int], bytes | int]], ...] = (
-        (
-            "multiprocessing.Queue (sleeps)",
-            _answer_queue,
-            (out, home, rounds),
-            through_queue,
-        ),
-        (
-            "multiprocessing.Pipe (sleeps)",
-            _answer_pipe,
-            (theirs, rounds),
-            through_pipe,
-        ),
-        ("Python spin on shared memory", _answer_memory, (block.name, rounds), spin),
+    contenders: tuple[tuple[str, Any, Any, Callable[[int], bytes | int]], ...] = (
+        ("multiprocessing.Queue (sleeps)", _answer_queue, (out, home), through_queue),
+        ("multiprocessing.Pipe (sleeps)", _answer_pipe, (theirs,), through_pipe),
+        ("Python spin on shared memory", _answer_memory, (block.name,), spin),
     )
     try:
         for name, target, arguments, turn in contenders:
-            partner = SPAWN.Process(target=target, args=arguments)
+            partner = SPAWN.Process(target=target, args=(*arguments, rounds))
             partner.start()
             measure(name, turn)
             partner.join()
