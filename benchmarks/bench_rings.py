@@ -108,7 +108,7 @@ def ring_latency(bench: Bench) -> None:
     "every event within a core.",
 )
 def ring_rate(bench: Bench) -> None:
-    count = bench.parameter("events", smoke=CAPACITY, full=20_000_000)
+    count = bench.parameter("events", smoke=CAPACITY, full=4_000_000)
     events, target = cycling_events(), np.zeros(CAPACITY, EVENT_DTYPE)
     wrong = 0
 
@@ -149,7 +149,7 @@ def _produce(name: str, count: int, batch: int, passes: int) -> None:
     "ring between threads; floor: one copy of the batch within a core.",
 )
 def ring_processes(bench: Bench) -> None:
-    count = bench.parameter("events", smoke=CAPACITY, full=20_000_000)
+    count = bench.parameter("events", smoke=CAPACITY, full=4_000_000)
     passes = 1 + (2 if bench.smoke else 7)
     events, target, token = cycling_events(), np.zeros(CAPACITY, EVENT_DTYPE), np.zeros(1, EVENT_DTYPE)
     name = f"anytick-bench-{os.getpid()}"
