@@ -10,6 +10,8 @@ _WhenFull = Literal["refuse", "block", "drop-oldest"]
 _Wait = Literal["spin", "yield", "block"]
 _Role = Literal["producer", "consumer"]
 
+EVENT_DTYPE: np.dtype[Any]
+
 @final
 class SpscRing:
     def __new__(

@@ -1,7 +1,9 @@
-from typing import final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
+
+EVENT_DTYPE: np.dtype[Any]
 
 @final
 class RingProducer:
