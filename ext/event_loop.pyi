@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ SAMPLE_DTYPE: Final[np.dtype[np.void]]
 EQUITY_DTYPE: Final[np.dtype[np.void]]
 
 class SignalSource: ...
+
+EVENT_DTYPE: np.dtype[Any]
 
 @final
 class SessionSignal(SignalSource):

@@ -21,7 +21,9 @@ from ext.layout cimport (
     MarketEvent, OrderCommand, check, monotonic_ns,
 )
 from ext.order_book cimport book_apply
-from ext.ring_buffer cimport SpscRing, ring_peek, ring_release
+from ext.event_array import EVENT_DTYPE
+from ext.ring cimport RING_DROP_OLDEST, ring_peek, ring_release
+from ext.ring_buffer cimport SpscRing
 from ext.risk_gate cimport RiskGate
 from ext.rng cimport draw64
 from ext.schedule cimport (
@@ -121,6 +123,7 @@ cdef class EventLoop:
     Parameters
     ----------
     ring : SpscRing
+        Of market events; its consumer's end, and not one that drops the oldest.
     venues : sequence of SimulatedVenue
         ``venue_id`` equals the position.
     agent : Agent
@@ -148,6 +151,10 @@ cdef class EventLoop:
         if agent.loop is not None:
             raise ValueError("an agent serves one loop")
         agent.check_venues(<int>len(venues))
+        if not ring.consumes or ring.dtype != EVENT_DTYPE:
+            raise ValueError(f"a loop consumes a ring of market events, was a ring of {ring.dtype}")
+        if ring.ring.policy == RING_DROP_OLDEST:
+            raise ValueError("a loop reads events in place, a ring that drops the oldest has none to lend")
         self.ring = ring
         self.venue_list = list(venues)
         self.venue_count = <int>len(self.venue_list)
@@ -202,7 +209,7 @@ cdef class EventLoop:
                 break
             run = count_max - handled
             run = run if run < EVENT_BATCH else EVENT_BATCH
-            run = ring_peek(self.ring.ring, self.ring.slots, run, &first)
+            run = ring_peek(self.ring.ring, run, sizeof(MarketEvent), <const void**>&first)
             if run == 0:
                 break
             for index in range(run):

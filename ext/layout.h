@@ -267,17 +267,4 @@ static inline int64_t monotonic_ns(void) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* Cursors on lines of their own, each written by one thread only; the same header serves the heap
- * and shared memory. */
-typedef struct {
-    _Alignas(ANYTICK_CURSOR_STRIDE) uint64_t tail;  /* written by the producer                */
-    uint64_t head_seen;                             /* producer's last look at head           */
-    uint64_t closed;                                /* 1: the producer will push no more      */
-    _Alignas(ANYTICK_CURSOR_STRIDE) uint64_t head;  /* written by the consumer                */
-    uint64_t tail_seen;                             /* consumer's last look at tail           */
-    _Alignas(ANYTICK_CURSOR_STRIDE) uint64_t capacity; /* power of two, never written again   */
-} RingHeader;
-_Static_assert(offsetof(RingHeader, head) == ANYTICK_CURSOR_STRIDE, "cursors share no line");
-_Static_assert(sizeof(RingHeader) == 3 * ANYTICK_CURSOR_STRIDE, "RingHeader has three lines");
-
 #endif

@@ -215,14 +215,6 @@ cdef extern from "layout.h" nogil:
         int64_t deadline_ns
         uint64_t _reserved
 
-    ctypedef struct RingHeader:
-        uint64_t tail
-        uint64_t head_seen
-        uint64_t closed
-        uint64_t head
-        uint64_t tail_seen
-        uint64_t capacity
-
     void check "anytick_check"(bint condition, const char* rule)
     uint64_t load_acquire(const uint64_t* cursor)
     uint64_t load_relaxed(const uint64_t* cursor)

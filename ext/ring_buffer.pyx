@@ -1,127 +1,468 @@
-"""A bounded ring of events between one producer thread and one consumer thread."""
+"""The three rings: one producer and one consumer, one and many that each see everything, many and one.
+
+Any of them lives on the heap, for threads, or under a name in POSIX shared memory, for processes. Every
+ring says once, when it is made, how it works (`mode`), what a push into a full ring does (`when_full`) and
+how its threads wait (`wait`).
+
+Over 400 lines because this is what users read: half of it is what each parameter and property means.
+"""
 
 cimport cython
 cimport numpy as cnp
-from libc.stdint cimport uint64_t
-from libc.stdlib cimport free
-from libc.string cimport memcpy, memset
-from posix.stdlib cimport posix_memalign
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
 
-from .event_array cimport events_empty, events_pointer
-from .layout cimport MarketEvent, RingHeader, load_acquire
-from .ring_buffer cimport ring_close, ring_is_drained, ring_peek, ring_push_batch, ring_release
+import numpy as np
+
+from .event_array import EVENT_DTYPE
+from .layout cimport load_acquire
+from .ring cimport (
+    RING_ACTIVE, RING_BROADCAST, RING_MPSC, RING_SPSC, Ring, ring_adopt, ring_close, ring_is_closed,
+    ring_is_drained, ring_length,
+)
+from .ring_ends cimport consumer_join, pop_records, producer_join, push_records, wait_for_records
+from .ring_memory cimport RingMemory, consumer_role, handle_open, memory_attach, memory_create
 
 cnp.import_array()
 
-cdef extern from "layout.h" nogil:
-    const size_t CACHE_LINE "ANYTICK_CACHE_LINE"
-    const size_t CURSOR_STRIDE "ANYTICK_CURSOR_STRIDE"
+
+cdef int require(bint holds, str role) except -1:
+    if not holds:
+        raise ValueError(f"this end of the ring is not its {role}")
+    return 0
+
+
+cdef int require_role(object role) except -1:
+    if role not in ("producer", "consumer"):
+        raise ValueError(f"role must be producer or consumer, was {role!r}")
+    return 0
 
 
 @cython.final
+@cython.no_gc
 @cython.auto_pickle(False)
 cdef class SpscRing:
-    """A bounded ring of market events that one thread fills and one other thread drains.
+    """A bounded ring of records that one thread fills and one other thread drains.
 
-    Both sides release the GIL while they copy. A full ring takes fewer events than it is offered and an
+    Both sides release the GIL while they copy. A full ring takes fewer records than it is offered and an
     empty one gives none: expected outcomes, not errors.
 
     Parameters
     ----------
     capacity : int
-        Events it holds at most, a power of two. Two to four thousand stay within a core's L2.
+        Records it holds at most, a power of two. Two to four thousand events stay within a core's L2.
+    dtype : numpy dtype
+        Of the records: 8 to 4096 bytes, whole words. Market events unless said otherwise.
+    mode : {"index", "stamped"}
+        "index" moves most records a second; "stamped" moves a single one soonest.
+    when_full : {"refuse", "block", "drop-oldest"}
+        What `push` does. "refuse" and "drop-oldest" count what did not arrive; "drop-oldest" needs
+        mode "index".
+    wait : {"spin", "yield", "block"}
+        How `push` and `wait` pass the time; "block" sleeps on a futex after a short spin.
     first_cursor : int
-        Count given to the first event. Cursors wrap at 2**64, and a ring begun shortly before that
+        Count given to the first record. Cursors wrap at 2**64, and a ring begun shortly before that
         shows that nothing depends on them not wrapping.
+    name : str, optional
+        Makes the ring in shared memory, for `attach` in another process, until `unlink_ring(name)`.
+    role : {"producer", "consumer"}
+        Which end of a named ring this process has; a ring without name has both.
 
     Raises
     ------
     ValueError
-        If `capacity` is not a power of two.
+        A parameter breaks its rule.
+    FileExistsError
+        A ring of that name is there, perhaps left behind by a process that died.
     """
 
-    def __cinit__(self, Py_ssize_t capacity, *, uint64_t first_cursor=0):
-        if capacity <= 0 or capacity & (capacity - 1):
-            raise ValueError(f"capacity must be a power of two, was {capacity}")
-        cdef size_t slot_bytes = <size_t>capacity * sizeof(MarketEvent)
-        if slot_bytes // sizeof(MarketEvent) != <size_t>capacity:
-            raise MemoryError(f"a ring of {capacity} events does not fit the address space")
-        # Python aligns objects to 16 bytes only, so the cursors need a block of their own.
-        if posix_memalign(<void**>&self.ring, CURSOR_STRIDE, sizeof(RingHeader)):
-            raise MemoryError("no memory for the ring's cursors")
-        if posix_memalign(<void**>&self.slots, CACHE_LINE, slot_bytes):
-            raise MemoryError(f"no memory for a ring of {capacity} events")
-        memset(self.ring, 0, sizeof(RingHeader))
-        memset(self.slots, 0, slot_bytes)    # touches the pages now, not on the first lap
-        self.capacity = self.ring.capacity = capacity
-        self.ring.tail = self.ring.tail_seen = first_cursor
-        self.ring.head = self.ring.head_seen = first_cursor
+    def __cinit__(
+        self, capacity, *, dtype=None, str mode="index", str when_full="refuse", str wait="yield",
+        first_cursor=0, name=None, role="producer"
+    ):
+        cdef dict options
+        require_role(role)
+        if isinstance(capacity, RingMemory):      # from attach
+            self.memory = capacity
+        else:
+            options = {
+                "mode": mode, "when_full": when_full, "wait": wait,
+                "first_cursor": first_cursor, "name": name,
+            }
+            self.memory = memory_create(
+                RING_SPSC, capacity, EVENT_DTYPE if dtype is None else dtype, options, 1, 1
+            )
+        if self.memory.name is not None:
+            self.memory.take_role(0 if role == "producer" else consumer_role(0), role)
+        self.ring = handle_open(self.memory, 0, 0)
+        self.capacity = self.ring.capacity
+        self.produces = self.memory.name is None or role == "producer"
+        self.consumes = self.memory.name is None or role == "consumer"
+        if self.produces and self.memory.name is not None:
+            ring_adopt(self.ring)
+
+    @staticmethod
+    def attach(str name, role, *, dtype=None):
+        """Open a ring that another process made, as its producer or its consumer.
+
+        A role whose last holder has ended, however it ended, can be taken again: a consumer goes on with
+        the first record that was not taken, a producer after the last that was published.
+
+        Raises
+        ------
+        FileNotFoundError
+            No such ring.
+        ValueError
+            What stands there is not exactly such a ring.
+        OSError
+            A living process has the role (EBUSY).
+        """
+        require_role(role)
+        return SpscRing(memory_attach(RING_SPSC, name, EVENT_DTYPE if dtype is None else dtype), role=role)
 
     def __dealloc__(self):
         free(self.ring)
-        free(self.slots)
 
     def __len__(self):
-        # head first: read the other way round, it could have passed the tail.
-        cdef uint64_t head = load_acquire(&self.ring.head)
-        cdef uint64_t waiting = load_acquire(&self.ring.tail) - head
-        return min(waiting, self.capacity)
+        return ring_length(self.ring)
+
+    @property
+    def dtype(self):
+        """Of the records."""
+        return self.memory.dtype
+
+    @property
+    def name(self):
+        """Of the shared memory; None on the heap."""
+        return self.memory.name
 
     @property
     def closed(self):
-        """Whether the producer has said that no more events will come."""
-        return load_acquire(&self.ring.closed) != 0
+        """Whether the producer has said that no more records will come."""
+        return bool(ring_is_closed(self.ring))
 
     @property
     def drained(self):
-        """Whether the ring is closed and every event was taken."""
-        return ring_is_drained(self.ring)
+        """Whether the ring is closed and every record was taken."""
+        return bool(ring_is_drained(self.ring))
+
+    @property
+    def refused(self):
+        """Records that a full ring did not take, each time they were offered."""
+        return load_acquire(&self.ring.producer.refused)
+
+    @property
+    def held(self):
+        """Pushes that found the ring too full."""
+        return load_acquire(&self.ring.consumers.held)
+
+    @property
+    def lost(self):
+        """Records that "drop-oldest" overwrote before they were taken, as far as the consumer has come."""
+        return load_acquire(&self.ring.consumers.lost)
+
+    @property
+    def peer_alive(self):
+        """Whether another living process or ring object has the other role; always True on the heap."""
+        if self.memory.name is None:
+            return True
+        return bool(self.memory.is_held(consumer_role(0) if self.produces else 0))
 
     def try_push(self, cnp.ndarray events not None):
-        """Copy events in until the ring is full; return how many went in. Producer thread only.
+        """Copy records in without waiting; return how many went in. Producer thread only.
 
         Parameters
         ----------
-        events : array of EVENT_DTYPE, shape (n,)
+        events : array of the ring's dtype, shape (n,)
 
         Raises
         ------
         TypeError
             If `events` has another dtype.
         ValueError
-            If `events` is not contiguous or the ring is closed.
+            If `events` is not contiguous, the ring is closed or this end is the consumer's.
         """
-        cdef const MarketEvent* source = events_pointer(events)
-        cdef size_t count = cnp.PyArray_SIZE(events)
-        if self.ring.closed:
-            raise ValueError("a closed ring takes no more events")
-        with nogil:
-            count = ring_push_batch(self.ring, self.slots, source, count)
-        return count
+        require(self.produces, "producer")
+        return push_records(self.memory, self.ring, events, False, None)
+
+    def push(self, cnp.ndarray events not None, *, timeout_s=None):
+        """Copy records in, the ring's way; return how many went in. Producer thread only.
+
+        Parameters
+        ----------
+        events : array of the ring's dtype, shape (n,)
+        timeout_s : float, optional
+            With "block", how long to wait for room; None waits for ever. Others never wait.
+        """
+        require(self.produces, "producer")
+        return push_records(self.memory, self.ring, events, True, timeout_s)
 
     def pop(self, Py_ssize_t count_max):
-        """Take the oldest events out, at most `count_max`. Consumer thread only.
+        """Take the oldest records out, at most `count_max`. Consumer thread only.
 
         Returns
         -------
-        array of EVENT_DTYPE, shape (n,)
+        array of the ring's dtype, shape (n,)
             A copy, in the order they were pushed; empty when none wait.
         """
-        if count_max < 0:
-            raise ValueError(f"count_max must not be negative, was {count_max}")
-        cdef size_t wanted = min(<size_t>count_max, <size_t>len(self)), taken = 0, run
-        cdef MarketEvent* first
-        events = events_empty(wanted)
-        cdef MarketEvent* target = <MarketEvent*>cnp.PyArray_DATA(events)
-        with nogil:
-            while taken < wanted:
-                # Never short: these events were counted before, and only this thread takes any.
-                run = ring_peek(self.ring, self.slots, wanted - taken, &first)
-                memcpy(target + taken, first, run * sizeof(MarketEvent))
-                ring_release(self.ring, run)
-                taken += run
-        return events
+        require(self.consumes, "consumer")
+        return pop_records(self.memory, self.ring, count_max)
+
+    def wait(self, *, timeout_s=None):
+        """Wait for records, the ring's way; return whether there are any. Consumer thread only.
+
+        Parameters
+        ----------
+        timeout_s : float, optional
+            None waits until there are records or the ring is drained.
+        """
+        require(self.consumes, "consumer")
+        return wait_for_records(self.memory, &self.ring, 1, timeout_s)
 
     def close(self):
-        """Say that no more events will come. Producer thread only; again is harmless."""
+        """Say that no more records will come. Producer thread only; again is harmless."""
+        require(self.produces, "producer")
         ring_close(self.ring)
+
+
+@cython.final
+@cython.no_gc
+@cython.auto_pickle(False)
+cdef class BroadcastRing:
+    """A bounded ring that one thread fills and every consumer sees as a whole, from when it joined.
+
+    With "refuse" and "block" the slowest consumer holds the producer back, and `consumers` says who did
+    how often. With "drop-oldest" the producer never waits, and every consumer counts what it lost.
+    Parameters not named here are those of `SpscRing`.
+
+    Parameters
+    ----------
+    consumers_max : int
+        Places for consumers, 1 to 64.
+    role : {"producer", "consumer"}
+        A "consumer" only subscribes.
+    """
+
+    def __cinit__(
+        self, capacity, *, consumers_max=8, dtype=None, str mode="index", str when_full="refuse",
+        str wait="yield", first_cursor=0, name=None, role="producer"
+    ):
+        cdef dict options
+        require_role(role)
+        if isinstance(capacity, RingMemory):      # from attach
+            self.memory = capacity
+        else:
+            options = {
+                "mode": mode, "when_full": when_full, "wait": wait,
+                "first_cursor": first_cursor, "name": name,
+            }
+            self.memory = memory_create(
+                RING_BROADCAST, capacity, EVENT_DTYPE if dtype is None else dtype, options, 1, consumers_max
+            )
+        self.produces = role == "producer"
+        if self.produces and self.memory.name is not None:
+            self.memory.take_role(0, role)
+        self.ring = handle_open(self.memory, 0, 0)
+        self.capacity = self.ring.capacity
+        if self.produces and self.memory.name is not None:
+            ring_adopt(self.ring)
+
+    @staticmethod
+    def attach(str name, role="consumer", *, dtype=None):
+        """Open a ring that another process made, to subscribe or as its producer. See `SpscRing.attach`."""
+        require_role(role)
+        return BroadcastRing(
+            memory_attach(RING_BROADCAST, name, EVENT_DTYPE if dtype is None else dtype), role=role
+        )
+
+    def __dealloc__(self):
+        free(self.ring)
+
+    @property
+    def name(self):
+        """Of the shared memory; None on the heap."""
+        return self.memory.name
+
+    @property
+    def closed(self):
+        """Whether the producer has said that no more records will come."""
+        return bool(ring_is_closed(self.ring))
+
+    @property
+    def refused(self):
+        """Records that a full ring did not take, each time they were offered."""
+        return load_acquire(&self.ring.producer.refused)
+
+    @property
+    def consumers(self):
+        """Of each place: whether it is taken, records waiting, pushes it held back, records it lost.
+
+        Returns
+        -------
+        tuple of (bool, int, int, int)
+        """
+        cdef Ring* ring = self.ring
+        cdef uint32_t place
+        cdef uint64_t head, waiting
+        found = []
+        for place in range(ring.consumer_count):
+            active = load_acquire(&ring.consumers[place].state) == RING_ACTIVE
+            head = load_acquire(&ring.consumers[place].head)
+            waiting = load_acquire(&ring.producer.tail) - head if active else 0
+            held, lost = load_acquire(&ring.consumers[place].held), load_acquire(&ring.consumers[place].lost)
+            found.append((active, min(waiting, ring.capacity), held, lost))
+        return tuple(found)
+
+    def subscribe(self):
+        """Return a new consumer, which sees every record from now on.
+
+        Raises
+        ------
+        OSError
+            All places are taken (EBUSY).
+        """
+        return consumer_join(self.memory)
+
+    def reap(self):
+        """Free the places of consumers whose processes have died; a push into a full ring does it too."""
+        self.memory.reap()
+
+    def try_push(self, cnp.ndarray records not None):
+        """Copy records in without waiting; return how many went in. See `SpscRing.try_push`."""
+        require(self.produces, "producer")
+        return push_records(self.memory, self.ring, records, False, None)
+
+    def push(self, cnp.ndarray records not None, *, timeout_s=None):
+        """Copy records in, the ring's way; return how many went in. See `SpscRing.push`."""
+        require(self.produces, "producer")
+        return push_records(self.memory, self.ring, records, True, timeout_s)
+
+    def close(self):
+        """Say that no more records will come. Producer thread only; again is harmless."""
+        require(self.produces, "producer")
+        ring_close(self.ring)
+
+
+@cython.final
+@cython.no_gc
+@cython.auto_pickle(False)
+cdef class MpscRing:
+    """Many producers, one consumer: a lane of `capacity` records for each producer, visited in turn.
+
+    What one producer pushed comes out in its order; between producers there is no order, so records that
+    need one carry a time. A producer that dies leaves no hole and holds nobody back. Parameters not named
+    here are those of `SpscRing`; "drop-oldest" works per lane.
+
+    Parameters
+    ----------
+    producers_max : int
+        Lanes, 1 to 64.
+    role : {"producer", "consumer"}
+        A "producer" only makes producers.
+    """
+
+    def __cinit__(
+        self, capacity, *, producers_max=8, dtype=None, str mode="index", str when_full="refuse",
+        str wait="yield", first_cursor=0, name=None, role="consumer"
+    ):
+        cdef dict options
+        cdef uint32_t lane
+        require_role(role)
+        if isinstance(capacity, RingMemory):      # from attach
+            self.memory = capacity
+        else:
+            options = {
+                "mode": mode, "when_full": when_full, "wait": wait,
+                "first_cursor": first_cursor, "name": name,
+            }
+            self.memory = memory_create(
+                RING_MPSC, capacity, EVENT_DTYPE if dtype is None else dtype, options, producers_max, 1
+            )
+        self.consumes = role == "consumer"
+        if self.consumes and self.memory.name is not None:
+            self.memory.take_role(consumer_role(0), role)
+        self.lanes = <Ring**>calloc(self.memory.identity.lane_count, sizeof(Ring*))
+        if self.lanes == NULL:
+            raise MemoryError("no memory for the ring's lanes")
+        for lane in range(self.memory.identity.lane_count):
+            self.lanes[lane] = handle_open(self.memory, lane, 0)
+        self.capacity = self.memory.identity.capacity
+
+    @staticmethod
+    def attach(str name, role="producer", *, dtype=None):
+        """Open a ring that another process made, to produce or as its consumer. See `SpscRing.attach`."""
+        require_role(role)
+        return MpscRing(memory_attach(RING_MPSC, name, EVENT_DTYPE if dtype is None else dtype), role=role)
+
+    def __dealloc__(self):
+        cdef uint32_t lane
+        if self.lanes != NULL:
+            for lane in range(self.memory.identity.lane_count):
+                free(self.lanes[lane])
+        free(self.lanes)
+
+    def __len__(self):
+        return sum([ring_length(self.lanes[lane]) for lane in range(self.memory.identity.lane_count)])
+
+    @property
+    def name(self):
+        """Of the shared memory; None on the heap."""
+        return self.memory.name
+
+    @property
+    def drained(self):
+        """Whether every record was taken and no living producer is open; one more may still join."""
+        cdef uint32_t lane
+        self.memory.reap()
+        for lane in range(self.memory.identity.lane_count):
+            if not ring_is_drained(self.lanes[lane]):
+                return False
+        return True
+
+    @property
+    def lanes_lost(self):
+        """Records that "drop-oldest" overwrote before they were taken, per lane."""
+        return tuple([
+            load_acquire(&self.lanes[lane].consumers.lost) for lane in range(self.memory.identity.lane_count)
+        ])
+
+    def producer(self):
+        """Return a new producer with a lane of its own.
+
+        Raises
+        ------
+        OSError
+            All lanes are in use (EBUSY).
+        """
+        return producer_join(self.memory)
+
+    def pop(self, Py_ssize_t count_max):
+        """Take records out, at most `count_max`, beginning with the lane after the last one visited.
+
+        Returns
+        -------
+        array of the ring's dtype, shape (n,)
+        """
+        cdef uint32_t _turn, lane_count = self.memory.identity.lane_count
+        cdef Py_ssize_t left = count_max
+        require(self.consumes, "consumer")
+        runs = []
+        for _turn in range(lane_count):
+            run = pop_records(self.memory, self.lanes[self.next_lane], left)
+            self.next_lane = (self.next_lane + 1) % lane_count
+            if len(run):
+                runs.append(run)
+                left -= len(run)
+                if left == 0:
+                    break
+        if len(runs) == 1:
+            return runs[0]
+        return np.concatenate(runs) if runs else np.empty(0, dtype=self.memory.dtype)
+
+    def wait(self, *, timeout_s=None):
+        """Wait until any lane has records; return whether one has. See `SpscRing.wait`.
+
+        Returns at once when every lane is closed and empty.
+        """
+        require(self.consumes, "consumer")
+        return wait_for_records(self.memory, self.lanes, self.memory.identity.lane_count, timeout_s)

@@ -30,9 +30,7 @@ class LinUcbRouter(Router):
 
 @final
 class EpsilonGreedyRouter(Router):
-    def __new__(
-        cls, venue_count: int, *, epsilon: float = 0.05, seed: int = 1
-    ) -> EpsilonGreedyRouter: ...
+    def __new__(cls, venue_count: int, *, epsilon: float = 0.05, seed: int = 1) -> EpsilonGreedyRouter: ...
 
 @final
 class SingleBestRouter(Router):

@@ -182,7 +182,7 @@ def whole_pairs(blocks: Iterator[QuoteRows]) -> Iterator[QuoteRows]:
 
 
 def _joined(first: QuoteRows, second: QuoteRows) -> QuoteRows:
-    pairs = zip(first[1:], second[1:], strict=True)
+    pairs: Any = zip(first[1:], second[1:], strict=True)
     columns: list[Any] = [np.concatenate(pair) for pair in pairs]
     return QuoteRows(first.row, *columns)
 

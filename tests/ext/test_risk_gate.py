@@ -28,6 +28,8 @@ SIZE_MAX, BAND, POSITION_MAX, RATE, CAPACITY = 20, 10, 30, 5, 4
 NOTIONAL = {1: 1_500, 2: 15}
 INVERSE = {1: False, 2: True}
 
+CANCELS = (OrderAction.CANCEL, OrderAction.MASS_CANCEL)
+
 
 def gate_of(**changed: int) -> RiskGate:
     limits = {
@@ -100,7 +102,7 @@ class ReferenceGate:
     def check(self, order: np.void, mid_x2: int | None, now_ns: int) -> int:
         now_ns = max([now_ns, *self.sent[-1:]])
         reason = Reason.NONE
-        if order["action"] != OrderAction.CANCEL:
+        if order["action"] not in CANCELS:
             reason = self.judge({name: int(order[name]) for name in ORDER_DTYPE.names}, mid_x2, now_ns)
         if reason == Reason.NONE:
             self.sent.append(now_ns)
@@ -153,7 +155,7 @@ class ReferenceGate:
 
     def on_sent(self, order: np.void) -> None:
         key, size = int(order["client_order_id"]), int(order["size_lots"])
-        if order["action"] == OrderAction.CANCEL:
+        if order["action"] in CANCELS:
             return
         if key not in self.orders:
             self.orders[key] = Open(int(order["instrument_id"]), int(order["side"]), size)
@@ -347,9 +349,8 @@ def test_a_killed_gate_lets_cancels_out_and_nothing_else() -> None:
     gate = gate_of()
     gate.kill()
     orders = np.array([order_of(action=action) for action in OrderAction])
-    cancels = {OrderAction.CANCEL, OrderAction.MASS_CANCEL}
     assert gate.check(orders, reference_mid_x2=200, now_ns=0).tolist() == [
-        Reason.NONE if action in cancels else Reason.RISK_KILLED for action in OrderAction
+        Reason.NONE if action in CANCELS else Reason.RISK_KILLED for action in OrderAction
     ]
 
 

@@ -1,0 +1,282 @@
+"""Rings beside the limit of the machine: round trips, events a second, between threads and processes.
+
+The two sides run on two pinned cores and spin, without the interpreter, in `ext/ring_probe.pyx`. The limit
+of a round trip is a number that travels over two cache lines and back, and of throughput one copy of every
+event. Python's own queues sleep and wake; what that costs is part of their figure, so they are peers in
+use, not in mechanism. The pure-Python spin on shared memory is the one peer that does not sleep.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.shared_memory import SharedMemory
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.schema import EVENT_DTYPE
+from ext.ring_buffer import SpscRing
+from ext.ring_memory import unlink_ring
+from ext.ring_probe import CacheLines, pop_cycling, push_cycling, ring_ping, ring_pong
+
+from .harness import Bench, scenario
+
+CAPACITY: Final = 4_096
+BATCH: Final = 256
+TURNS: Final = 5
+# Fresh interpreters: a forked child would share the locks that say who has which end.
+SPAWN: Final = multiprocessing.get_context("spawn")
+
+Side = Callable[[], Any]
+
+
+def pin(core: int) -> None:
+    """Keep the calling thread on one of the cores that this process may use."""
+    if hasattr(os, "sched_setaffinity"):
+        allowed = sorted(os.sched_getaffinity(os.getpid()))
+        os.sched_setaffinity(0, {allowed[core % len(allowed)]})
+
+
+def both(first: Side, second: Side) -> tuple[Any, Any]:
+    """Run two sides on two pinned threads; return what they returned."""
+    found: list[Any] = [None, None]
+
+    def side(index: int, work: Side) -> None:
+        pin(index)
+        found[index] = work()
+
+    threads = [threading.Thread(target=side, args=pair) for pair in enumerate((first, second))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found[0], found[1]
+
+
+def cycling_events() -> NDArray[np.void]:
+    """Return one ring of events whose order_id is their position."""
+    events = np.zeros(CAPACITY, EVENT_DTYPE)
+    events["order_id"] = np.arange(CAPACITY)
+    return events
+
+
+def line_round_trips(lines: int, rounds: int) -> NDArray[np.int64]:
+    pair = CacheLines(lines)
+    took, _ = both(lambda: pair.ping(rounds), lambda: pair.pong(rounds))
+    return np.asarray(took, np.int64)
+
+
+def ring_round_trips(there: SpscRing, back: SpscRing, rounds: int) -> NDArray[np.int64]:
+    took, _ = both(lambda: ring_ping(there, back, rounds), lambda: ring_pong(there, back, rounds))
+    return np.asarray(took, np.int64)
+
+
+@scenario(
+    "ring-latency",
+    "ring buffer: round trip of one event, beside the cache's own",
+    conditions="two pinned threads that spin, one 48-byte event there and back, the clock's cost (tens of "
+    f"ns) in every figure; capacity {CAPACITY}; floor: a number there and back over two cache lines.",
+)
+def ring_latency(bench: Bench) -> None:
+    rounds = bench.parameter("rounds", smoke=50, full=20_000)
+    found: dict[str, list[NDArray[np.int64]]] = {"one line": [], "two lines": [], "stamped": [], "index": []}
+    for _ in range(1 if bench.smoke else TURNS):
+        for lines, name in ((1, "one line"), (2, "two lines")):
+            found[name].append(line_round_trips(lines, rounds))
+        for mode in ("stamped", "index"):
+            there, back = (SpscRing(CAPACITY, mode=mode) for _ in range(2))
+            found[mode].append(ring_round_trips(there, back, rounds))
+    floor = float(np.median(np.concatenate(found["two lines"])))
+    for name, runs in found.items():
+        bench.record(f"round trip, {name}", "ns", np.concatenate(runs).tolist(), floor=floor)
+    answered = all(len(run) == rounds for runs in found.values() for run in runs)
+    bench.verify(answered, "every round trip came back with its own number plus one")
+
+
+@scenario(
+    "ring-rate",
+    "ring buffer: events from core to core",
+    conditions="two pinned threads that spin and stand back a microsecond when they find nothing, capacity "
+    f"{CAPACITY}, 48-byte events; batches of {BATCH}, or one push and one pop an event; floor: one copy of "
+    "every event within a core.",
+)
+def ring_rate(bench: Bench) -> None:
+    count = bench.parameter("events", smoke=CAPACITY, full=4_000_000)
+    events, target = cycling_events(), np.zeros(CAPACITY, EVENT_DTYPE)
+    wrong = 0
+
+    def copy() -> None:
+        for _ in range(0, count, CAPACITY):
+            np.copyto(target, events)
+
+    for mode in ("index", "stamped"):
+        for title, batch in ((f"batches of {BATCH}", BATCH), ("singly", 1)):
+
+            def hop(mode: Any = mode, batch: int = batch) -> None:
+                nonlocal wrong
+                ring = SpscRing(CAPACITY, mode=mode)
+                wrong += both(
+                    lambda: push_cycling(ring, events, count, batch),
+                    lambda: pop_cycling(ring, CAPACITY, count, batch),
+                )[1]
+
+            bench.throughput(f"event, {mode}, {title}", hop, count=count, floor=copy)
+    bench.verify(wrong == 0, "every event arrived once, in order")
+
+
+def _produce(name: str, count: int, batch: int, passes: int) -> None:
+    """Be the producing process: one pass for every token on the ring of tokens."""
+    pin(0)
+    ring, tokens = SpscRing.attach(name, "producer"), SpscRing.attach(f"{name}-tokens", "consumer")
+    events = cycling_events()
+    for _ in range(passes):
+        while not len(tokens.pop(1)):
+            pass
+        push_cycling(ring, events, count, batch)
+
+
+@scenario(
+    "ring-processes",
+    "ring buffer: events between processes, through shared memory",
+    conditions=f"two pinned processes that spin, capacity {CAPACITY}, batches of {BATCH}; peer: the same "
+    "ring between threads; floor: one copy of the batch within a core.",
+)
+def ring_processes(bench: Bench) -> None:
+    count = bench.parameter("events", smoke=CAPACITY, full=4_000_000)
+    passes = 1 + (2 if bench.smoke else 7)
+    events, target, token = cycling_events(), np.zeros(CAPACITY, EVENT_DTYPE), np.zeros(1, EVENT_DTYPE)
+    name = f"anytick-bench-{os.getpid()}"
+    wrong = 0
+    ring = SpscRing(CAPACITY, name=name, role="consumer")
+    tokens = SpscRing(16, name=f"{name}-tokens")
+    producer = SPAWN.Process(target=_produce, args=(name, count, BATCH, passes))
+
+    def copy() -> None:
+        for _ in range(0, count, CAPACITY):
+            np.copyto(target, events)
+
+    def across() -> None:
+        nonlocal wrong
+        tokens.push(token)
+        # The first side has nothing to do here: its core is the other process's.
+        wrong += both(lambda: None, lambda: pop_cycling(ring, CAPACITY, count, BATCH))[1]
+
+    def within() -> None:
+        nonlocal wrong
+        local = SpscRing(CAPACITY)
+        wrong += both(
+            lambda: push_cycling(local, events, count, BATCH),
+            lambda: pop_cycling(local, CAPACITY, count, BATCH),
+        )[1]
+
+    try:
+        producer.start()
+        # The consumer of the tokens is the last thing that the other process opens.
+        while not (ring.peer_alive and tokens.peer_alive) and producer.is_alive():
+            time.sleep(0)
+        bench.throughput("event, shared memory", across, count=count, floor=copy, peer=within)
+        producer.join()
+    finally:
+        unlink_ring(name)
+        unlink_ring(f"{name}-tokens")
+    bench.verify(wrong == 0 and producer.exitcode == 0, "every event arrived once, in order")
+
+
+def _answer_pipe(pipe: Connection, rounds: int) -> None:
+    for _ in range(rounds):
+        pipe.send_bytes(pipe.recv_bytes())
+
+
+def _answer_queue(there: Any, back: Any, rounds: int) -> None:
+    for _ in range(rounds):
+        back.put(there.get())
+
+
+def _answer_memory(name: str, rounds: int) -> None:
+    block = SharedMemory(name)
+    assert block.buf is not None
+    words = block.buf.cast("Q")
+    for number in range(1, rounds + 1):
+        while words[0] != number:
+            pass
+        words[8] = number
+    words.release()
+    block.close()
+
+
+@scenario(
+    "ring-peers",
+    "what Python offers: round trip of one message",
+    conditions="SimpleQueue between threads (sleeps in a lock), multiprocessing's Queue and Pipe (sleep in "
+    "the kernel), a pure-Python spin on shared memory between processes (never sleeps); unpinned; floor: two "
+    "cache lines, which spin as well. The ring's own figure stands in ring-latency.",
+)
+def ring_peers(bench: Bench) -> None:
+    rounds = bench.parameter("rounds", smoke=20, full=2_000)
+    message = bytes(EVENT_DTYPE.itemsize)
+    floor = float(np.median(line_round_trips(2, rounds)))
+
+    def measure(name: str, turn: Callable[[int], bytes | int]) -> None:
+        took = np.zeros(rounds, np.int64)
+        right = True
+        for number in range(1, rounds + 1):
+            begun = time.perf_counter_ns()
+            answer = turn(number)
+            took[number - 1] = time.perf_counter_ns() - begun
+            right = right and answer in (message, number)
+        bench.record(f"round trip, {name}", "ns", took.tolist(), floor=floor)
+        bench.verify(right, f"{name} answered")
+
+    there: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    back: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    thread = threading.Thread(target=_answer_queue, args=(there, back, rounds))
+    thread.start()
+
+    def through_simple_queue(_: int) -> bytes:
+        there.put(message)
+        return back.get()
+
+    measure("SimpleQueue (sleeps)", through_simple_queue)
+    thread.join()
+    out, home = SPAWN.Queue(), SPAWN.Queue()
+    ours, theirs = SPAWN.Pipe()
+    block = SharedMemory(create=True, size=128)
+    assert block.buf is not None
+    words = block.buf.cast("Q")
+
+    def through_queue(_: int) -> bytes:
+        out.put(message)
+        return bytes(home.get())
+
+    def through_pipe(_: int) -> bytes:
+        ours.send_bytes(message)
+        return ours.recv_bytes()
+
+    def spin(number: int) -> int:
+        words[0] = number
+        while words[8] != number:
+            pass
+        return words[8]
+
+    contenders: tuple[tuple[str, Any, Any, Callable[[int], bytes | int]], ...] = (
+        ("multiprocessing.Queue (sleeps)", _answer_queue, (out, home), through_queue),
+        ("multiprocessing.Pipe (sleeps)", _answer_pipe, (theirs,), through_pipe),
+        ("Python spin on shared memory", _answer_memory, (block.name,), spin),
+    )
+    try:
+        for name, target, arguments, turn in contenders:
+            partner = SPAWN.Process(target=target, args=(*arguments, rounds))
+            partner.start()
+            measure(name, turn)
+            partner.join()
+    finally:
+        words.release()
+        block.close()
+        block.unlink()

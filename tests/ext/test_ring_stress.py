@@ -1,0 +1,88 @@
+"""The ring's algorithm without Python, in several threads, under ThreadSanitizer where there is one.
+
+``ANYTICK_STRESS_RECORDS`` sets the size: 500,000 unless said otherwise, 10^8 in the nightly job.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "tests" / "ext" / "stress_ring.c"
+RECORDS = int(os.environ.get("ANYTICK_STRESS_RECORDS", "500000"))
+SHAPES = ("index", "stamped", "park", "claim", "gating", "dropping", "mpsc")
+COMPILER = os.environ.get("CC", "cc").split()[0]
+SANITIZE = ("-fsanitize=thread", "-g", "-O2", "-DANYTICK_DEBUG=1")
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which(COMPILER) is None, reason="needs a C compiler"),
+    pytest.mark.skipif(not (ROOT / "ext" / "ring.h").is_file(), reason="needs the sources"),
+]
+
+
+def compile_to(program: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    # -Wno-tsan: gcc warns of fences; they order cursors here, and every other access is atomic or owned.
+    command = (COMPILER, "-std=c11", "-Wall", "-Wextra", "-pthread", f"-I{ROOT / 'ext'}", *flags)
+    return subprocess.run(
+        (*command, str(SOURCE), "-o", str(program)), capture_output=True, text=True, check=False
+    )
+
+
+def run(program: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        (str(program), *map(str, arguments)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60 + RECORDS / 20_000,
+        env={**os.environ, "TSAN_OPTIONS": "halt_on_error=1 exitcode=66"},
+    )
+
+
+@pytest.fixture(scope="module")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stress")
+    trial = folder / "trial.c"
+    trial.write_text("int main(void) { return 0; }\n", encoding="ascii")
+    able = subprocess.run(
+        (COMPILER, "-fsanitize=thread", str(trial), "-o", str(folder / "trial")),
+        capture_output=True,
+        check=False,
+    )
+    if able.returncode or run(folder / "trial").returncode:
+        pytest.skip("the compiler lacks ThreadSanitizer")
+    built = compile_to(folder / "stress_ring", *SANITIZE, "-Wno-unknown-warning-option", "-Wno-tsan")
+    assert built.returncode == 0, built.stderr
+    return folder / "stress_ring"
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("capacity", "batch", "part"), [(1_024, 16, 1), (64, 7, 4), (2, 3, 50), (1, 1, 100)])
+def test_no_race_no_loss_no_tear_across_the_wrap(
+    sanitized: Path, shape: str, capacity: int, batch: int, part: int
+) -> None:
+    done = run(sanitized, shape, max(RECORDS // part, 100), capacity, batch)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_sanitizer_would_see_a_missing_release(sanitized: Path) -> None:
+    """The alarm works: the same program with every release store made relaxed is a race."""
+    program = sanitized.parent / "broken"
+    built = compile_to(program, *SANITIZE, "-w", "-D__ATOMIC_RELEASE=__ATOMIC_RELAXED")
+    assert built.returncode == 0, built.stderr
+    done = run(program, "index", 20_000, 64, 7)
+    assert done.returncode == 66
+    assert "data race" in done.stderr
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_optimised_program_agrees(tmp_path: Path, shape: str) -> None:
+    built = compile_to(tmp_path / "stress_ring", "-O3", "-Werror", "-Wno-unknown-pragmas")
+    assert built.returncode == 0, built.stderr
+    done = run(tmp_path / "stress_ring", shape, RECORDS, 4_096, 64)
+    assert done.returncode == 0, done.stderr
