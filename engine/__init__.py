@@ -12,8 +12,14 @@ if TYPE_CHECKING:
     from .journal import JournalReader as JournalReader
     from .journal import verify_journal as verify_journal
     from .strategy import Strategy as Strategy
+    from .strategy import StrategyError as StrategyError
 
-_HOME = {"JournalReader": "journal", "Strategy": "strategy", "verify_journal": "journal"}
+_HOME = {
+    "JournalReader": "journal",
+    "Strategy": "strategy",
+    "StrategyError": "strategy",
+    "verify_journal": "journal",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -90,8 +90,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _finish(parser: argparse.ArgumentParser, run: Any) -> None:
-    parser.add_argument("--json", action="store_true", help="last line of standard output: one JSON object")
-    parser.add_argument("--seed", type=int, default=1, help="of whatever is generated; default: %(default)s")
     parser.set_defaults(run=run)
 
 
