@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 from lobster_day import Day
 
-from backtest.cli import data as command
+from backtest.cli.main import build_parser
+from backtest.cli.parser import SHARED_DEFAULTS
 from data.errors import AnytickError, ConfigError
 
 
 def run(*words: object) -> int:
-    parser = argparse.ArgumentParser()
-    command.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["data", *map(str, words)])
+    args = build_parser().parse_args(["data", *map(str, words)], argparse.Namespace(**SHARED_DEFAULTS))
     code: int = args.run(args)
     return code
 
