@@ -26,9 +26,10 @@
 
 enum RingKind { RING_SPSC = 1, RING_BROADCAST = 2, RING_MPSC = 3 };
 
-/* Written once by the creator. Attachers work on a copy that ring_check has accepted. */
+/* Written once by the creator. Attachers work on a copy that ring_check has accepted; the copy lives in a
+ * Python object, so only the block asks for a line of its own. */
 typedef struct {
-    _Alignas(ANYTICK_CURSOR_STRIDE) uint64_t magic;
+    uint64_t magic;
     uint32_t version;
     uint32_t kind;
     uint32_t mode;
@@ -44,14 +45,16 @@ typedef struct {
     uint64_t checksum;          /* of all before it, magic excluded                               */
 } RingIdentity;
 
-_Static_assert(sizeof(RingIdentity) == ANYTICK_CURSOR_STRIDE, "RingIdentity is one line");
+_Static_assert(sizeof(RingIdentity) == 80, "RingIdentity has no hidden padding after its checksum");
 _Static_assert(offsetof(RingIdentity, checksum) == 72, "RingIdentity has no hidden padding before its checksum");
 
 typedef struct {
-    RingIdentity identity;
+    _Alignas(ANYTICK_CURSOR_STRIDE) RingIdentity identity;
     RingPark data_park;
     RingPark room_park;
 } RingBlock;
+
+_Static_assert(offsetof(RingBlock, data_park) == ANYTICK_CURSOR_STRIDE, "the identity has a line of its own");
 
 /* FNV-1a: finds damage, not forgery. */
 static inline uint64_t ring_hash(const void *data, size_t bytes) {
