@@ -248,7 +248,7 @@ cdef class SimulatedVenue:
         Returns the number of levels, at most OFFER_MAX: the book's own, or its touch and the modelled
         levels behind it. A size can be 0.
         """
-        cdef int hit = 0 if side > 0 else 1, count, level
+        cdef int hit = 0 if side > 0 else 1, count, level, deepest
         cdef int64_t used = self.taken_lots[hit], size, price, step
         if self.rules.depth_levels == 0:
             count = self.book.depth(-side, DEPTH_MAX, prices, sizes)
@@ -257,8 +257,12 @@ cdef class SimulatedVenue:
             price = self.book.ask_price_ticks if side > 0 else self.book.bid_price_ticks
             step = <int64_t>self.book.ask_price_ticks - self.book.bid_price_ticks
             step = max((step * self.rules.depth_step_q8) >> 8, 1)
+            # Levels stand at shares of the spread; without another side there is none to share.
+            deepest = self.rules.depth_levels
+            if self.book.bid_size_lots == 0 or self.book.ask_size_lots == 0:
+                deepest = 0
             count = 0
-            while size > 0 and count <= self.rules.depth_levels and INT32_MIN <= price <= INT32_MAX:
+            while size > 0 and count <= deepest and INT32_MIN <= price <= INT32_MAX:
                 prices[count] = <int32_t>price
                 sizes[count] = size
                 price += side * step

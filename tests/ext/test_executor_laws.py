@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_engine import (
     LIMITS,
@@ -24,6 +24,7 @@ from small_engine import (
 from data.schema import OrderType, ParentState, ReportKind, TimeInForce
 from engine.order_ids import unpack_order_ids
 from engine.risk import RiskLimits
+from ext.executor import PLAN_DTYPE
 from ext.routing import (
     ArmProbeRouter,
     EpsilonGreedyRouter,
@@ -101,8 +102,34 @@ ROUTERS: dict[str, Callable[[int], Router]] = {
 }
 
 
+# A venue whose bid has vanished: without a spread there are no modelled levels at shares of it.
+BID_GONE = (
+    [
+        {
+            "order_latency_ns": 0,
+            "order_jitter_ns": 0,
+            "ack_latency_ns": 0,
+            "feed_latency_ns": 0,
+            "taker_fee_bps": 0.3,
+            "maker_fee_bps": -0.1,
+            "last_look": 0.0,
+            "flow": 0.0,
+            "depth_levels": 2,
+            "depth_step": 0.4,
+            "depth_size": 0.7,
+            "queue_mode": "flow",
+        }
+    ],
+    [(0.3, 0, 4_999, 3, 5_001, 3), (2.3, 0, 4_996, 0, 4_998, 20), (11.3, 0, 4_992, 0, 5_002, 3)],
+)
+ONE_BUY = np.array(
+    [(1_555_232_401_000_000_000, 1_555_232_403_000_000_000, 45, 1, 1, (0, 0, 0))], dtype=PLAN_DTYPE
+)
+
+
 @settings(max_examples=60)
 @given(market=markets(), plan=plans(), router=st.sampled_from(sorted(ROUTERS)), tight=st.booleans())
+@example(market=BID_GONE, plan=ONE_BUY, router="epsilon", tight=False)
 def test_laws_of_every_run(
     market: tuple[list[dict[str, Any]], list[Quote]], plan: np.ndarray[Any, Any], router: str, tight: bool
 ) -> None:
