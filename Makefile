@@ -12,7 +12,7 @@ KIND := $(KIND)$(if $(EXT_SANITIZE),-sanitize)
 BUILT := build/.built-$(KIND)
 export EXT_DEBUG EXT_SANITIZE ANYTICK_NATIVE
 
-.PHONY: help run test build debug lint format types bench check clean
+.PHONY: help run test nightly build debug lint format types bench check clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list.
@@ -23,6 +23,9 @@ run: $(BUILT) ## Set up, then run the main job: five years of ticks, walk-forwar
 
 test: $(BUILT) ## Set up, then run the tests. ARGS="-k book"
 	@$(BIN)/python -m pytest $(ARGS)
+
+nightly: $(BUILT) ## The tests that take minutes: long differential runs, many mutants.
+	@HYPOTHESIS_PROFILE=search $(BIN)/python -m pytest -m nightly $(ARGS)
 
 build: $(BUILT) ## Set up and build the extensions.
 
