@@ -2,8 +2,8 @@
 
 A model file is foreign input: it can name code (custom domains, functions), files (external data),
 loops without end (subgraphs) or tensors larger than memory (two thin constants multiplied at load
-time). So the graph is parsed first and must consist of known operators between one feature matrix
-and one probability matrix, every tensor in between of a known, bounded width.
+time). So the graph is parsed first and must consist of known operators between one input, feature rows
+or windows of them, and one probability matrix, every tensor in between of a known, bounded width.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ OPSET_MIN: Final = 17
 DOMAINS: Final = frozenset({"", "ai.onnx"})
 
 DENSE_OPERATORS: Final = frozenset({"Sub", "Mul", "Clip", "Gemm", "MatMul", "Add", "Relu", "Softmax"})
-QUANTIZING_OPERATORS: Final = frozenset({"QuantizeLinear", "DequantizeLinear"})
-ALLOWED_OPERATORS: Final = DENSE_OPERATORS | QUANTIZING_OPERATORS
+WINDOW_OPERATORS: Final = frozenset({"Conv", "Transpose", "Reshape", "Gather", "LayerNormalization"})
+DYNAMIC_OPERATORS: Final = frozenset({"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "Cast"})
+QUANTIZING_OPERATORS: Final = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
+ALLOWED_OPERATORS: Final = DENSE_OPERATORS | WINDOW_OPERATORS | DYNAMIC_OPERATORS | QUANTIZING_OPERATORS
 
 _CONSTANT_TYPES: Final = frozenset(
-    {TensorProto.FLOAT, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32}
+    {TensorProto.FLOAT, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32, TensorProto.INT64}
 )
 _PLAIN_ATTRIBUTES: Final = frozenset(
     {
@@ -68,7 +70,9 @@ class GraphSummary:
     Parameters
     ----------
     feature_count : int
-        Width of the input.
+        Width of a feature row.
+    window : int or None
+        Rows per input, None where the input is one row and has no window axis.
     precision : str
         ``"int8"`` where the graph quantizes, otherwise ``"fp32"``.
     operators : dict
@@ -80,12 +84,18 @@ class GraphSummary:
     input_name: str
     output_name: str
     feature_count: int
+    window: int | None
     precision: str
     operators: dict[str, int]
     opset: int
     model_bytes: int
     sha256: str
     metadata: dict[str, str]
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one input without the batch axis: (features,) or (window, features)."""
+        return (self.feature_count,) if self.window is None else (self.window, self.feature_count)
 
 
 def parse_model(
@@ -158,10 +168,12 @@ def check_graph(
         raise ModelRefused(rule, source=source)
     operators = operator_counts(parsed)
     features = _true_inputs(parsed)[0]
+    row_shape = [int(dim.dim_value) for dim in features.type.tensor_type.shape.dim[1:]]
     return GraphSummary(
         input_name=features.name,
         output_name=parsed.graph.output[0].name,
-        feature_count=int(features.type.tensor_type.shape.dim[1].dim_value),
+        feature_count=row_shape[-1],
+        window=row_shape[0] if len(row_shape) == 2 else None,
         precision=precision_of(operators),
         operators=operators,
         opset=int(parsed.opset_import[0].version),
@@ -228,13 +240,18 @@ def _broken_shape(parsed: onnx.ModelProto, *, limits: GraphLimits) -> str | None
     inputs, outputs = _true_inputs(parsed), parsed.graph.output
     if len(inputs) != 1 or len(outputs) != 1:
         return f"a model must have one input and one output, was {len(inputs)} and {len(outputs)}"
-    for value, role, width in ((inputs[0], "input", None), (outputs[0], "output", CLASS_COUNT)):
+    for value, role, form in (
+        (inputs[0], "input", "(batch, features) or (batch, window, features)"),
+        (outputs[0], "output", f"(batch, {CLASS_COUNT})"),
+    ):
         tensor = value.type.tensor_type
-        dims = tensor.shape.dim
-        if tensor.elem_type != TensorProto.FLOAT or len(dims) != 2 or dims[0].HasField("dim_value"):
-            return f"the {role} must be float32 of shape (batch, width), was {_shape_text(value)}"
-        if dims[1].dim_value < 1 or width not in (None, dims[1].dim_value):
-            return f"the {role} must be {width or 'at least 1'} wide, was {_shape_text(value)}"
+        first, *rest = tensor.shape.dim or [None]
+        fits = len(rest) in (1, 2) if role == "input" else [d.dim_value for d in rest] == [CLASS_COUNT]
+        free = first is not None and not first.HasField("dim_value")
+        if tensor.elem_type != TensorProto.FLOAT or not (fits and free):
+            return f"the {role} must be float32 of shape {form}, was {_shape_text(value)}"
+        if min(dim.dim_value for dim in rest) < 1:
+            return f"the {role} must be at least 1 wide, was {_shape_text(value)}"
     try:
         onnx.checker.check_model(parsed)
         inferred = onnx.shape_inference.infer_shapes(parsed, check_type=True, strict_mode=True)

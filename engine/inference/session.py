@@ -53,7 +53,7 @@ class InferenceSession(Protocol):
 
         Parameters
         ----------
-        features : array of float32, shape (n, feature_count)
+        features : array of float32, shape (n, feature_count) or (n, window, feature_count)
 
         Returns
         -------
@@ -66,7 +66,7 @@ class InferenceSession(Protocol):
 
         Parameters
         ----------
-        features : array of float32, shape (feature_count,)
+        features : array of float32, shape (feature_count,) or (window, feature_count)
         """
 
 
@@ -85,12 +85,12 @@ class OrtSession:
         self.summary = summary
         self.abstentions = 0
         self._session = session
-        self._shape = (summary.feature_count,)
+        self._shape = summary.row_shape
         # Bound by address: both arrays must live, unmoved, as long as the binding.
-        self._inputs = np.zeros((1, summary.feature_count), np.float32)
+        self._inputs = np.zeros((1, *summary.row_shape), np.float32)
         self._outputs = np.zeros((1, CLASS_COUNT), np.float32)
         self._row = self._inputs[0]
-        self._row_view = memoryview(self._row)
+        self._row_view = self._inputs.reshape(-1).data
         self._output_view = memoryview(self._outputs[0])
         self._binding = session.io_binding()
         self._binding.bind_input(
@@ -149,8 +149,8 @@ class OrtSession:
 
     def probabilities(self, features: Floats32) -> Floats32:
         """Return P(down), P(flat), P(up) of every row, NaN where a feature is not finite."""
-        if features.ndim != 2 or features.shape[1] != self.feature_count:
-            expected = f"(n, {self.feature_count})"
+        if features.shape[1:] != self._shape:
+            expected = f"(n, {', '.join(map(str, self._shape))})"
             raise ModelError(f"features must have shape {expected}, was {features.shape}", source=self.sha256)
         if not len(features):
             return np.empty((0, CLASS_COUNT), np.float32)
@@ -158,7 +158,7 @@ class OrtSession:
         result: Floats32 = self._session.run([self.summary.output_name], {self.summary.input_name: rows})[0]
         # Clipping and quantizing turn NaN and infinity into ordinary numbers; a bad input must not
         # come out as an opinion.
-        result[~np.isfinite(rows).all(axis=1)] = np.nan
+        result[~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)] = np.nan
         return result
 
     def signal(self, features: Floats32) -> float:
@@ -182,7 +182,7 @@ class OrtSession:
     def _rehearse(self, source: str | PathLike[str]) -> None:
         """Run one row of zeros: a graph that cannot run or gives no probabilities is refused at load."""
         try:
-            answer = self.probabilities(np.zeros((1, self.feature_count), np.float32))
+            answer = self.probabilities(np.zeros((1, *self._shape), np.float32))
         except Exception as error:
             raise ModelError(f"a model must run, was refused: {error}", source=source) from error
         is_distribution = bool((answer >= 0.0).all()) and abs(float(answer.sum()) - 1.0) < 1e-3

@@ -1,0 +1,148 @@
+"""A ladder's manifest, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from inference_samples import graph_bytes, linear_model
+from onnx import TensorProto, helper
+
+from data.errors import ConfigError, DataError
+from engine.inference.errors import ModelError
+from engine.inference.graph import check_graph
+from engine.inference.ladder import MANIFEST_NAME, Variant, format_ladder, load_ladder
+from engine.inference.session import OrtSession
+
+MODEL = linear_model().SerializeToString()
+
+
+def window_model(rows: int = 5, features: int = 4) -> bytes:
+    """Mean over a window through a convolution, then a dense layer."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("Conv", ["t", "k"], ["c"], kernel_shape=[rows]),
+        helper.make_node("Gather", ["c", "last"], ["g"], axis=2),
+        helper.make_node("MatMul", ["g", "w"], ["z"]),
+        helper.make_node("Softmax", ["z"], ["y"], axis=-1),
+    ]
+    kernel = np.zeros((features, features, rows), np.float32)
+    kernel[range(features), range(features)] = 1.0 / rows
+    weight = np.arange(3 * features, dtype=np.float32).reshape(features, 3) / 12
+    return graph_bytes(
+        nodes,
+        {"k": kernel, "w": weight, "last": np.array(0, np.int64)},
+        inputs=[helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", rows, features])],
+    )
+
+
+def variant(folder: Path, model: bytes, name: str, **changes: object) -> Variant:
+    path = folder / f"{name}.onnx"
+    path.write_bytes(model)
+    plain = Variant(
+        name=name,
+        family=name,
+        precision="fp32",
+        path=path,
+        sha256=hashlib.sha256(model).hexdigest(),
+        score=0.5,
+        no_skill_score=0.4,
+        input_shape=(1, 4),
+        parameters=12,
+    )
+    return dataclasses.replace(plain, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    found = [
+        variant(tmp_path, window_model(), "windowed", input_shape=(5, 4), parameters=92, score=0.6),
+        variant(tmp_path, MODEL, "tiny"),
+    ]
+    (tmp_path / MANIFEST_NAME).write_text(format_ladder(found, horizon=50))
+    return tmp_path
+
+
+def test_a_written_ladder_reads_back_cheapest_first(folder: Path) -> None:
+    ladder = load_ladder(folder)
+    assert [entry.name for entry in ladder] == ["tiny", "windowed"]
+    assert ladder[1].input_shape == (5, 4)
+    assert format_ladder(ladder, horizon=50) == (folder / MANIFEST_NAME).read_text()
+    with pytest.raises(ConfigError, match="must hold a variant"):
+        format_ladder([], horizon=50)
+
+
+def test_a_window_runs_and_its_shape_is_checked(folder: Path) -> None:
+    model = load_ladder(folder)[1].read()
+    assert check_graph(model).row_shape == (5, 4)
+    session = OrtSession.from_bytes(model)
+    rows = np.random.default_rng(1).standard_normal((7, 5, 4)).astype(np.float32)
+    flat = OrtSession.from_bytes(MODEL).probabilities(rows.mean(axis=1))
+    assert np.allclose(session.probabilities(rows), flat, atol=1e-6)
+    assert session.signal(rows[0]) == pytest.approx(float(flat[0, 2] - flat[0, 0]), abs=1e-6)
+    rows[3, 2, 1] = np.nan
+    assert np.isnan(session.probabilities(rows)).all(axis=1).tolist() == [i == 3 for i in range(7)]
+    assert session.signal(rows[3]) == 0.0
+    with pytest.raises(ModelError, match=r"shape \(n, 5, 4\)"):
+        session.probabilities(rows[:, :4])
+
+
+def test_damaged_and_missing_files_are_refused_by_name(folder: Path) -> None:
+    path = folder / "tiny.onnx"
+    path.write_bytes(MODEL[:-1] + b"\x00")
+    with pytest.raises(ModelError, match=r"tiny\.onnx: SHA-256 must be"):
+        load_ladder(folder)
+    path.unlink()
+    with pytest.raises(ModelError, match=r"tiny\.onnx: a model must be a readable file"):
+        load_ladder(folder)
+    (folder / MANIFEST_NAME).unlink()
+    with pytest.raises(DataError, match=r"ladder\.toml: a ladder must have a readable manifest"):
+        load_ladder(folder)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "match"),
+    [
+        ("schema_version = 1", "schema_version = 2", "schema_version must be 1"),
+        ("horizon = 50", "colour = 1", "keys must be"),
+        ("horizon = 50", "horizon = 0", "horizon must be"),
+        ("no_skill_score = 0.4", "no_skill_score = nan", "no_skill_score"),
+        ('file = "tiny.onnx"', 'file = "../tiny.onnx"', "bare name"),
+        ('name = "tiny"', 'name = "windowed"', "twice"),
+        ('name = "tiny"', 'name = "Tiny "', "lower-case"),
+        ('precision = "fp32"', 'precision = "fp16"', "precision must be one of"),
+        ("score = 0.5", "score = 1.5", "score must lie"),
+        ("score = 0.5", "score = true", "score must lie"),
+        ("parameters = 12", "parameters = 0", "parameters must be"),
+        ("parameters = 12", "parameters = 12\nlicence = 1", "a variant's keys"),
+        ('sha256 = "', 'sha256 = "z', "64 hexadecimal"),
+    ],
+)
+def test_a_manifest_that_breaks_a_rule_is_refused(folder: Path, before: str, after: str, match: str) -> None:
+    path = folder / MANIFEST_NAME
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+    with pytest.raises(DataError, match=match) as caught:
+        load_ladder(folder)
+    assert MANIFEST_NAME in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"input_shape": (2, 4)}, r"the input must be \(2, 4\)"),
+        ({"input_shape": (1, 3)}, r"the input must be \(1, 3\)"),
+        ({"precision": "int8"}, "precision must be int8, was fp32"),
+    ],
+)
+def test_a_file_that_is_not_what_the_manifest_says_is_refused(
+    tmp_path: Path, changes: dict[str, object], match: str
+) -> None:
+    entry = variant(tmp_path, MODEL, "tiny", **changes)
+    (tmp_path / MANIFEST_NAME).write_text(format_ladder([entry], horizon=10))
+    with pytest.raises(ModelError, match=match):
+        load_ladder(tmp_path)
