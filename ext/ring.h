@@ -46,6 +46,10 @@ typedef struct {
 _Static_assert(sizeof(RingProducerLine) == ANYTICK_CURSOR_STRIDE, "one line, one writer");
 _Static_assert(sizeof(RingConsumerLine) == 2 * ANYTICK_CURSOR_STRIDE, "the producer's count stands apart");
 
+/* How far before its turn a slot's line is fetched: long enough for a transfer between distant cores
+ * (230 ns measured) while records go in every 5 ns or so. */
+#define RING_FETCH_AHEAD_BYTES 4608
+
 /* One process's view of a ring. Producer and consumer may share it: each has lines of its own. */
 typedef struct {
     RingProducerLine *producer;
@@ -62,6 +66,7 @@ typedef struct {
     uint32_t policy;
     uint32_t wait;
     uint32_t shares;             /* 1: several consumers may come and go                              */
+    uint32_t ahead;              /* slots from the one being written to the one being fetched         */
     _Alignas(ANYTICK_CURSOR_STRIDE) uint64_t tail;  /* the producer's                                 */
     uint64_t head_seen;
     uint32_t slowest;            /* consumer whose head that was                                      */
@@ -73,6 +78,21 @@ static inline uint64_t ring_min(uint64_t one, uint64_t other) { return one < oth
 
 static inline uint8_t *ring_slot(const Ring *ring, uint64_t cursor, size_t slot_bytes) {
     return ring->slots + (cursor & (ring->capacity - 1)) * slot_bytes;
+}
+
+/* Fetch the line of a slot to be written soon, to write it. The consumer still has it from the last lap,
+ * and taking it back costs a transfer between cores. Stores retire in order, so without this every one of
+ * them waits for its line; with it the transfers overlap. Only slots known to be free are fetched: a line
+ * that the consumer has yet to read would go back and forth. */
+static inline void ring_fetch_ahead(const Ring *ring, uint64_t tail, size_t slot_bytes) {
+    if (tail + ring->ahead - ring->head_seen >= ring->capacity) return;
+#if defined(__x86_64__)
+    /* Not __builtin_prefetch: below -mprfchw that fetches to read, and the store would wait after all.
+     * Processors without the instruction take it as a NOP. */
+    __asm__ __volatile__("prefetchw %0" : : "m"(*ring_slot(ring, tail + ring->ahead, slot_bytes)));
+#else
+    __builtin_prefetch(ring_slot(ring, tail + ring->ahead, slot_bytes), 1);
+#endif
 }
 
 /* A stamped slot: record, padding, stamp; whole cache lines. */
@@ -127,9 +147,11 @@ static inline bool ring_push(Ring *ring, const void *record, size_t bytes) {
     anytick_check(!ring->producer->closed, "a closed ring takes no more records");
     if (ring->mode == RING_STAMPED) {
         uint8_t *slot = ring_slot(ring, tail, ring_stamped_bytes(bytes));
+        ring_fetch_ahead(ring, tail, ring_stamped_bytes(bytes));
         memcpy(slot, record, bytes);
         store_release(ring_stamp(slot, bytes), tail + 1);
     } else {
+        ring_fetch_ahead(ring, tail, bytes);
         memcpy(ring_slot(ring, tail, bytes), record, bytes);
     }
     ring_move_tail(ring, tail + 1);

@@ -176,6 +176,7 @@ static inline void ring_open(Ring *ring, RingBlock *block, const RingIdentity *i
     ring->capacity = identity->capacity;
     ring->record_bytes = identity->record_bytes;
     ring->slot_bytes = (uint32_t)ring_slot_bytes(identity);
+    ring->ahead = RING_FETCH_AHEAD_BYTES / ring->slot_bytes;
     ring->consumer_count = identity->consumer_count;
     ring->consumer = consumer;
     ring->mode = identity->mode;
