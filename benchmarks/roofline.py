@@ -131,18 +131,14 @@ ROOFS: Final[dict[str, Roof]] = {
         "stays awake, and pays the interpreter.",
     ),
     "ring-processes": Roof(
-        limit="stream_ns",
-        times=0.75,
-        bound="48 bytes read in order",
-        gap="The lines come from the other core's cache instead of memory, a batch of them in flight at "
-        "once.",
+        bound="floor probe: the same bytes from core to core, one signal for 2,048 events",
+        gap="Cursors are published a batch at a time, and the two processes never wait at the same moment.",
+        measures=("event",),
     ),
     "ring-rate": Roof(
-        limit="stream_ns",
-        times=0.75,
-        bound="48 bytes read in order",
-        gap="The lines come from the other core's cache instead of memory; singly, every event also looks at "
-        "the cursors.",
+        bound="floor probe: the same bytes from core to core, one signal for 2,048 events",
+        gap="Cursors are published a batch at a time, or for every event when events go singly.",
+        measures=("event",),
     ),
     "ring-threads": Roof(
         limit="stream_ns",
