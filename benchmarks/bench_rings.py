@@ -175,7 +175,7 @@ def _produce(name: str, count: int, batch: int, passes: int) -> None:
 )
 def ring_processes(bench: Bench) -> None:
     count = bench.parameter("events", smoke=CAPACITY, full=1_000 * CAPACITY)
-    passes = 1 + (2 if bench.smoke else 7)
+    passes = bench.passes
     events, token = cycling_events(), np.zeros(1, EVENT_DTYPE)
     name = f"anytick-bench-{os.getpid()}"
     wrong = 0

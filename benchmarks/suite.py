@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
 from data.errors import ConfigError
 
-from .harness import SCENARIOS, VERSION, machine_facts, run_scenario
+from .counters import open_counter
+from .harness import PEER_SCENARIOS, REPETITIONS, SCENARIOS, VERSION, Scenario, run_scenario
+from .limits import machine_limits
+from .machine import commit, machine_facts
 
+_HERE: Final = Path(__file__).parent
 # Imported for the scenarios that they register: every module named bench_* of this folder.
 MODULES: Final = tuple(
-    import_module(f"{__package__}.{path.stem}") for path in sorted(Path(__file__).parent.glob("bench_*.py"))
+    import_module(f"{__package__}.{path.stem}") for path in sorted(_HERE.glob("bench_*.py"))
 )
 
 
 def run_suite(
-    names: Sequence[str] = (), *, smoke: bool = False, seed: int = 1, list_only: bool = False
+    names: Sequence[str] = (),
+    *,
+    smoke: bool = False,
+    seed: int = 1,
+    list_only: bool = False,
+    peers: bool = False,
+    instructions: bool = False,
+    repetitions: int = REPETITIONS,
+    progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Run scenarios and return the document that ``anytick bench`` prints.
 
     Parameters
     ----------
     names : sequence of str
-        Empty runs all.
+        Scenarios or groups: ``ring`` means ``ring`` and every ``ring-...``. Empty runs all.
     smoke : bool
         Tiny sizes: shows that the scenarios work, measures nothing.
     list_only : bool
         Only name the scenarios.
+    peers : bool
+        Other people's engines beside ours, instead of our own scenarios. Those that are not installed
+        are named under ``missing``.
+    instructions : bool
+        Also count instructions per item.
+    repetitions : int
+        Timed passes of a throughput.
+    progress : callable, optional
+        Called with each scenario's name before it runs.
 
     Returns
     -------
@@ -40,39 +63,77 @@ def run_suite(
     Raises
     ------
     ConfigError
-        An unknown name, or full sizes on a debug build.
+        An unknown name, full sizes on a debug build, or instructions where nothing counts them.
     CheckFailed
         A scenario gave a wrong answer; nothing is reported.
     """
-    unknown = [name for name in names if name not in SCENARIOS]
-    if unknown:
-        raise ConfigError(f"scenarios are {', '.join(SCENARIOS)}, was {', '.join(unknown)}")
-    chosen = [entry for name, entry in SCENARIOS.items() if not names or name in names]
+    chosen = choose(names, peers=peers)
     if list_only:
         return {"scenarios": [{"name": entry.name, "title": entry.title} for entry in chosen]}
+    machine, source = machine_facts(), commit()
+    limits = machine_limits(smoke=smoke)
+    run = {
+        "commit": source,
+        "build_hash": machine["build_hash"],
+        "load_before": machine["load_before"],
+        "date": datetime.now(UTC).date().isoformat(),
+        "limits": limits,
+    }
+    found, missing = [], []
+    with ExitStack() as stack:
+        counter = stack.enter_context(open_counter()) if instructions else None
+        for entry in chosen:
+            versions = _versions(entry.needs)
+            absent = [name for name, number in versions.items() if number is None]
+            if absent:
+                missing.append({"name": entry.name, "needs": absent})
+                continue
+            if progress:
+                progress(entry.name)
+            part = run_scenario(entry, seed=seed, smoke=smoke, repetitions=repetitions, counter=counter)
+            found.append(part | {"run": run, "versions": versions})
     return {
         "version": VERSION,
-        "commit": _commit(),
+        "commit": source,
         "seed": seed,
         "smoke": smoke,
-        "machine": machine_facts(),
-        "scenarios": [run_scenario(entry, seed=seed, smoke=smoke) for entry in chosen],
+        "peers": peers,
+        "repetitions": repetitions,
+        "machine": machine,
+        "limits": limits,
+        "missing": missing,
+        "scenarios": found,
     }
 
 
-def _commit() -> str:
-    """Return the checkout's commit, marked when it has changes; ``unknown`` for an installed wheel."""
-    root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return "unknown"
-    try:
-        found = subprocess.run(
-            ("git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"),
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return found.stdout.strip()
+def choose(names: Sequence[str], *, peers: bool) -> list[Scenario]:
+    """Return the scenarios that the names or groups mean, in the suite's order.
+
+    Raises
+    ------
+    ConfigError
+        A name that means none.
+    """
+    if peers:
+        for path in sorted((_HERE / "peers").glob("peer_*.py")):
+            import_module(f"{__package__}.peers.{path.stem}")
+    known = PEER_SCENARIOS if peers else SCENARIOS
+
+    def means(name: str, entry: Scenario) -> bool:
+        return entry.name == name or entry.name.startswith(f"{name}-")
+
+    unknown = [name for name in names if not any(means(name, entry) for entry in known.values())]
+    if unknown:
+        raise ConfigError(f"scenarios are {', '.join(known)}, was {', '.join(unknown)}")
+    return [entry for entry in known.values() if not names or any(means(name, entry) for name in names)]
+
+
+def _versions(distributions: Sequence[str]) -> dict[str, str | None]:
+    """Return what is installed of them; None for what is not."""
+    found: dict[str, str | None] = {}
+    for name in distributions:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found

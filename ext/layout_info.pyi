@@ -1,5 +1,6 @@
 from typing import Any
 
+COMPILER: str
 DEBUG_BUILD: bool
 RECV_NOT_RECORDED: int
 STRUCT_BYTES: dict[str, int]

@@ -4,6 +4,19 @@ from libc.string cimport memcpy
 
 from . cimport layout
 
+
+cdef extern from *:
+    """
+    #if defined(__clang__)
+    #define ANYTICK_COMPILER __VERSION__
+    #else
+    #define ANYTICK_COMPILER "gcc " __VERSION__
+    #endif
+    """
+    const char* ANYTICK_COMPILER
+
+
+COMPILER = (<bytes>ANYTICK_COMPILER).decode("ascii", "replace")
 DEBUG_BUILD = bool(layout.DEBUG_BUILD)
 RECV_NOT_RECORDED = layout.RECV_NOT_RECORDED
 

@@ -6,15 +6,12 @@ The suite stands above this package in the order of imports, so nothing here imp
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from .parser import explain, number, whole
+
 GROUP: Final = "anytick.bench"
-_DOCUMENT: Final = Path("docs/BENCHMARKS.md")
-_BEGIN: Final = "<!-- anytick bench: begin -->"
-_END: Final = "<!-- anytick bench: end -->"
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,43 +21,60 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Measure throughput and latency. Every scenario verifies its answer, and runs a floor "
         "probe (the least a machine must do for that work) beside it, so that results read as ratios.",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="scenarios; default: all")
-    parser.add_argument("--list", action="store_true", help="name the scenarios and stop")
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes: do the scenarios still run?")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the JSON document here too")
+    explain(parser, "anytick bench ring book --output now.json --compare before.json --fail-on 5")
     parser.add_argument(
-        "--write-docs", action="store_true", help=f"replace the measured section of {_DOCUMENT}"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="scenarios or groups (ring: ring and every ring-...); default: all",
+    )
+    what = parser.add_argument_group("what is measured")
+    what.add_argument("--list", action="store_true", help="name the scenarios and stop")
+    what.add_argument("--smoke", action="store_true", help="tiny sizes: do the scenarios still run?")
+    what.add_argument(
+        "--peers",
+        action="store_true",
+        help="other people's engines on the same data, ratios printed; pip install 'anytick[peers]'",
+    )
+    what.add_argument(
+        "--instructions", action="store_true", help="also count instructions per item (Linux perf events)"
+    )
+    what.add_argument(
+        "--repetitions",
+        type=whole(2, 1_000),
+        default=7,
+        metavar="N",
+        help="timed passes of each throughput (default: 7)",
+    )
+    what.add_argument(
+        "--input", type=Path, metavar="FILE", help="measure nothing: take this document of --output"
+    )
+    out = parser.add_argument_group("what is written")
+    out.add_argument("--output", type=Path, metavar="FILE", help="write the JSON document here too")
+    out.add_argument(
+        "--html", type=Path, metavar="FILE", help="draw latency curves and throughputs as one page"
+    )
+    out.add_argument(
+        "--compare", type=Path, metavar="FILE", help="print ratios to an earlier document of --output"
+    )
+    out.add_argument(
+        "--fail-on",
+        type=number(0.0, 1_000.0),
+        metavar="PERCENT",
+        help="with --compare: exit 1 where the whole noise band lies above this much slower",
+    )
+    out.add_argument(
+        "--write-docs",
+        action="store_true",
+        help="put what was measured into docs/measured and write docs/BENCHMARKS.md from it",
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the suite, print its table, and write what was asked for."""
-    from data.errors import ConfigError
-
-    from ..report.files import write_text_atomically
-
-    run_suite = _find_suite()
-    if args.list:
-        listed = run_suite(list_only=True)
-        if args.json:
-            print(json.dumps(listed))
-        else:
-            for entry in listed["scenarios"]:
-                print(f"{entry['name']:<18}{entry['title']}")
-        return 0
-    if args.write_docs and (args.smoke or not _DOCUMENT.parent.is_dir()):
-        raise ConfigError("--write-docs takes a full run in a source checkout, was --smoke or elsewhere")
-    document = run_suite(tuple(args.names), smoke=args.smoke, seed=args.seed)
-    if args.output is not None:
-        write_text_atomically(args.output, json.dumps(document, indent=1, sort_keys=True) + "\n")
-    if args.write_docs:
-        write_text_atomically(_DOCUMENT, with_section(_read(_DOCUMENT), markdown_table(document)))
-    if args.json:
-        print(json.dumps(document, sort_keys=True))
-    else:
-        _print_table(document)
-    return 0
+    """Hand the arguments to the suite."""
+    code: int = _find_suite()(args)
+    return code
 
 
 def _find_suite() -> Any:
@@ -73,94 +87,3 @@ def _find_suite() -> Any:
     if len(found) != 1:
         raise ConfigError(f"expected one entry point in {GROUP}, was {sorted(found) or 'none: reinstall'}")
     return next(iter(found.values())).load()
-
-
-_COLUMNS: Final = ("scenario", "measure", "unit", "p50", "p99", "max", "floor", "x floor", "peer", "x peer")
-
-
-def table_rows(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return the cells of the result table, one row per measure, in the order of `_COLUMNS`."""
-    rows: list[tuple[str, ...]] = []
-    for scenario in document["scenarios"]:
-        for measure in scenario["measures"]:
-            floor, peer = measure["floor"], measure["peer"]
-            rows.append(
-                (
-                    scenario["name"],
-                    measure["name"],
-                    measure["unit"],
-                    _number(measure["p50"]),
-                    _number(measure["p99"]),
-                    _number(measure["max"]),
-                    _number(floor),
-                    _ratio(measure["p50"], floor),
-                    _number(peer),
-                    _ratio(measure["p50"], peer),
-                )
-            )
-    return rows
-
-
-def conditions_of(document: Mapping[str, Any]) -> list[str]:
-    """Return the sentences that belong under the table."""
-    machine = document["machine"]
-    lines = [
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}; Python {machine['python']}, "
-        f"numpy {machine['numpy']}, onnxruntime {machine['onnxruntime']}; commit {document['commit']}, "
-        f"seed {document['seed']}{', smoke sizes' if document['smoke'] else ''}.",
-        "p50 is the median of the repetitions (throughput) or of the calls (latency). Floor and peer are "
-        "medians from the same run on the same data; x is our p50 over theirs, smaller is better.",
-    ]
-    lines += [f"{scenario['name']}: {scenario['conditions']}" for scenario in document["scenarios"]]
-    return lines
-
-
-def markdown_table(document: Mapping[str, Any]) -> str:
-    """Return table and conditions as Markdown."""
-    header = [f"| {' | '.join(_COLUMNS)} |", f"|{'---|' * 3}{'---:|' * (len(_COLUMNS) - 3)}"]
-    body = [f"| {' | '.join(row)} |" for row in table_rows(document)]
-    return "\n".join([*header, *body, "", *(f"- {line}" for line in conditions_of(document))])
-
-
-def _print_table(document: Mapping[str, Any]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD)
-    for index, column in enumerate(_COLUMNS):
-        table.add_column(column, justify="left" if index < 3 else "right", no_wrap=True)
-    for row in table_rows(document):
-        table.add_row(*row)
-    console = Console()
-    # Not a terminal: as wide as the table needs, since a cut number is worse than a long line.
-    Console(width=None if console.is_terminal else 140).print(table)
-    for line in conditions_of(document):
-        print(line)
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _ratio(value: float, base: float | None) -> str:
-    return "-" if not base else f"{value / base:.3g}"
-
-
-def _read(path: Path) -> str:
-    if path.is_file():
-        return path.read_text(encoding="utf-8")
-    return f"# Benchmarks\n\nWritten by `anytick bench --write-docs`.\n\n{_BEGIN}\n{_END}\n"
-
-
-def with_section(text: str, section: str) -> str:
-    """Return `text` with what stands between the two marks replaced."""
-    from data.errors import DataError
-
-    before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise DataError(f"expected the marks {_BEGIN} and {_END}, was without", path=_DOCUMENT)
-    return f"{before}{_BEGIN}\n{section}\n{_END}{after}"

@@ -5,22 +5,27 @@ from __future__ import annotations
 import json
 from importlib.metadata import entry_points
 
+import numpy as np
 import pytest
 
 from backtest.cli import main as entry
-from backtest.cli.bench import markdown_table, table_rows, with_section
-from benchmarks.harness import SCENARIOS, Bench, Scenario, run_scenario
-from benchmarks.suite import run_suite
-from data.errors import CheckFailed, ConfigError, DataError
+from benchmarks.harness import BLOCKS, SCENARIOS, Bench, Scenario, run_scenario
+from benchmarks.limits import UNITS
+from benchmarks.roofline import ROOFS
+from benchmarks.suite import choose, run_suite
+from data.errors import CheckFailed, ConfigError
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_scenario_verifies_and_measures(name: str) -> None:
     found = run_scenario(SCENARIOS[name], seed=1, smoke=True)
     assert found["measures"]
+    assert found["verified"]
     for measure in found["measures"]:
         assert 0 < measure["minimum"] <= measure["p50"] <= measure["p99"] <= measure["p999"] <= measure["max"]
         assert measure["floor"] > 0
+        assert measure["minimum"] <= min(measure["blocks"])
+        assert max(measure["blocks"]) <= measure["max"]
 
 
 def test_a_wrong_answer_is_not_reported() -> None:
@@ -43,31 +48,66 @@ def test_unknown_scenarios_are_named() -> None:
         run_suite(("nonsense",))
 
 
-def test_work_and_floor_take_turns() -> None:
+def test_a_name_means_its_group() -> None:
+    named = [scenario.name for scenario in choose(("store", "book"), peers=False)]
+    assert set(named) == {name for name in SCENARIOS if name.split("-")[0] in ("store", "book")}
+    assert [scenario.name for scenario in choose(("store-seek",), peers=False)] == ["store-seek"]
+
+
+def test_work_floor_and_peer_take_turns() -> None:
     order: list[str] = []
     bench = Bench(seed=1, smoke=True)
-    bench.throughput("item", lambda: order.append("work"), count=1, floor=lambda: order.append("floor"))
-    assert order == ["work", "floor"] * 3
-    assert bench.measures[0].samples == 2
+    bench.throughput(
+        "item",
+        lambda: order.append("work"),
+        count=1,
+        prepare=lambda: order.append("prepare"),
+        floor=lambda: order.append("floor"),
+        peer=lambda: order.append("peer"),
+        prepare_peer=lambda: order.append("prepare peer"),
+    )
+    assert order == ["prepare", "work", "floor", "prepare peer", "peer"] * bench.passes
+    measure = bench.measures[0]
+    assert measure.samples == 2
+    assert measure.peer_ratio == pytest.approx(np.median(measure.peer_ratios))
 
 
-def test_tables_and_document_agree() -> None:
-    document = run_suite(("ring",), smoke=True)
+def test_calls_keep_their_distribution_and_the_medians_of_their_parts() -> None:
+    bench = Bench(seed=1)
+    values = np.arange(1.0, 1_001.0)
+    bench.samples("step", values, floor=[3.0], peer=values * 2, peer_name="other", goal=1.5)
+    measure = bench.measures[0]
+    assert measure.histogram is not None
+    assert sum(measure.histogram["counts"]) == len(values)
+    assert measure.histogram["upper"][-1] >= 1_000
+    assert measure.floor_histogram is None
+    assert len(measure.blocks) == BLOCKS
+    assert measure.blocks == sorted(measure.blocks)
+    assert measure.peer_ratio == pytest.approx(2.0)
+
+
+def test_a_document_is_json_and_says_where_it_comes_from() -> None:
+    document = run_suite(("journal",), smoke=True)
     assert json.loads(json.dumps(document)) == document
-    rows = table_rows(document)
-    assert [row[0] for row in rows] == ["ring"]
-    assert markdown_table(document).count("\n|") == 2
+    machine = document["machine"]
+    assert machine["cpu"]
+    assert machine["compiler"]
+    assert machine["timer_ns"] > 0
+    assert len(machine["build_hash"]) == 16
+    assert set(document["limits"]) == set(UNITS)
+    assert document["scenarios"][0]["run"]["limits"] == document["limits"]
+    assert document["scenarios"][0]["measures"][0]["instructions"] is None
+
+
+def test_roofs_name_scenarios_limits_and_measures() -> None:
+    assert set(ROOFS) <= set(SCENARIOS)
+    assert {roof.limit for roof in ROOFS.values()} <= {*UNITS, ""}
+    for roof in ROOFS.values():
+        assert roof.times > 0
+        assert roof.gap.endswith(".")
 
 
 @pytest.mark.skipif(not entry_points(group="anytick.bench"), reason="anytick is not installed")
 def test_the_command_finds_the_suite_by_its_entry_point(capsys: pytest.CaptureFixture[str]) -> None:
-    assert entry.main(["bench", "ring", "--smoke", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["scenarios"][0]["name"] == "ring"
-
-
-def test_the_document_keeps_what_stands_around_the_measured_section() -> None:
-    once = with_section("before <!-- anytick bench: begin -->old<!-- anytick bench: end --> after", "new")
-    assert once == "before <!-- anytick bench: begin -->\nnew\n<!-- anytick bench: end --> after"
-    assert with_section(once, "new") == once
-    with pytest.raises(DataError, match="marks"):
-        with_section("no marks", "new")
+    assert entry.main(["bench", "journal", "--smoke", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["scenarios"][0]["name"] == "journal"

@@ -1,0 +1,183 @@
+"""Which limit of the machine bounds which scenario, and what keeps the scenario from it.
+
+A roof is a limit of `benchmarks/limits.py` times how often one item meets it: an event that is written to a
+ring and read from it again moves 96 bytes, or one and a half lines. Where no such limit is near, because the
+work is arithmetic or somebody else's library, the scenario's own floor probe is the roof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Roof:
+    """The bound of one scenario.
+
+    Parameters
+    ----------
+    limit : str
+        A key of `benchmarks.limits.UNITS`; empty for the scenario's own floor.
+    times : float
+        How often one item meets it.
+    bound : str
+        What that is, in words.
+    gap : str
+        One sentence on what remains between the figure and the bound.
+    measures : tuple of str
+        Beginnings of the names of the measures it holds for; empty for all that are in ns.
+    """
+
+    limit: str = ""
+    times: float = 1.0
+    bound: str
+    gap: str
+    measures: tuple[str, ...] = ()
+
+
+ROOFS: Final[dict[str, Roof]] = {
+    "book": Roof(
+        limit="stream_ns",
+        times=0.75,
+        bound="48 bytes of event read in order",
+        gap="Finding the order by its hashed id and the level by its price are dependent reads in ever "
+        "larger tables; beyond the second-level cache they are most of the time.",
+    ),
+    "generator": Roof(
+        bound="floor probe: normal draws and a running sum, or a draw and a store in Python",
+        gap="Each quote needs a dozen array passes besides its draw; the day's flow is plain Python by "
+        "design.",
+    ),
+    "itch-books": Roof(
+        limit="third_ns",
+        bound="one dependent read beyond the second-level cache",
+        gap="A message meets an order, its level and one of 500 books, each at a random place, and is parsed "
+        "before; reading ahead overlaps part of that.",
+    ),
+    "itch-decode": Roof(
+        limit="stream_ns",
+        times=1.2,
+        bound="about 30 bytes read and 48 written in order",
+        gap="Big-endian fields of unaligned records are taken apart one by one, and the kind of message is a "
+        "branch that cannot be foreseen.",
+    ),
+    "journal": Roof(
+        bound="floor probe: one CRC-32C and one copy",
+        gap="One Python call a record is nearly all of it; the loop writes records without one.",
+    ),
+    "linucb": Roof(
+        bound="floor probe: the matrix-vector products by BLAS",
+        gap="Two Python calls and the check of their arguments; the arithmetic itself is below the floor's "
+        "own call.",
+        measures=("decision",),
+    ),
+    "main-job": Roof(
+        bound="floor probe: every event copied twice",
+        gap="Nine policies each with book, features, schedule, risk gate and journal, and the fits, stand "
+        "between the two copies.",
+        measures=("1 year, event", "2.5 years, event", "5 years, event"),
+    ),
+    "matching-1k": Roof(
+        limit="stream_ns",
+        times=2.0,
+        bound="64 bytes of command read and 64 of report written in order",
+        gap="Branches on action and side that cannot be foreseen, an id to hash, and two hash chains over "
+        "every trade.",
+        measures=("command",),
+    ),
+    "matching-50k": Roof(
+        limit="second_ns",
+        bound="one dependent read within the second-level cache",
+        gap="An order is four reads (index, node, level, neighbour), of which reading ahead hides some.",
+        measures=("command",),
+    ),
+    "matching-1m": Roof(
+        limit="third_ns",
+        bound="one dependent read beyond the second-level cache",
+        gap="Node and index entry come from the third-level cache or from memory; they are asked for ahead, "
+        "the neighbours in a queue are not.",
+        measures=("command",),
+    ),
+    "model": Roof(
+        bound="floor probe: the matrix products by numpy",
+        gap="The runtime's own call costs more than the arithmetic of so small a network.",
+    ),
+    "path": Roof(
+        limit="stream_ns",
+        times=0.75,
+        bound="48 bytes of event read in order",
+        gap="Book, features and the look at the schedule depend on each other within an event; data is not "
+        "what they wait for.",
+    ),
+    "ring": Roof(
+        limit="stream_ns",
+        times=1.5,
+        bound="48 bytes written and read, in order",
+        gap="A Python call and a fresh array a batch; the copies themselves stay within the cache.",
+    ),
+    "ring-latency": Roof(
+        limit="two_lines_ns",
+        bound="two cache lines, there and back",
+        gap="Stamped slots carry data and flag on one line and meet the bound; index mode moves the cursor's "
+        "line besides.",
+        measures=("round trip, stamped", "round trip, index"),
+    ),
+    "ring-peers": Roof(
+        limit="two_lines_ns",
+        bound="two cache lines, there and back",
+        gap="Whoever sleeps is woken by the kernel, tens of microseconds later; only the pure-Python spin "
+        "stays awake, and pays the interpreter.",
+    ),
+    "ring-processes": Roof(
+        bound="floor probe: the same bytes from core to core, one signal for 2,048 events",
+        gap="Cursors are published a batch at a time, and the two processes never wait at the same moment.",
+        measures=("event",),
+    ),
+    "ring-rate": Roof(
+        bound="floor probe: the same bytes from core to core, one signal for 2,048 events",
+        gap="Cursors are published a batch at a time, or for every event when events go singly.",
+        measures=("event",),
+    ),
+    "ring-threads": Roof(
+        limit="stream_ns",
+        times=1.5,
+        bound="48 bytes written and read, in order",
+        gap="Both threads share the interpreter lock, so they take turns instead of working side by side.",
+    ),
+    "store-packed": Roof(
+        limit="stream_ns",
+        times=0.9,
+        bound="about 10 packed bytes read and 48 written in order",
+        gap="Every column is unpacked from a width of its own and summed up, and each block's checksum is "
+        "verified.",
+    ),
+    "store-parquet": Roof(
+        limit="decode_ns",
+        bound="the varying columns decoded by Arrow alone",
+        gap="After Arrow has decoded, columns become 48-byte rows, and the checksum is verified.",
+    ),
+    "store-seek": Roof(
+        bound="floor probe: the bytes of the manifest and of one file",
+        gap="The manifest is parsed and checked, a Parquet footer is read and one row group decoded.",
+    ),
+}
+
+
+def roof_rows(document: Mapping[str, Any]) -> list[tuple[str, str, float, float | None, Roof]]:
+    """Return (scenario, measure, p50, bound, roof) of every measure in ns that has a roof.
+
+    A scenario's bound comes from the limits of its own run.
+    """
+    rows = []
+    for scenario in document["scenarios"]:
+        roof = ROOFS.get(scenario["name"])
+        if roof is None:
+            continue
+        for measure in scenario["measures"]:
+            if measure["unit"] != "ns" or (roof.measures and not measure["name"].startswith(roof.measures)):
+                continue
+            bound = scenario["run"]["limits"][roof.limit] * roof.times if roof.limit else measure["floor"]
+            rows.append((scenario["name"], measure["name"], measure["p50"], bound, roof))
+    return rows
