@@ -4,11 +4,13 @@
 finding            counts
 =================  ============================================================================
 out_of_order       events with a time before one already seen
-duplicates         events equal to the one before in everything but `seq` and `recv_ns`
+duplicates         events equal to the one before in everything but `seq` and `recv_ns`; an order may lose
+                   the same size twice at one time, so there `seq` is compared too
 gaps               silences longer than `gap_s` within one session
 missing_days       session days between the first and the last event that have none
 outside_session    events outside the instrument's hours
-crossed            quotes with bid > ask; packets that leave the book with bid >= ask
+crossed            quotes with bid > ask; packets that leave the book with bid >= ask, but not while orders
+                   are collected for an auction (flag AUCTION) or trading is halted (STATUS 0 or -1)
 locked             quotes with bid = ask
 outliers           prices further than `outlier_share` from the median of the five around them
 clock_steps        jumps of recv_ns - ts_ns by more than `clock_step_s` from one event to the next
@@ -31,6 +33,7 @@ from numpy.typing import NDArray
 
 from .errors import ConfigError
 from .instrument import Instrument
+from .quality_books import BookWatch
 from .schema import QUOTE_DTYPE, RECV_NOT_RECORDED, EventKind
 from .session_clock import SessionClock
 
@@ -41,10 +44,7 @@ RULES: Final = (
     "out_of_order", "duplicates", "gaps", "missing_days", "outside_session", "crossed", "locked", "outliers",
     "clock_steps", "negative_latency", "receive_backwards", "quarantined",
 )  # fmt: skip
-_BOOK_KINDS: Final = np.isin(
-    np.arange(256),
-    [EventKind.ADD, EventKind.CANCEL, EventKind.REDUCE, EventKind.EXECUTE, EventKind.LEVEL, EventKind.CLEAR],
-)
+_LOWERING_KINDS: Final = (EventKind.REDUCE, EventKind.EXECUTE)
 _PRINT_KINDS: Final = (EventKind.TRADE, EventKind.EXECUTE)
 
 
@@ -223,11 +223,9 @@ class QualityCheck:
     """
 
     def __init__(self, instrument: Instrument, settings: QualitySettings = QualitySettings()) -> None:
-        from ext.order_book import OrderBook
-
         self._settings = settings
         self._clock = SessionClock(instrument)
-        self._book = OrderBook()
+        self._books = BookWatch()
         self._tallies = {rule: _Tally() for rule in RULES}
         self._kinds = np.zeros(256, np.int64)
         self._events = 0
@@ -252,6 +250,7 @@ class QualityCheck:
         self._look_at_pairs(joined)
         self._look_at_session(ts_ns)
         self._look_at_quotes(events)
+        self._look_at_books(events)
         self._look_at_prints(events)
         self._look_at_receipt(events)
         self._before = events[-1:].copy()
@@ -298,6 +297,7 @@ class QualityCheck:
             if not same.any():
                 break
             same &= early[name] == late[name]
+        same &= ~np.isin(late["kind"], _LOWERING_KINDS) | (early["seq"] == late["seq"])
         self._tallies["duplicates"].take(late["ts_ns"][same])
         silent = np.flatnonzero(step_ns > self._settings.gap_s * 1e9)
         for at in silent.tolist():
@@ -318,16 +318,14 @@ class QualityCheck:
             quotes = quotes[sided]
             middle = quotes["bid_price_ticks"].astype(np.int64) + quotes["ask_price_ticks"]
             self._look_at_prices("quotes", quotes["ts_ns"], middle)
-        in_book = _BOOK_KINDS[events["kind"]]
-        if in_book.any():
-            before = self._book.crossed
-            self._book.apply(np.ascontiguousarray(events if in_book.all() else events[in_book]))
-            crossed = self._book.crossed - before
-            if crossed:
-                tally = self._tallies["crossed"]
-                # The book counts them by block, so their first time is that of the block.
-                tally.first_ns = int(events["ts_ns"][0]) if tally.first_ns is None else tally.first_ns
-                tally.count += crossed
+
+    def _look_at_books(self, events: NDArray[np.void]) -> None:
+        crossed, first_ns = self._books.crossed(events)
+        if crossed:
+            tally = self._tallies["crossed"]
+            # The book counts them by part of a block, so their first time is that of the part.
+            tally.first_ns = first_ns if tally.first_ns is None else tally.first_ns
+            tally.count += crossed
 
     def _look_at_prints(self, events: NDArray[np.void]) -> None:
         prints = events[np.isin(events["kind"], _PRINT_KINDS) & (events["flags"] == events["flags"] & 1)]

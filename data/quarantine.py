@@ -2,13 +2,17 @@
 
 They go to a Parquet file of their own, `file`, `row`, `rule` and `raw` (the values as read, as JSON). It
 lies beside the store, not in it, where a user's ``**/*.parquet`` would find it among the events.
+
+An importer tells two things apart, see `LeftOut`: rows of its instrument that break a rule are rejected, one
+line each; messages that were never this instrument's events (other symbols, heartbeats, what `verify` uses)
+are passed over and only counted.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -86,6 +90,79 @@ class Quarantine:
         self._held = []
 
 
+class LeftOut:
+    """What one reading of a source did not turn into events.
+
+    Parameters
+    ----------
+    quarantine : Quarantine or None
+        Takes the rejected rows; without, they are only counted.
+
+    Attributes
+    ----------
+    rejected, passed : Counter
+        Rows by rule, and messages by what they are.
+    first : str or None
+        File, row and rule of the first rejected row.
+    """
+
+    def __init__(self, quarantine: Quarantine | None = None) -> None:
+        self.rejected: Counter[str] = Counter()
+        self.passed: Counter[str] = Counter()
+        self.first: str | None = None
+        self._quarantine = quarantine
+        self._file: Path | str = ""
+        self._row = 0
+        self._line = b""
+
+    def at(self, file: Path | str, row: int, line: bytes = b"") -> None:
+        """Note what is being read: `reject` writes it down."""
+        self._file, self._row, self._line = file, row, line
+
+    def reject(
+        self,
+        rule: str,
+        *,
+        file: Path | str | None = None,
+        row: int | None = None,
+        raw: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take a row that breaks a rule; the one being read, unless another is named."""
+        file, row = self._file if file is None else file, self._row if row is None else row
+        self.rejected[rule] += 1
+        if self.first is None:
+            self.first = f"{file}:row {row}: {rule}"
+        if self._quarantine is not None:
+            raw = {"line": self._line.decode("utf-8", "backslashreplace")} if raw is None else raw
+            self._quarantine.add(file=file, row=row, rule=rule, raw=raw)
+
+    def reject_all(self, rule: str, *, file: Path | str, rows: Iterable[int], records: Any) -> None:
+        """Take the rows of a table that break a rule.
+
+        Parameters
+        ----------
+        rows : iterable of int
+            Place of each in the file.
+        records : structured array
+            The rows as read.
+        """
+        names = records.dtype.names or ()
+        for row, record in zip(rows, records, strict=True):
+            raw = {name: record[name] for name in names} if self._quarantine is not None else {}
+            self.reject(rule, file=file, row=int(row), raw=raw)
+
+    def pass_over(self, what: str, count: int = 1) -> None:
+        """Count messages that are not this source's events."""
+        if count:
+            self.passed[what] += count
+
+    def notes(self) -> tuple[str, ...]:
+        """Return a sentence for each rule and each kind of message."""
+        passed = (f"{count:,} {what}" for what, count in sorted(self.passed.items()))
+        rejected = (f"{count:,} rows rejected: {rule}" for rule, count in sorted(self.rejected.items()))
+        return (*passed, *rejected)
+
+
 @runtime_checkable
 class Quarantining(Protocol):
     """An event source that leaves rows out: the import sets `quarantine` before it reads the blocks."""
@@ -94,4 +171,8 @@ class Quarantining(Protocol):
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else str(value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    return value if isinstance(value, bool | int | float | str) else str(value)

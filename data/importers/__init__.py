@@ -7,8 +7,9 @@ Every importer module offers two functions and documents clocks, units, sequence
 ``verify(paths) -> Verification``
     Replay the recording through the book and compare with the truth it carries.
 
-A source that rejects rows has an attribute ``quarantine``, None or a `data.quarantine.Quarantine`, to which
-it adds each with file, row, rule and raw values; the import sets it before it reads the blocks.
+A source that rejects rows has an attribute ``quarantine``, None or a `data.quarantine.Quarantine`, which
+the import sets before it reads the blocks. Each reading fills a `data.quarantine.LeftOut`, which hands
+rejected rows on with file, row, rule and raw values, and makes the notes.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ MODULES: Final[dict[str, str]] = {
     "bitstamp": "bitstamp",
     "coinbase": "coinbase",
     "databento": "databento",
+    "dbn": "databento",
     "hftbacktest": "hftbacktest",
     "kraken": "kraken",
     "tardis": "tardis",

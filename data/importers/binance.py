@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right, insort
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from ext.order_book import OrderBook
 
 from ..errors import DataError
 from ..instrument import Instrument
+from ..quarantine import LeftOut
 from ..schema import RECV_NOT_RECORDED, EventKind
 from . import Verification
 from .binance_depth import Depth, DepthSync
@@ -69,6 +70,7 @@ _LINE: Final = re.compile(rb"(?:(\d{10,19})\s+)?(\{.*)", re.DOTALL)
 _DIGIT_NS: Final = {19: 1, 16: 1_000, 13: 1_000_000, 10: 1_000_000_000}
 _QUOTE_CURRENCIES: Final = ("USDT", "USDC", "FDUSD", "BUSD", "USD", "BTC", "ETH", "BNB", "EUR", "TRY")
 _TRADES: Final = ("trade", "aggTrade")
+MARKET_RULE: Final = "a trade must be of type MARKET"
 
 
 def parse_line(line: bytes, *, path: Path, row: int) -> tuple[int, Message]:
@@ -137,6 +139,7 @@ class BinanceDecoder:
     def __init__(
         self,
         columns: EventColumns,
+        left: LeftOut,
         *,
         symbol: str,
         alone: bool,
@@ -144,14 +147,13 @@ class BinanceDecoder:
         quotes: bool,
         strict: bool,
     ) -> None:
-        self._columns, self._symbol, self._alone = columns, symbol, alone
+        self._columns, self._left, self._symbol, self._alone = columns, left, symbol, alone
         self._quotes = quotes
         self._trade_kind = "trade" if "trade" in kinds else "aggTrade"
-        self.depth = DepthSync(columns, strict=strict)
+        self.depth = DepthSync(columns, left, strict=strict)
         self.quote: Message | None = None
         self._reached_ns: dict[str, int] = {}
         self._stamp_ns: int | None = None
-        self._left: Counter[str] = Counter()
 
     def line(self, line: bytes, *, path: Path, row: int) -> None:
         recv_ns, message = parse_line(line, path=path, row=row)
@@ -159,7 +161,7 @@ class BinanceDecoder:
         self.quote = None
         symbol = message.symbol or message.snapshot_symbol
         if symbol != self._symbol and not (symbol == "" and self._alone):
-            self._left["messages of other symbols or none"] += 1
+            self._left.pass_over("messages of other symbols or none")
         elif message.kind == "depthUpdate":
             ts_ns = self._stamp("depth", message, recv_ns, path, row)
             self.depth.update(depth_of(message, ts_ns, recv_ns, path=path, row=row))
@@ -183,18 +185,18 @@ class BinanceDecoder:
                 ts_ns = self._stamp("bookTicker", message, recv_ns, path, row)
                 self._columns.quote(*quote, ts_ns=ts_ns, recv_ns=recv_ns, row=row)
             else:
-                self._left["bookTicker messages, used by verify"] += 1
+                self._left.pass_over("bookTicker messages, used by verify")
         else:
-            self._left[f"messages of kind {message.kind[:20] or 'none'}"] += 1
+            self._left.pass_over(f"messages of kind {message.kind[:20] or 'none'}")
 
     def _trade(self, message: Message, recv_ns: int, path: Path, row: int) -> None:
         if message.price is None or message.size is None or message.buyer_is_maker is None:
             raise DataError("expected a trade with p, q and m", path=path, row=row)
         if message.kind != self._trade_kind:
-            self._left["aggTrade messages, since each trade is recorded"] += 1
+            self._left.pass_over("aggTrade messages, since each trade is recorded")
         elif message.trade_type not in (None, "MARKET"):
             # Insurance fund and ADL fills never met the book.
-            self._left[f"trades of type {message.trade_type[:20]}"] += 1
+            self._left.reject(MARKET_RULE)
         else:
             self._columns.packet()
             self._columns.add(
@@ -227,7 +229,7 @@ class BinanceDecoder:
             self._stamp_ns = recv_ns
         reached_ns = self._reached_ns.get(stream, 0)
         if self._stamp_ns < reached_ns and not expected_late:
-            self._left[f"{stream} times that ran backwards, raised to the time before"] += 1
+            self._left.pass_over(f"{stream} times that ran backwards, raised to the time before")
         self._reached_ns[stream] = max(reached_ns, self._stamp_ns)
         return self._reached_ns[stream]
 
@@ -236,8 +238,7 @@ class BinanceDecoder:
         self.depth.finish()
 
     def notes(self) -> tuple[str, ...]:
-        left = tuple(f"{count:,} {what}" for what, count in sorted(self._left.items()))
-        return self.depth.notes() + left
+        return self.depth.notes()
 
 
 def open_source(
@@ -276,8 +277,8 @@ def open_source(
         files,
         instrument=instrument,
         title="Binance" + next((f" {kind[6:]}" for kind in sorted(kinds) if kind.startswith("depth ")), ""),
-        decoder=lambda columns: BinanceDecoder(
-            columns, symbol=name, alone=alone, kinds=kinds, quotes=with_quotes, strict=strict
+        decoder=lambda columns, left: BinanceDecoder(
+            columns, left, symbol=name, alone=alone, kinds=kinds, quotes=with_quotes, strict=strict
         ),
     )
 

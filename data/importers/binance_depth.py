@@ -20,10 +20,13 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import DataError
+from ..quarantine import LeftOut
 from ..schema import EventFlag, EventKind
 from .event_columns import EventColumns
 
 HELD_MAX: Final = 10_000
+REPEATED_RULE: Final = "a depth update must not end at or before the one before"
+OVERTAKEN_RULE: Final = "a depth update must be newer than the snapshot"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +42,12 @@ class Depth:
     recv_ns: int
     path: Path
     row: int
+
+    def raw(self) -> dict[str, object]:
+        """Return what the update says, by the venue's names."""
+        return {
+            "U": self.first_id, "u": self.last_id, "pu": self.previous_id, "b": self.bids, "a": self.asks
+        }  # fmt: skip
 
     def follows(self, last_id: int) -> bool:
         """Whether nothing is missing between `last_id` and this."""
@@ -66,25 +75,24 @@ class DepthSync:
         Every level within the snapshot's reach is known.
     """
 
-    def __init__(self, columns: EventColumns, *, strict: bool) -> None:
-        self._columns, self._strict = columns, strict
+    def __init__(self, columns: EventColumns, left: LeftOut, *, strict: bool) -> None:
+        self._columns, self._left, self._strict = columns, left, strict
         self._held: deque[Depth] = deque(maxlen=HELD_MAX)
         self._last_id: int | None = None
         self._snapshot_id: int | None = None
         self.applied_id: int | None = None
         self.complete = False
-        self.gaps = self.repeated = self.unused_snapshots = self.overtaken = 0
+        self.gaps = 0
         self._first_gap = ""
         self._grown = False
 
     def update(self, depth: Depth) -> None:
         """Take an update."""
         if not self.complete:
-            full = len(self._held) == HELD_MAX
+            if self._last_id is None and len(self._held) == HELD_MAX:
+                self._grow()
             self._held.append(depth)
             if self._last_id is None:
-                if full:
-                    self._grow()
                 return
         self._apply(depth, ts_ns=depth.ts_ns, recv_ns=depth.recv_ns)
 
@@ -92,10 +100,10 @@ class DepthSync:
         last_id = self._last_id
         if last_id is not None:
             if depth.last_id < last_id or (depth.last_id == last_id and self._snapshot_id is None):
-                self.repeated += 1
+                self._reject(REPEATED_RULE, depth)
                 return
             if self._snapshot_id is not None and depth.is_in(self._snapshot_id):
-                self.overtaken += 1
+                self._reject(OVERTAKEN_RULE, depth)
                 return
         if not same_packet:
             self._columns.packet()
@@ -133,11 +141,14 @@ class DepthSync:
     ) -> None:
         """Take a snapshot: the book as of `snapshot_id`."""
         if self.complete:
-            self.unused_snapshots += 1
+            self._left.pass_over("snapshots of a complete book")
             return
         held = [depth for depth in self._held if not depth.is_in(snapshot_id)]
         if self._last_id is None:
-            self.overtaken += len(self._held) - len(held)
+            # Held until now and never applied; after a gap they were applied as they came.
+            for depth in self._held:
+                if depth.is_in(snapshot_id):
+                    self._reject(OVERTAKEN_RULE, depth)
         self._held.clear()
         self._columns.packet()
         self._columns.mark(
@@ -149,6 +160,9 @@ class DepthSync:
         for depth in held:
             # Known only now, so one packet with the snapshot, at its time.
             self._apply(depth, ts_ns=ts_ns, recv_ns=recv_ns, same_packet=True)
+
+    def _reject(self, rule: str, depth: Depth) -> None:
+        self._left.reject(rule, file=depth.path, row=depth.row, raw=depth.raw())
 
     def _grow(self) -> None:
         """Give up waiting for a snapshot."""
@@ -190,7 +204,7 @@ class DepthSync:
             self._grow()
 
     def notes(self) -> tuple[str, ...]:
-        """Say what was left out and why."""
+        """Say where the sequence broke."""
         found = []
         if self._grown:
             found.append("no depth snapshot: levels that never changed are unknown")
@@ -198,11 +212,4 @@ class DepthSync:
             found.append(
                 f"{self.gaps:,} gaps in the depth sequence, the book cleared at each; {self._first_gap}"
             )
-        for count, what in (
-            (self.overtaken, "depth updates older than the snapshot"),
-            (self.repeated, "repeated depth updates"),
-            (self.unused_snapshots, "snapshots of a complete book"),
-        ):
-            if count:
-                found.append(f"{count:,} {what} left out")
         return tuple(found)

@@ -1,109 +1,39 @@
 """Bitstamp's order log: every order's creation, changes and deletion, trades, and pushed snapshots.
 
 A line is our clock in ms, the name of the event, and its JSON. ``docs/importers/BITSTAMP.md`` says what
-becomes of each. The log starts without a book, so the file is read twice: the first pass finds the orders
-that stood before it (they are changed or deleted without having been created), the second gives events.
+becomes of each. The log starts without a book, so it is read three times: `bitstamp_beginning` finds what
+stood before in two passes, the third gives events.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
-from ext.decimal_text import decimal_units
 from ext.order_book import OrderBook
 
 from ..errors import DataError
 from ..instrument import Instrument
+from ..quarantine import LeftOut
 from ..schema import EventFlag, EventKind
 from . import Verification
+from .bitstamp_beginning import Beginning, Push, find_beginning, find_unchanging
+from .bitstamp_lines import SIDES, Order, Snapshot, Trade, parse_line, text_of
 from .event_columns import EventColumns
-from .feed_source import FeedEvents, Pairs, in_order_of_name, read_heads, require_time
+from .feed_source import FeedEvents, Pairs, in_order_of_name, read_heads
 from .grid import Grid, instrument_of
-from .json_lines import JsonRecords
 from .text_lines import lines
 
-_LINE: Final = re.compile(rb"(\d{13}) (\w{1,40}) (\{.*)", re.DOTALL)
-_SIDE: Final = {0: 1, 1: -1}
-_ORDER_EVENTS: Final = ("order_created", "order_changed", "order_deleted")
-# Ids from 2^63 up are ours.
-_ID_MAX: Final = (1 << 63) - 1
-
-
-class Order(msgspec.Struct):
-    """An order event; price and amount as text, also where they are written as numbers."""
-
-    id: int
-    order_type: int
-    price: msgspec.Raw
-    amount: msgspec.Raw
-
-
-class Trade(msgspec.Struct):
-    """A trade; newer feeds name the aggressor's side."""
-
-    price: msgspec.Raw
-    amount: msgspec.Raw
-    type: int | None = None
-
-
-class Snapshot(msgspec.Struct):
-    """The best levels, best first, as the venue pushed them."""
-
-    bids: list[tuple[str, str]]
-    asks: list[tuple[str, str]]
-
-
-_ORDERS: Final = JsonRecords(Order)
-_TRADES: Final = JsonRecords(Trade)
-_SNAPSHOTS: Final = JsonRecords(Snapshot)
-
-Record = tuple[int, str, Order | Trade | Snapshot | None]
-
-
-def parse_line(line: bytes, *, path: Path, row: int) -> Record:
-    """Return (our clock in ns, event name, record); the record of an unknown event is None."""
-    match = _LINE.fullmatch(line)
-    if match is None:
-        raise DataError(f"expected 'milliseconds event {{...}}', was {line[:60]!r}", path=path, row=row)
-    recv_ns = require_time(int(match[1]) * 1_000_000, path=path, row=row)
-    name = match[2].decode()
-    if name in _ORDER_EVENTS:
-        order = _ORDERS.decode(match[3], path=path, row=row)
-        if order.order_type not in _SIDE or not 0 < order.id <= _ID_MAX:
-            raise DataError(
-                f"expected order_type 0 or 1 and a positive id, was {order.order_type} and {order.id}",
-                path=path,
-                row=row,
-            )
-        return recv_ns, name, order
-    if name == "trade":
-        return recv_ns, name, _TRADES.decode(match[3], path=path, row=row)
-    if name == "order_book":
-        return recv_ns, name, _SNAPSHOTS.decode(match[3], path=path, row=row)
-    return recv_ns, name, None
-
-
-def _text(raw: msgspec.Raw) -> str:
-    text = bytes(raw).decode("utf-8", "replace")
-    if text.startswith('"'):
-        return text.strip('"')
-    try:
-        # Trades carry numbers printed from doubles (236.61000000000001): the shortest of the same double.
-        return repr(float(text))
-    except ValueError:
-        return text
-
-
-def _same_number(left: msgspec.Raw, right: msgspec.Raw) -> bool:
-    units, good = decimal_units([_text(left), _text(right)], 8)
-    return good == 2 and bool(units[0] == units[1])
+PUSH_LAG_NS: Final = 100 * 10**6
+"""How far a pushed book may lie behind the order events."""
+REORDERED_RULE: Final = "an order must be created before it is deleted"
+UNKNOWN_RULE: Final = "an order that changes or ends must have been created"
+SIZE_RULE: Final = "an order must be created once and with a size"
+GROWN_RULE: Final = "a change must lower an order"
+UNTOLD_RULE: Final = "an order from before the log must have told its size"
 
 
 def observe(line: bytes, *, path: Path, row: int) -> tuple[str, str, Pairs] | None:
@@ -113,61 +43,7 @@ def observe(line: bytes, *, path: Path, row: int) -> tuple[str, str, Pairs] | No
         return None
     if isinstance(record, Snapshot):
         return "", name, [*record.bids, *record.asks]
-    return "", name, [(_text(record.price), _text(record.amount))]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Beginning:
-    """What the first pass found.
-
-    Parameters
-    ----------
-    standing : list of Order
-        Seen without having been created, as first seen.
-    executed : dict of int to str
-        What the trade behind their first event took of them, by id.
-    reordered : frozenset of int
-        Ids whose deletion was logged before their creation.
-    """
-
-    standing: list[Order]
-    executed: dict[int, str]
-    reordered: frozenset[int]
-
-
-def find_beginning(paths: Sequence[Path]) -> Beginning:
-    """Find the orders that stood before the log, and those whose events are logged in the wrong order."""
-    live: set[int] = set()
-    unknown: dict[int, Order] = {}
-    reordered: set[int] = set()
-    executed: dict[int, str] = {}
-    # The unknown order that the next trade is about: fills are logged before their trade.
-    lowered: Order | None = None
-    first_id: int | None = None
-    for path in paths:
-        for row, line in lines(path):
-            _, name, record = parse_line(line, path=path, row=row)
-            if isinstance(record, Trade) and lowered is not None:
-                if _same_number(record.price, lowered.price):
-                    executed.setdefault(lowered.id, _text(record.amount))
-                lowered = None
-            if not isinstance(record, Order):
-                continue
-            if name == "order_created":
-                first_id = record.id if first_id is None else first_id
-                if unknown.pop(record.id, None) is not None:
-                    reordered.add(record.id)
-                else:
-                    live.add(record.id)
-            elif record.id not in live and record.id not in unknown:
-                unknown[record.id] = record
-                if name == "order_changed" or not _text(record.amount).strip("0."):
-                    lowered = record
-            if name == "order_deleted":
-                live.discard(record.id)
-    # Ids grow, so one above the first created is an order whose creation the log lost, mostly a market order.
-    standing = [order for order in unknown.values() if first_id is None or order.id < first_id]
-    return Beginning(standing=standing, executed=executed, reordered=frozenset(reordered))
+    return "", name, [(text_of(record.price), text_of(record.amount))]
 
 
 class BitstampDecoder:
@@ -177,22 +53,26 @@ class BitstampDecoder:
     ----------
     snapshot : Snapshot or None
         That the last line carried.
+    reached_ns : int
+        The latest time told.
     """
 
-    def __init__(self, columns: EventColumns, *, beginning: Beginning, grid: Grid, strict: bool) -> None:
-        self._columns, self._beginning, self._grid, self._strict = columns, beginning, grid, strict
+    def __init__(
+        self, columns: EventColumns, left: LeftOut, *, beginning: Beginning, grid: Grid, strict: bool
+    ) -> None:
+        self._columns, self._left, self._beginning = columns, left, beginning
+        self._grid, self._strict = grid, strict
         self._open: dict[int, int] = {}
         self._started = False
-        self._reached_ns = 0
-        self._left: Counter[str] = Counter()
+        self.reached_ns = 0
         self.snapshot: Snapshot | None = None
 
     def line(self, line: bytes, *, path: Path, row: int) -> None:
         self.snapshot = None
         recv_ns, name, record = parse_line(line, path=path, row=row)
-        if recv_ns < self._reached_ns:
-            self._left["times that ran backwards, raised to the time before"] += 1
-        self._reached_ns = max(self._reached_ns, recv_ns)
+        if recv_ns < self.reached_ns:
+            self._left.pass_over("times that ran backwards, raised to the time before")
+        self.reached_ns = max(self.reached_ns, recv_ns)
         if not self._started:
             self._start(path, row)
         if isinstance(record, Order):
@@ -200,24 +80,24 @@ class BitstampDecoder:
         elif isinstance(record, Trade):
             self._columns.packet()
             self._columns.add(
-                ((_text(record.price), _text(record.amount)),),
-                ts_ns=self._reached_ns,
+                ((text_of(record.price), text_of(record.amount)),),
+                ts_ns=self.reached_ns,
                 recv_ns=recv_ns,
                 row=row,
                 kind=EventKind.TRADE,
-                side=0 if record.type is None else _SIDE.get(record.type, 0),
+                side=0 if record.type is None else SIDES.get(record.type, 0),
             )
         elif isinstance(record, Snapshot):
             self.snapshot = record
-            self._left["pushed snapshots, used by verify"] += 1
+            self._left.pass_over("pushed snapshots, used by verify")
         else:
-            self._left[f"{name[:20]} messages"] += 1
+            self._left.pass_over(f"{name[:20]} messages")
 
     def _start(self, path: Path, row: int) -> None:
         """State the orders that stood before."""
         self._started = True
         self._columns.packet()
-        ts_ns = self._reached_ns
+        ts_ns = self.reached_ns
         self._columns.mark(
             ts_ns=ts_ns, recv_ns=ts_ns, row=row, kind=EventKind.CLEAR, flags=EventFlag.SNAPSHOT
         )
@@ -226,25 +106,35 @@ class BitstampDecoder:
             if order.id in self._beginning.executed:
                 lots += self._grid.lot_count(self._beginning.executed[order.id], path=path, row=row)
             if lots == 0:
-                self._left["orders from before the log whose size was never told"] += 1
+                self._left.reject(UNTOLD_RULE, raw={"id": order.id, "price": text_of(order.price)})
                 continue
             self._open[order.id] = lots
             self._put(EventKind.ADD, order, self._grid.size.text(lots), ts_ns, row, flags=EventFlag.SNAPSHOT)
+        for side, ticks, lots in self._beginning.unchanging:
+            self._columns.add(
+                ((self._grid.price.text(ticks), self._grid.size.text(lots)),),
+                ts_ns=ts_ns,
+                recv_ns=ts_ns,
+                row=row,
+                kind=EventKind.ADD,
+                side=side,
+                flags=EventFlag.SNAPSHOT,
+            )
 
     def _order(self, name: str, order: Order, recv_ns: int, path: Path, row: int) -> None:
         if order.id in self._beginning.reordered:
-            self._left["events of orders logged as deleted before created"] += 1
+            self._left.reject(REORDERED_RULE)
             return
         lots = self._lots(order, path, row)
         known = self._open.get(order.id)
         if name == "order_created":
             if known is not None or lots == 0:
-                self._refuse("orders created twice or without a size", path, row)
+                self._refuse(SIZE_RULE, path, row)
                 return
             self._open[order.id] = lots
-            kind, size = EventKind.ADD, _text(order.amount)
+            kind, size = EventKind.ADD, text_of(order.amount)
         elif known is None:
-            self._left["changes and deletions of orders unknown"] += 1
+            self._left.reject(UNKNOWN_RULE)
             return
         elif name == "order_deleted":
             del self._open[order.id]
@@ -252,7 +142,7 @@ class BitstampDecoder:
         elif lots == known:
             return
         elif not 0 < lots < known:
-            self._refuse("changes that do not lower an order", path, row)
+            self._refuse(GROWN_RULE, path, row)
             return
         else:
             self._open[order.id] = lots
@@ -262,30 +152,35 @@ class BitstampDecoder:
 
     def _put(self, kind: EventKind, order: Order, size: str, recv_ns: int, row: int, flags: int = 0) -> None:
         self._columns.add(
-            ((_text(order.price), size),),
-            ts_ns=self._reached_ns,
+            ((text_of(order.price), size),),
+            ts_ns=self.reached_ns,
             recv_ns=recv_ns,
             row=row,
             kind=kind,
-            side=_SIDE[order.order_type],
+            side=SIDES[order.order_type],
             flags=flags,
             order_id=order.id,
         )
 
     def _lots(self, order: Order, path: Path, row: int) -> int:
-        return self._grid.lot_count(_text(order.amount), path=path, row=row)
+        return self._grid.lot_count(text_of(order.amount), path=path, row=row)
 
-    def _refuse(self, what: str, path: Path, row: int) -> None:
+    def _refuse(self, rule: str, path: Path, row: int) -> None:
         if self._strict:
-            raise DataError(f"expected none of the {what}, was one", path=path, row=row)
-        self._left[what] += 1
+            raise DataError(rule, path=path, row=row)
+        self._left.reject(rule)
 
     def finish(self) -> None:
         self.snapshot = None
 
     def notes(self) -> tuple[str, ...]:
-        standing = f"{len(self._beginning.standing):,} orders stood before the log, as far as it tells"
-        return (standing, *(f"{count:,} {what}" for what, count in sorted(self._left.items())))
+        found = (f"{len(self._beginning.standing):,} orders stood before the log, as far as it tells",)
+        if not self._beginning.unchanging:
+            return found
+        return (
+            *found,
+            f"{len(self._beginning.unchanging):,} levels stood all along, as only the pushes tell",
+        )
 
 
 def open_source(
@@ -303,39 +198,79 @@ def open_source(
             symbol or "BTCUSD", head.prices if head else [], head.sizes if head else [], path=files[0]
         )
     grid, beginning = Grid.of(instrument), find_beginning(files)
+    unchanging = find_unchanging(_pushes(files, beginning, grid), grid)
+    beginning = replace(beginning, unchanging=unchanging)
     return FeedEvents(
         files,
         instrument=instrument,
         title="Bitstamp orders of",
-        decoder=lambda columns: BitstampDecoder(columns, beginning=beginning, grid=grid, strict=strict),
+        decoder=lambda columns, left: BitstampDecoder(
+            columns, left, beginning=beginning, grid=grid, strict=strict
+        ),
     )
 
 
+def _pushes(files: Sequence[Path], beginning: Beginning, grid: Grid) -> Iterator[Push]:
+    """Yield every push with the events since the one before."""
+    left = LeftOut()
+    columns = EventColumns(grid, left=left)
+    decoder = BitstampDecoder(columns, left, beginning=beginning, grid=grid, strict=False)
+    for path in files:
+        columns.path = path
+        for row, line in lines(path):
+            decoder.line(line, path=path, row=row)
+            if decoder.snapshot is not None:
+                yield Push(path, row, columns.take(), decoder.snapshot)
+
+
 def verify(paths: Sequence[Path]) -> Verification:
-    """Compare both touches, price and size, with every pushed snapshot."""
+    """Compare both touches, price and size, with every pushed snapshot.
+
+    A push names no event, and it comes on a channel of its own. It matches when a state that the book was in
+    during the `PUSH_LAG_NS` before has the same touches, and no push goes back behind the one before it.
+    """
     source = open_source(paths)
     grid, book = Grid.of(source.instrument), OrderBook()
-    matched = total = 0
+    # Each state with the time it ended; the last one stands.
+    states: deque[tuple[int, tuple[int, ...]]] = deque()
+    matched = total = behind = 0
+    standing: tuple[int, ...] = (0, 0, 0, 0)
     first: str | None = None
     for path, row, events, decoder in source.packets():
         assert isinstance(decoder, BitstampDecoder)
         book.apply(events)
+        touch = (book.bid_price_ticks, book.bid_size_lots, book.ask_price_ticks, book.ask_size_lots)
+        if touch != standing:
+            states.append((decoder.reached_ns, standing))
+            standing = touch
         if decoder.snapshot is None:
             continue
-        touch = (book.bid_price_ticks, book.bid_size_lots, book.ask_price_ticks, book.ask_size_lots)
+        while states and states[0][0] < decoder.reached_ns - PUSH_LAG_NS:
+            states.popleft()
         pushed = tuple(
             number
             for levels in (decoder.snapshot.bids, decoder.snapshot.asks)
             for number in (grid.level(levels[0], path=path, row=row) if levels else (0, 0))
         )
         total += 1
-        matched += touch == pushed
-        if touch != pushed and first is None:
-            first = f"{path}:row {row}: expected touch {pushed}, was {touch}"
+        place = next((at for at, state in enumerate(states) if state[1] == pushed), None)
+        if standing == pushed:
+            states.clear()
+        elif place is not None:
+            behind += 1
+            for _ in range(place):
+                states.popleft()
+        else:
+            first = first or f"{path}:row {row}: expected touch {pushed}, was {standing}"
+            continue
+        matched += 1
     return Verification(
         matched=matched,
         total=total,
         what="pushed snapshots with both touches equal",
         first_mismatch=first,
-        notes=("the log starts without a book: orders from before it are known only once they change",),
+        notes=(
+            *decoder.notes(),
+            f"{behind:,} pushes show the book as it was up to {PUSH_LAG_NS // 10**6} ms before",
+        ),
     )

@@ -7,7 +7,6 @@ carries no checksum; `verify` holds the book against the best bid and offer that
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +18,7 @@ from ext.order_book import OrderBook
 
 from ..errors import DataError
 from ..instrument import Instrument
+from ..quarantine import LeftOut
 from ..schema import EventFlag, EventKind
 from . import Verification
 from .event_columns import EventColumns
@@ -27,6 +27,7 @@ from .grid import Grid, instrument_of
 from .json_lines import JsonRecords
 from .ws_dump import received
 
+UNOPENED_RULE: Final = "an update must come after a snapshot"
 _SIDE: Final = {"buy": 1, "sell": -1}
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z", re.ASCII)
 
@@ -94,12 +95,11 @@ class CoinbaseDecoder:
         That the last line carried for this product.
     """
 
-    def __init__(self, columns: EventColumns, *, product: str, strict: bool) -> None:
-        self._columns, self._product, self._strict = columns, product, strict
+    def __init__(self, columns: EventColumns, left: LeftOut, *, product: str, strict: bool) -> None:
+        self._columns, self._left, self._product, self._strict = columns, left, product, strict
         self._started = False
         self._reached_ns = {"level2": 0, "match": 0}
         self._last_trade: int | None = None
-        self._left: Counter[str] = Counter()
         self.ticker: Message | None = None
 
     def line(self, line: bytes, *, path: Path, row: int) -> None:
@@ -109,7 +109,7 @@ class CoinbaseDecoder:
             return
         recv_ns, message = found
         if message.product_id != self._product:
-            self._left["messages of other products or none"] += 1
+            self._left.pass_over("messages of other products or none")
         elif message.type == "snapshot":
             self._snapshot(message, recv_ns, row)
         elif message.type == "l2update":
@@ -117,7 +117,7 @@ class CoinbaseDecoder:
         elif message.type == "match":
             self._match(message, recv_ns, path, row)
         else:
-            self._left[f"{message.type[:20]} messages"] += 1
+            self._left.pass_over(f"{message.type[:20]} messages")
             if message.type == "ticker":
                 self.ticker = message
 
@@ -137,7 +137,7 @@ class CoinbaseDecoder:
 
     def _update(self, message: Message, recv_ns: int, path: Path, row: int) -> None:
         if not self._started:
-            self._left["updates before the snapshot"] += 1
+            self._left.reject(UNOPENED_RULE)
             return
         ts_ns = self._reach("level2", time_ns(message, path=path, row=row))
         self._columns.packet()
@@ -163,7 +163,7 @@ class CoinbaseDecoder:
                     raise DataError(
                         f"trade_id must be {self._last_trade + 1}, was {message.trade_id}", path=path, row=row
                     )
-                self._left["gaps in trade ids"] += 1
+                self._left.pass_over("gaps in trade ids")
         self._last_trade = message.trade_id
         self._columns.packet()
         self._columns.add(
@@ -179,7 +179,7 @@ class CoinbaseDecoder:
     def _reach(self, stream: str, ts_ns: int, *, expected_late: bool = False) -> int:
         """Return the time, which never runs backwards within one channel."""
         if ts_ns < self._reached_ns[stream] and not expected_late:
-            self._left[f"{stream} times that ran backwards, raised to the time before"] += 1
+            self._left.pass_over(f"{stream} times that ran backwards, raised to the time before")
         self._reached_ns[stream] = max(self._reached_ns[stream], ts_ns)
         return self._reached_ns[stream]
 
@@ -187,7 +187,7 @@ class CoinbaseDecoder:
         self.ticker = None
 
     def notes(self) -> tuple[str, ...]:
-        return tuple(f"{count:,} {what}" for what, count in sorted(self._left.items()))
+        return ()
 
 
 def open_source(
@@ -210,7 +210,7 @@ def open_source(
         files,
         instrument=instrument,
         title="Coinbase",
-        decoder=lambda columns: CoinbaseDecoder(columns, product=product, strict=strict),
+        decoder=lambda columns, left: CoinbaseDecoder(columns, left, product=product, strict=strict),
     )
 
 

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -17,10 +16,12 @@ from numpy.typing import NDArray
 
 from ..errors import DataError
 from ..instrument import Instrument
+from ..quarantine import LeftOut, Quarantine
 from ..table_file import files_sha256
 from . import Verification
 from .databento_events import DbnEvents
 from .dbn_records import DTYPES, PRICE_UNDEFINED, DbnFile, official, official_errors
+from .dbn_symbols import SAMPLED_RUNS, SymbolFilter, intervals_of, runs_of_one_id
 from .event_columns import in_blocks
 from .feed_source import in_order_of_name
 from .grid import instrument_of
@@ -31,7 +32,6 @@ SCHEMAS: Final = (
 )  # fmt: skip
 """Those that become events; a live recording of several schemas names none."""
 
-_SAMPLED_RUNS: Final = 4
 _NANO: Final = 9
 
 
@@ -43,8 +43,8 @@ class DatabentoEvents:
     files : sequence of DbnFile
         In order of time.
     symbol : str
-    ids : frozenset of int
-        Its instrument ids.
+    filters : dict
+        By file: which records are the symbol's.
     instrument : Instrument
     """
 
@@ -53,13 +53,14 @@ class DatabentoEvents:
         files: Sequence[DbnFile],
         *,
         symbol: str,
-        ids: frozenset[int],
+        filters: Mapping[Path, SymbolFilter],
         instrument: Instrument,
         strict: bool,
     ) -> None:
-        self.files, self.symbol, self._ids, self._strict = tuple(files), symbol, ids, strict
+        self.files, self.symbol, self._filters, self._strict = tuple(files), symbol, filters, strict
         self.instrument = instrument
         self.notes: tuple[str, ...] = ()
+        self.quarantine: Quarantine | None = None
 
     @property
     def source(self) -> str:
@@ -76,20 +77,29 @@ class DatabentoEvents:
         return in_blocks(self._pieces(), block_events)
 
     def _pieces(self) -> Iterator[NDArray[np.void]]:
-        left: Counter[str] = Counter()
+        left = LeftOut(self.quarantine)
         events = DbnEvents(self.instrument, left=left, strict=self._strict)
+        last_id: int | None = None
         for file in self.files:
             events.path, quoted = file.path, file.metadata.schema in ("tbbo", "tcbbo")
+            chosen = self._filters[file.path]
             for row, records in file.records():
                 if int(records["rtype"][0]) not in DTYPES:
-                    left[f"records of type {int(records['rtype'][0]):#04x}"] += len(records)
+                    left.pass_over(f"records of type {int(records['rtype'][0]):#04x}", len(records))
                     continue
-                mine = np.isin(records["instrument_id"], list(self._ids))
-                if not mine.all():
-                    left["records of other instruments"] += int((~mine).sum())
-                yield events.of(records[mine], np.flatnonzero(mine) + row, quoted=quoted)
+                mine = chosen.mine(records)
+                left.pass_over("records of other instruments", int((~mine).sum()))
+                rows, records = np.flatnonzero(mine) + row, records[mine]
+                for part in runs_of_one_id(records):
+                    number = int(records["instrument_id"][part][0])
+                    if last_id not in (None, number):
+                        yield events.finish()
+                        yield events.restart(records[part], rows[part])
+                        left.pass_over("changes of the instrument id, the book cleared at each")
+                    last_id = number
+                    yield events.of(records[part], rows[part], quoted=quoted)
         yield events.finish()
-        self.notes = tuple(f"{count:,} {what}" for what, count in sorted(left.items()) if count)
+        self.notes = left.notes()
 
 
 def open_source(
@@ -117,36 +127,26 @@ def open_source(
             )
     if not files:
         raise DataError("expected market data, was definitions alone", path=paths[0])
-    ids = _ids_by_symbol(files)
-    if symbol is None and len(ids) == 1:
-        (symbol,) = ids
-    if symbol is None or symbol not in ids:
+    known = sorted(set().union(*(intervals_of(file) for file in files)))
+    if symbol is None and len(known) == 1:
+        (symbol,) = known
+    if symbol is None or symbol not in known:
         wanted = "one of its symbols named" if symbol is None else symbol
-        raise DataError(f"expected {wanted}, was {', '.join(sorted(ids)[:20]) or 'none'}", path=files[0].path)
+        raise DataError(f"expected {wanted}, was {', '.join(known[:20]) or 'none'}", path=files[0].path)
+    filters = {file.path: SymbolFilter(file, symbol) for file in files}
     if instrument is None:
-        instrument = _instrument(symbol, ids[symbol], files, definitions)
-    return DatabentoEvents(files, symbol=symbol, ids=ids[symbol], instrument=instrument, strict=strict)
-
-
-def _ids_by_symbol(files: Sequence[DbnFile]) -> dict[str, frozenset[int]]:
-    """Return the instrument ids of each symbol, as the metadata maps them, else as the records have them."""
-    found: dict[str, set[int]] = {}
-    for file in files:
-        for symbol, intervals in file.metadata.mappings.items():
-            ids = {int(entry["symbol"]) for entry in intervals if str(entry["symbol"]).isdigit()}
-            found.setdefault(symbol, set()).update(ids)
-    if not any(found.values()):
-        for file in files:
-            for _, records in islice(file.records(), _SAMPLED_RUNS):
-                for number in np.unique(records["instrument_id"]).tolist():
-                    found.setdefault(str(number), set()).add(number)
-    return {symbol: frozenset(ids) for symbol, ids in found.items() if ids}
+        instrument = _instrument(symbol, filters, files, definitions)
+    return DatabentoEvents(files, symbol=symbol, filters=filters, instrument=instrument, strict=strict)
 
 
 def _instrument(
-    symbol: str, ids: frozenset[int], files: Sequence[DbnFile], definitions: Sequence[DbnFile]
+    symbol: str,
+    filters: Mapping[Path, SymbolFilter],
+    files: Sequence[DbnFile],
+    definitions: Sequence[DbnFile],
 ) -> Instrument:
-    prices = _sampled_prices(ids, files)
+    prices = _sampled_prices(filters, files)
+    ids = frozenset[int]().union(*(chosen.ids for chosen in filters.values()))
     for file in definitions:
         for definition in _official_records(file):
             step = getattr(definition, "min_price_increment", PRICE_UNDEFINED)
@@ -157,13 +157,13 @@ def _instrument(
     return instrument_of(symbol, prices, ["1"], path=files[0].path)
 
 
-def _sampled_prices(ids: frozenset[int], files: Sequence[DbnFile]) -> list[str]:
+def _sampled_prices(filters: Mapping[Path, SymbolFilter], files: Sequence[DbnFile]) -> list[str]:
     found: set[int] = set()
     for file in files:
-        for _, records in islice(file.records(), _SAMPLED_RUNS):
+        for _, records in islice(file.records(), SAMPLED_RUNS):
             if int(records["rtype"][0]) not in DTYPES:
                 continue
-            mine = records[np.isin(records["instrument_id"], list(ids))]
+            mine = records[filters[file.path].mine(records)]
             found.update(mine["price"].tolist())
             if "levels" in (mine.dtype.names or ()):
                 found.update(mine["levels"]["bid_px"].ravel().tolist())

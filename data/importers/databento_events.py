@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ext.book_table import BookTable
+
 from ..columns import PRICE_TICKS_MAX, TS_NS_MAX
 from ..errors import DataError
 from ..instrument import Instrument
+from ..quarantine import LeftOut
 from ..schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 from .dbn_records import MBO_DTYPE, MBP10_DTYPE, PRICE_UNDEFINED, SAMPLED_QUOTES, TIME_UNDEFINED, TRADE_DTYPE
 from .event_columns import SEQ_MASK
@@ -21,6 +23,19 @@ _LAST: Final = 128
 _SNAPSHOT: Final = 32
 _SIDES: Final = {b"B": 1, b"A": -1, b"N": 0, b"": 0}
 _ID_MAX: Final = (1 << 63) - 1
+FILLS: Final = "fills: the cancellation or modification behind each changes the book"
+
+_ACTIONS: Final = np.frombuffer(b"ACMRTFN", np.uint8)
+_MODIFY, _CLEAR, _TRADE, _FILL = b"MRTF"
+_KIND_OF: Final = np.zeros(256, np.uint8)
+_KIND_OF[np.frombuffer(b"ACMRT", np.uint8)] = (
+    EventKind.ADD, EventKind.REDUCE, EventKind.CANCEL, EventKind.CLEAR, EventKind.TRADE,
+)  # fmt: skip
+_EVENTS_OF: Final = np.zeros(256, np.intp)
+_EVENTS_OF[np.frombuffer(b"ACMRT", np.uint8)] = (1, 1, 2, 1, 1)
+
+_Depth = tuple[NDArray[np.int64], NDArray[np.int64]]
+_NO_DEPTH: Final = (np.zeros(10, np.int64), np.zeros(10, np.int64))
 
 
 class DbnEvents:
@@ -29,18 +44,18 @@ class DbnEvents:
     Parameters
     ----------
     instrument : Instrument
-    left : Counter
-        Counts what is left out, by what it is.
+    left : LeftOut
+        Takes what becomes no event.
     strict : bool
         Make time that runs backwards an error.
     """
 
-    def __init__(self, instrument: Instrument, *, left: Counter[str], strict: bool) -> None:
+    def __init__(self, instrument: Instrument, *, left: LeftOut, strict: bool) -> None:
         scale = Scale.of(instrument.price_increment, name="price_increment")
         self._nano_per_tick = scale.step * 10 ** (9 - scale.decimals)
         self._instrument, self._left, self._strict = instrument, left, strict
-        self._orders: dict[int, tuple[int, int, int]] = {}
-        self._depth: tuple[dict[int, int], dict[int, int]] = ({}, {})
+        self._book = BookTable(65_536, 4_096)
+        self._depth: list[_Depth] = [_NO_DEPTH, _NO_DEPTH]
         self._reached_ns = 0
         self._held = np.empty(0, EVENT_DTYPE)
         self.path = Path()
@@ -76,6 +91,16 @@ class DbnEvents:
         snapshot = records["flags"][place] & _SNAPSHOT != 0
         events["flags"][snapshot] |= np.uint8(EventFlag.SNAPSHOT)
         return self._packets(events, place, records["flags"] & _LAST != 0)
+
+    def restart(self, records: NDArray[np.void], rows: NDArray[np.intp]) -> NDArray[np.void]:
+        """Forget the book, since the records that follow are of another instrument id; return a CLEAR."""
+        self._book, self._depth = BookTable(65_536, 4_096), [_NO_DEPTH, _NO_DEPTH]
+        clear = np.zeros(1, EVENT_DTYPE)
+        sampled = int(records["rtype"][0]) in SAMPLED_QUOTES
+        clear["ts_ns"], clear["recv_ns"] = self._times(records[:1], rows[:1], sampled=sampled)
+        clear["seq"], clear["instrument_id"] = rows[0] & SEQ_MASK, self._instrument.instrument_id
+        clear["kind"], clear["flags"] = EventKind.CLEAR, EventFlag.LAST_IN_PACKET
+        return clear
 
     def finish(self) -> NDArray[np.void]:
         """Return what was held back because its packet had not ended."""
@@ -125,7 +150,7 @@ class DbnEvents:
                     path=self.path,
                     row=int(rows[at]),
                 )
-            self._left["times that ran backwards, raised to the time before"] += int(late.sum())
+            self._left.pass_over("times that ran backwards, raised to the time before", int(late.sum()))
         self._reached_ns = int(reached[-1])
         return reached[1:], np.where(known, received, 0).astype(np.int64) + np.where(
             known, 0, RECV_NOT_RECORDED
@@ -192,116 +217,131 @@ class DbnEvents:
     def _orders_of(
         self, records: NDArray[np.void], rows: NDArray[np.intp]
     ) -> tuple[NDArray[np.intp], NDArray[np.void]]:
-        """Turn MBO records into order events; a modification needs to know the order it changes."""
-        ticks = self._ticks(records["price"], rows).tolist()
-        sides = self._sides(records, rows).tolist()
-        found: list[tuple[int, int, int, int, int, int]] = []
-        orders, left = self._orders, self._left
-        for place, (action, order_id, size) in enumerate(
-            zip(
-                records["action"].tolist(),
-                records["order_id"].tolist(),
-                records["size"].tolist(),
-                strict=True,
-            )
+        """Turn MBO records into order events; a modification is a CANCEL and an ADD, or a REDUCE."""
+        action, order_id = records["action"].view(np.uint8), records["order_id"]
+        self._require_orders(records, rows, action)
+        self._left.pass_over(FILLS, int((action == _FILL).sum()))
+        place = np.repeat(np.arange(len(records)), _EVENTS_OF[action])
+        events = np.zeros(len(place), EVENT_DTYPE)
+        kinds = action[place]
+        second = np.append(False, place[1:] == place[:-1])[: len(place)]
+        events["kind"] = np.where(second, EventKind.ADD, _KIND_OF[kinds])
+        events["order_id"] = np.where(kinds == _TRADE, 0, order_id[place])
+        events["price_ticks"] = self._ticks(records["price"], rows)[place]
+        events["size_lots"], events["side"] = records["size"][place], self._sides(records, rows)[place]
+        events["seq"] = rows[place] & SEQ_MASK
+        clears = kinds == _CLEAR
+        for name in ("order_id", "price_ticks", "size_lots", "side"):
+            events[name][clears] = 0
+        # What an order had before it is modified stands in a book of all orders.
+        asked = (kinds == _MODIFY) & ~second
+        for name in ("price_ticks", "size_lots", "side"):
+            events[name][asked] = 0
+        self._book.complete(events)
+        return self._modified(place, events, asked)
+
+    def _modified(
+        self, place: NDArray[np.intp], events: NDArray[np.void], asked: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.intp], NDArray[np.void]]:
+        """Keep the place in the queue where a modification only takes lots away."""
+        before = np.flatnonzero(asked)
+        old, new = events[before], events[before + 1]
+        unknown = old["side"] == 0
+        self._left.pass_over("modifications of unknown orders, taken as additions", int(unknown.sum()))
+        lowered = ~unknown & (old["price_ticks"] == new["price_ticks"]) & (old["side"] == new["side"])
+        lowered &= new["size_lots"] <= old["size_lots"]
+        events["kind"][before[lowered]] = EventKind.REDUCE
+        events["size_lots"][before[lowered]] = (old["size_lots"] - new["size_lots"])[lowered]
+        kept = np.ones(len(events), bool)
+        kept[before[unknown]] = False
+        kept[before[lowered & (old["size_lots"] == new["size_lots"])]] = False
+        kept[before[lowered] + 1] = False
+        kept[before[~lowered & (new["size_lots"] == 0)] + 1] = False
+        return place[kept], events[kept]
+
+    def _require_orders(
+        self, records: NDArray[np.void], rows: NDArray[np.intp], action: NDArray[np.uint8]
+    ) -> None:
+        for bad, rule, name in (
+            (records["order_id"] > _ID_MAX, "order ids must fit 63 bits", "order_id"),
+            (~np.isin(action, _ACTIONS), "action must be one of A, C, M, R, T, F, N", "action"),
         ):
-            price, side = ticks[place], sides[place]
-            if order_id > _ID_MAX:
-                raise DataError(
-                    f"order ids must fit 63 bits, was {order_id}", path=self.path, row=int(rows[place])
-                )
-            if action == b"A":
-                orders[order_id] = (price, size, side)
-                found.append((place, EventKind.ADD, order_id, price, size, side))
-            elif action == b"C":
-                known = orders.get(order_id)
-                if known is not None and size < known[1]:
-                    orders[order_id] = (known[0], known[1] - size, known[2])
-                else:
-                    orders.pop(order_id, None)
-                found.append((place, EventKind.REDUCE, order_id, price, size, side))
-            elif action == b"M":
-                known = orders.get(order_id)
-                orders[order_id] = (price, size, side)
-                if known is not None and known[0] == price and known[2] == side and size <= known[1]:
-                    # Fewer lots at the same price keep their place in the queue.
-                    if size < known[1]:
-                        found.append((place, EventKind.REDUCE, order_id, price, known[1] - size, side))
-                    continue
-                if known is not None:
-                    found.append((place, EventKind.CANCEL, order_id, known[0], known[1], known[2]))
-                else:
-                    left["modifications of unknown orders, taken as additions"] += 1
-                found.append((place, EventKind.ADD, order_id, price, size, side))
-            elif action == b"T":
-                found.append((place, EventKind.TRADE, 0, price, size, side))
-            elif action == b"R":
-                orders.clear()
-                found.append((place, EventKind.CLEAR, 0, 0, 0, 0))
-            elif action == b"F":
-                left["fills: the cancellation or modification behind each changes the book"] += 1
-            elif action != b"N":
-                raise DataError(
-                    f"action must be one of A, C, M, R, T, F, N, was {action!r}",
-                    path=self.path,
-                    row=int(rows[place]),
-                )
-        return _gathered(found)
+            if bad.any():
+                at = int(np.argmax(bad))
+                raise DataError(f"{rule}, was {records[name][at]!r}", path=self.path, row=int(rows[at]))
 
     def _levels_of(
         self, records: NDArray[np.void], rows: NDArray[np.intp]
     ) -> tuple[NDArray[np.intp], NDArray[np.void]]:
         """Turn ten-level books into the levels that changed, and trades."""
-        found: list[tuple[int, int, int, int, int, int]] = []
-        sides = self._sides(records, rows).tolist()
-        prices = {
-            side: self._ticks(records["levels"][f"{name}_px"].ravel(), np.repeat(rows, 10))
-            .reshape(-1, 10)
-            .tolist()
-            for side, name in ((1, "bid"), (-1, "ask"))
-        }
-        sizes = {
-            side: np.where(
-                records["levels"][f"{name}_px"] == PRICE_UNDEFINED, 0, records["levels"][f"{name}_sz"]
-            ).tolist()
-            for side, name in ((1, "bid"), (-1, "ask"))
-        }
-        trade_ticks = self._ticks(records["price"], rows).tolist()
-        for place, (action, size) in enumerate(
-            zip(records["action"].tolist(), records["size"].tolist(), strict=True)
-        ):
-            if action == b"T":
-                found.append((place, EventKind.TRADE, 0, trade_ticks[place], size, sides[place]))
-                continue
-            if action == b"R":
-                for held in self._depth:
-                    held.clear()
-                found.append((place, EventKind.CLEAR, 0, 0, 0, 0))
-            for held, side in zip(self._depth, (1, -1), strict=True):
-                now = {
-                    price: lots
-                    for price, lots in zip(prices[side][place], sizes[side][place], strict=True)
-                    if lots
-                }
-                for price in held.keys() - now.keys():
-                    found.append((place, EventKind.LEVEL, 0, price, 0, side))
-                for price, lots in now.items():
-                    if held.get(price) != lots:
-                        found.append((place, EventKind.LEVEL, 0, price, lots, side))
-                held.clear()
-                held.update(now)
-        return _gathered(found)
+        trades, clears = records["action"] == b"T", records["action"] == b"R"
+        # Ranks put what one record says in order: the clearing, a side's levels that left, those there now.
+        places, parts, ranks = [], [], []
+
+        def add(place: NDArray[np.intp], rank: int, events: NDArray[np.void]) -> None:
+            places.append(place)
+            parts.append(events)
+            ranks.append(np.full(len(place), rank))
+
+        place, events = self._trades_of(records, rows, trades)
+        add(place, 0, events)
+        cleared = np.zeros(int(clears.sum()), EVENT_DTYPE)
+        cleared["kind"] = EventKind.CLEAR
+        add(np.flatnonzero(clears), 0, cleared)
+        books = np.flatnonzero(~trades)
+        for rank, (name, side) in enumerate((("bid", 1), ("ask", -1))):
+            levels = records["levels"][books]
+            prices = self._ticks(levels[f"{name}_px"].ravel(), np.repeat(rows[books], 10)).reshape(-1, 10)
+            sizes = np.where(levels[f"{name}_px"] == PRICE_UNDEFINED, 0, levels[f"{name}_sz"]).astype(
+                np.int64
+            )
+            change = _Change(self._depth[rank], prices, sizes, clears[books])
+            self._depth[rank] = (prices[-1], sizes[-1]) if len(books) else self._depth[rank]
+            for at, (changed, ticks, lots) in enumerate((change.gone(), change.there())):
+                levels_now = np.zeros(len(changed), EVENT_DTYPE)
+                levels_now["kind"], levels_now["side"] = EventKind.LEVEL, side
+                levels_now["price_ticks"], levels_now["size_lots"] = ticks, lots
+                add(books[changed], 1 + 2 * rank + at, levels_now)
+        joined, events = np.concatenate(places), np.concatenate(parts)
+        order = np.lexsort((np.concatenate(ranks), joined))
+        return joined[order], events[order]
 
 
-def _gathered(
-    found: list[tuple[int, int, int, int, int, int]],
-) -> tuple[NDArray[np.intp], NDArray[np.void]]:
-    """Return (place of the record, events) of (place, kind, order id, price, size, side)."""
-    events = np.zeros(len(found), EVENT_DTYPE)
-    if not found:
-        return np.empty(0, np.intp), events
-    place, kind, order_id, price, size, side = zip(*found, strict=True)
-    events["kind"], events["side"] = kind, side
-    events["order_id"] = np.array(order_id, np.uint64)
-    events["price_ticks"], events["size_lots"] = price, size
-    return np.array(place, np.intp), events
+class _Change:
+    """What changed on one side from each book of ten levels to the next.
+
+    Parameters
+    ----------
+    before : tuple of (prices, sizes)
+        The book that stood; of one row each.
+    prices, sizes : array of int, shape (n, 10)
+        Size 0 is no level.
+    clears : array of bool, shape (n,)
+        Nothing stands before these.
+    """
+
+    def __init__(
+        self, before: _Depth, prices: NDArray[np.int64], sizes: NDArray[np.int64], clears: NDArray[np.bool_]
+    ) -> None:
+        old_prices = np.concatenate((before[0][None], prices[:-1]))[: len(prices)]
+        old_sizes = np.concatenate((before[1][None], sizes[:-1]))[: len(sizes)].copy()
+        old_sizes[clears] = 0
+        # Most records touch one side: the ten-by-ten comparison is for the rest.
+        self._at = np.flatnonzero(((old_prices != prices) | (old_sizes != sizes)).any(axis=1))
+        self._old, self._now = (
+            (old_prices[self._at], old_sizes[self._at]),
+            (prices[self._at], sizes[self._at]),
+        )
+        self._same = self._old[0][:, :, None] == self._now[0][:, None, :]
+        self._same &= (self._old[1] > 0)[:, :, None] & (self._now[1] > 0)[:, None, :]
+
+    def gone(self) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
+        """Return (row, price, 0) of levels that left."""
+        row, level = np.nonzero((self._old[1] > 0) & ~self._same.any(axis=2))
+        return self._at[row], self._old[0][row, level], np.zeros(len(row), np.int64)
+
+    def there(self) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64]]:
+        """Return (row, price, size) of levels that came or changed."""
+        unchanged = (self._same & (self._old[1][:, :, None] == self._now[1][:, None, :])).any(axis=1)
+        row, level = np.nonzero((self._now[1] > 0) & ~unchanged)
+        return self._at[row], self._now[0][row, level], self._now[1][row, level]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..columns import PRICE_TICKS_MAX
 from ..errors import DataError
+from ..quarantine import LeftOut
 from ..schema import EVENT_DTYPE, QUOTE_DTYPE, EventFlag, EventKind
 from .grid import Grid
 
@@ -24,6 +25,7 @@ _RESTING: Final = (
 )  # fmt: skip
 SEQ_MASK: Final = (1 << 32) - 1
 QUOTE_SIZE_LOTS_MAX: Final = (1 << 32) - 1
+BEYOND_RULE: Final = f"price must be at most {PRICE_TICKS_MAX} ticks"
 REORDER_NS: Final = 2 * 10**9
 """How far apart in venue time two streams of one recording may arrive and still be merged in order."""
 
@@ -35,15 +37,16 @@ class EventColumns:
     ----------
     grid : Grid
     instrument_id : int
+    left : LeftOut, optional
+        Takes resting orders and levels whose price no event can hold.
     """
 
-    def __init__(self, grid: Grid, *, instrument_id: int = 0) -> None:
-        self._grid, self._instrument_id = grid, instrument_id
+    def __init__(self, grid: Grid, *, instrument_id: int = 0, left: LeftOut | None = None) -> None:
+        self._grid, self._instrument_id, self._left = grid, instrument_id, left or LeftOut()
         self._groups: list[tuple[int, int, int, int, int, int, int, int, int]] = []
         self._texts: list[str] = []
         self._packet = 0
         self.path = Path()
-        self.beyond = 0
 
     def __len__(self) -> int:
         return len(self._texts) // 2
@@ -102,17 +105,17 @@ class EventColumns:
         within = np.abs(ticks) <= PRICE_TICKS_MAX
         events["price_ticks"] = np.where(within, ticks, 0)
         if not within.all():
-            self._require_resting(events, within, rows)
+            self._reject_beyond(events, within, rows)
             events, rows, packet = events[within], rows[within], packet[within]
         last = np.append(packet[1:] != packet[:-1], True)[: len(events)]
         events["flags"][last] |= np.uint8(EventFlag.LAST_IN_PACKET)
         self._groups, self._texts = [], []
         return self._join_quotes(events, rows)
 
-    def _require_resting(
+    def _reject_beyond(
         self, events: NDArray[np.void], within: NDArray[np.bool_], rows: NDArray[np.int64]
     ) -> None:
-        """Count what rests too far away for 30 bits of ticks (asks at 9,999,999,997); a trade is refused."""
+        """Reject what rests beyond 30 bits of ticks (asks at 9,999,999,997); a trade is an error."""
         refused = ~within & ~np.isin(events["kind"], _RESTING)
         if refused.any():
             at = int(np.argmax(refused))
@@ -122,7 +125,14 @@ class EventColumns:
                 path=self.path,
                 row=int(rows[at]),
             )
-        self.beyond += int((~within).sum())
+        for at in np.flatnonzero(~within).tolist():
+            price, size = self._texts[2 * at : 2 * at + 2]
+            if events["size_lots"][at] == 0 and events["flags"][at] & EventFlag.SNAPSHOT:
+                continue  # the importer's own: it forgets a level that was rejected when it came
+            self._left.reject(
+                BEYOND_RULE, file=self.path, row=int(rows[at]),
+                raw={"price": price, "size": size, "side": events["side"][at]},
+            )  # fmt: skip
 
     def _join_quotes(self, events: NDArray[np.void], rows: NDArray[np.int64]) -> NDArray[np.void]:
         """Make one event of each quote's bid and ask."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..columns import TS_NS_MAX
 from ..errors import DataError
 from ..instrument import Instrument
+from ..quarantine import LeftOut, Quarantine
 from ..table_file import files_sha256
 from .event_columns import EventColumns, TimeOrder, in_blocks
 from .grid import SAMPLED_MAX, Grid
@@ -38,7 +39,7 @@ class Decoder(Protocol):
         """Add what was held back until the end."""
 
     def notes(self) -> tuple[str, ...]:
-        """Say what was left out and why."""
+        """Say what a reader should know, besides what was left out."""
 
 
 class Observer(Protocol):
@@ -120,7 +121,12 @@ class FeedEvents:
     title : str
         What the recording is.
     decoder : callable
-        Makes a fresh decoder that fills the given columns.
+        Makes a fresh decoder that fills the given columns and tells `LeftOut` what becomes no event.
+
+    Attributes
+    ----------
+    quarantine : Quarantine or None
+        Takes the rows that are rejected.
     """
 
     def __init__(
@@ -129,10 +135,11 @@ class FeedEvents:
         *,
         instrument: Instrument,
         title: str,
-        decoder: Callable[[EventColumns], Decoder],
+        decoder: Callable[[EventColumns, LeftOut], Decoder],
     ) -> None:
         self.paths, self.instrument, self._title, self._decoder = paths, instrument, title, decoder
         self.notes: tuple[str, ...] = ()
+        self.quarantine: Quarantine | None = None
 
     @property
     def source(self) -> str:
@@ -148,11 +155,15 @@ class FeedEvents:
         return in_blocks(self._pieces(), block_events)
 
     def _pieces(self) -> Iterator[NDArray[np.void]]:
-        columns = EventColumns(Grid.of(self.instrument), instrument_id=self.instrument.instrument_id)
-        decoder, order = self._decoder(columns), TimeOrder()
+        left, order = LeftOut(self.quarantine), TimeOrder()
+        columns = EventColumns(
+            Grid.of(self.instrument), instrument_id=self.instrument.instrument_id, left=left
+        )
+        decoder = self._decoder(columns, left)
         for path in self.paths:
             columns.path = path
             for row, line in lines(path):
+                left.at(path, row, line)
                 decoder.line(line, path=path, row=row)
                 if len(columns) >= _TAKEN_EVENTS:
                     yield order.push(columns.take())
@@ -160,20 +171,24 @@ class FeedEvents:
         decoder.finish()
         yield order.push(columns.take())
         yield order.flush()
-        counted = (
-            (order.late, "events came later than could be put in order: given the time already reached"),
-            (columns.beyond, "levels or orders at prices beyond 30 bits of ticks left out"),
-        )
-        self.notes = decoder.notes() + tuple(f"{count:,} {what}" for count, what in counted if count)
+        if order.late:
+            left.pass_over(
+                "events came later than could be put in order: given the time already reached", order.late
+            )
+        self.notes = decoder.notes() + left.notes()
 
     def packets(self) -> Iterator[tuple[Path, int, NDArray[np.void], Decoder]]:
         """Yield (file, row, events, decoder) line by line in order of arrival, for verification."""
-        columns = EventColumns(Grid.of(self.instrument), instrument_id=self.instrument.instrument_id)
-        decoder = self._decoder(columns)
+        left = LeftOut()
+        columns = EventColumns(
+            Grid.of(self.instrument), instrument_id=self.instrument.instrument_id, left=left
+        )
+        decoder = self._decoder(columns, left)
         path, row = self.paths[0], 0
         for path in self.paths:
             columns.path = path
             for row, line in lines(path):
+                left.at(path, row, line)
                 decoder.line(line, path=path, row=row)
                 yield path, row, columns.take(), decoder
         decoder.finish()

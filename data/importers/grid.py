@@ -83,6 +83,23 @@ class Scale:
             )
         return units
 
+    def judged_units(self, texts: list[str], *, limit: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return texts as whole units, 0 for those that are none, and which of them are."""
+        known = np.ones(len(texts), bool)
+        units, good = decimal_units(texts, self.decimals)
+        if good < len(texts):
+            texts = list(texts)
+            while good < len(texts):
+                known[good], texts[good] = False, "0"
+                rest, more = decimal_units(texts[good:], self.decimals)
+                units = np.concatenate((units[:good], rest))
+                good += more
+        if self.step != 1:
+            units, rest = np.divmod(units, self.step)
+            known &= rest == 0
+        known &= np.abs(units) <= limit
+        return np.where(known, units, 0), known
+
     def text(self, units: int) -> str:
         """Return whole units as decimal text."""
         return format(Decimal(units * self.step).scaleb(-self.decimals), "f")
@@ -134,7 +151,7 @@ def decimals_of(texts: Sequence[str], *, name: str, path: Path) -> int:
     """Return the decimals that write every number exactly."""
     most = 0
     for text in texts:
-        number = Decimal(text) if _is_plain(text) else None
+        number = Decimal(text) if is_plain(text) else None
         if number is None:
             raise DataError(f"{name} must be a number, was {text[:40]!r}", path=path)
         exponent = number.normalize().as_tuple().exponent
@@ -176,7 +193,8 @@ def instrument_of(
     )
 
 
-def _is_plain(text: str) -> bool:
+def is_plain(text: str) -> bool:
+    """Tell whether a text is a decimal number without an exponent."""
     # Decimal also takes "NaN", "1_0" and digits of other scripts.
     return decimal_units([text], DECIMALS_MAX)[1] == 1 or (
         text.isascii() and text.replace(".", "", 1).replace("-", "", 1).isdigit()

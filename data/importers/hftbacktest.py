@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from ..columns import PRICE_TICKS_MAX, TS_NS_MAX, grid_tolerance, infer_increment, infer_lot_size
 from ..errors import DataError
 from ..instrument import Instrument
+from ..quarantine import LeftOut
 from ..schema import EVENT_DTYPE, EventFlag, EventKind
 from ..table_file import files_sha256
 from . import Verification
@@ -126,19 +126,19 @@ class HftbacktestEvents:
         return in_blocks(self._pieces(), block_events)
 
     def _pieces(self) -> Iterator[NDArray[np.void]]:
-        left: Counter[str] = Counter()
+        left = LeftOut()
         reader = _Reader(self.instrument, left=left, strict=self._strict)
         for path in self.paths:
             reader.path = path
             for row, rows in read_rows(path):
                 yield reader.events(rows, row)
-        self.notes = tuple(f"{count:,} {what}" for what, count in sorted(left.items()) if count)
+        self.notes = left.notes()
 
 
 class _Reader:
     """Turns rows into events; knows the levels, since a clear names a range of prices."""
 
-    def __init__(self, instrument: Instrument, *, left: Counter[str], strict: bool) -> None:
+    def __init__(self, instrument: Instrument, *, left: LeftOut, strict: bool) -> None:
         self._instrument, self._left, self._strict = instrument, left, strict
         self._levels: dict[int, set[int]] = {1: set(), -1: set()}
         self._orders: dict[int, tuple[int, int, int]] = {}
@@ -148,7 +148,7 @@ class _Reader:
 
     def events(self, rows: NDArray[np.void], first_row: int) -> NDArray[np.void]:
         mine = rows["ev"] & EXCHANGE != 0
-        self._left["rows for the local order alone"] += int((~mine).sum())
+        self._left.pass_over("rows for the local order alone", int((~mine).sum()))
         row = np.flatnonzero(mine) + first_row
         rows = rows[mine]
         ts_ns = self._times(rows, row)
@@ -229,7 +229,7 @@ class _Reader:
                 found.append((place, EventKind.CANCEL, *known, order_id))
             found.append((place, EventKind.ADD, side, price, size, order_id))
         elif kind == FILL:
-            self._left["fills: the cancellation or modification behind each changes the book"] += 1
+            self._left.pass_over("fills: the cancellation or modification behind each changes the book")
         else:
             raise DataError(
                 f"expected a known kind of row with its side, was {kind}", path=self.path, row=int(row[place])
@@ -255,7 +255,7 @@ class _Reader:
                     path=self.path,
                     row=int(row[at]),
                 )
-            self._left["times that ran backwards, raised to the time before"] += int(late.sum())
+            self._left.pass_over("times that ran backwards, raised to the time before", int(late.sum()))
         self._reached_ns = int(reached[-1])
         return reached[1:]
 
@@ -341,7 +341,7 @@ def write_npz(
 def verify(paths: Sequence[Path]) -> Verification:
     """Compare prices and quantities of every depth and trade row with those of its events, as doubles."""
     source = open_source(paths)
-    reader = _Reader(source.instrument, left=Counter(), strict=False)
+    reader = _Reader(source.instrument, left=LeftOut(), strict=False)
     matched = total = 0
     first: str | None = None
     for path in source.paths:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +16,7 @@ from ext.order_book import OrderBook
 
 from ..errors import DataError
 from ..instrument import Instrument
+from ..quarantine import LeftOut
 from ..schema import EventFlag, EventKind
 from . import Verification
 from .depth_window import DepthWindow
@@ -27,6 +27,7 @@ from .json_lines import JsonRecords
 from .ws_dump import received, seconds_ns
 
 CHECKED_LEVELS: Final = 10
+UNOPENED_RULE: Final = "an update must come after a snapshot"
 
 _RECORDS: Final = JsonRecords[dict[str, Any] | list[Any]](dict[str, Any] | list[Any])  # type: ignore[arg-type]
 _CHANNEL: Final = re.compile(r"(book)-(\d{1,5})|(trade)")
@@ -120,11 +121,10 @@ class KrakenDecoder:
         Of its prices and volumes, as the venue writes them.
     """
 
-    def __init__(self, columns: EventColumns, *, pair: str, grid: Grid, strict: bool) -> None:
-        self._columns, self._pair, self._grid, self._strict = columns, pair, grid, strict
+    def __init__(self, columns: EventColumns, left: LeftOut, *, pair: str, grid: Grid) -> None:
+        self._columns, self._left, self._pair, self._grid = columns, left, pair, grid
         self._windows: dict[int, DepthWindow] = {}
         self._reached_ns = {"book": 0, "trade": 0}
-        self._left: Counter[str] = Counter()
         self.checksum: int | None = None
         self.decimals = (0, 0)
 
@@ -134,9 +134,9 @@ class KrakenDecoder:
         if message is None:
             return
         if isinstance(message, str):
-            self._left[message] += 1
+            self._left.pass_over(message)
         elif message[4] != self._pair:
-            self._left["messages of other pairs"] += 1
+            self._left.pass_over("messages of other pairs")
         elif message[1] == "trade":
             self._trades(message[0], trades_of(message[3], path=path, row=row), path, row)
         else:
@@ -164,7 +164,7 @@ class KrakenDecoder:
         ts_ns = self._reach("book", max((seconds_ns(text, path=path, row=row) for text in stamps), default=0))
         opening = any(key in ("as", "bs") for key, _ in groups)
         if not self._windows and not opening:
-            self._left["updates before the snapshot"] += 1
+            self._left.reject(UNOPENED_RULE)
             return
         self._columns.packet()
         if opening:
@@ -195,7 +195,7 @@ class KrakenDecoder:
     def _reach(self, stream: str, ts_ns: int) -> int:
         """Return the time, which never runs backwards within one channel."""
         if ts_ns < self._reached_ns[stream]:
-            self._left[f"{stream} times that ran backwards, raised to the time before"] += 1
+            self._left.pass_over(f"{stream} times that ran backwards, raised to the time before")
         self._reached_ns[stream] = max(self._reached_ns[stream], ts_ns)
         return self._reached_ns[stream]
 
@@ -203,7 +203,7 @@ class KrakenDecoder:
         self.checksum = None
 
     def notes(self) -> tuple[str, ...]:
-        return tuple(f"{count:,} {what}" for what, count in sorted(self._left.items()))
+        return ()
 
 
 def _checksum_of(parts: list[Any], *, path: Path, row: int) -> int | None:
@@ -237,7 +237,7 @@ def open_source(
         files,
         instrument=instrument,
         title="Kraken",
-        decoder=lambda columns: KrakenDecoder(columns, pair=pair, grid=grid, strict=strict),
+        decoder=lambda columns, left: KrakenDecoder(columns, left, pair=pair, grid=grid),
     )
 
 

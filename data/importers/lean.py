@@ -23,13 +23,17 @@ from ..errors import ConfigError, DataError
 from ..event_merge import merge_feeds
 from ..instrument import Instrument
 from ..lobster import EXCHANGE_TIME_ZONE
+from ..quarantine import LeftOut, Quarantine
 from ..schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 from ..table_file import files_sha256
 from . import Verification
-from .lean_files import EQUITY_INCREMENT, LeanFile, QuoteRows, lean_file
+from .lean_files import EQUITY_INCREMENT, LeanFile, QuoteRows, TradeRows, lean_file
 
 INSIDE_NS: Final = 10 * 10**6
 """How far a print's stamp and the quote it met may be apart."""
+
+SUSPICIOUS_RULE: Final = "a row must not be marked suspicious"
+CROSSED_RULE: Final = "bid must not exceed ask"
 
 _OPENS_NS, _CLOSES_NS = 34_200 * 10**9, 57_600 * 10**9
 _SEQ_MASK: Final = (1 << 32) - 1
@@ -88,8 +92,8 @@ class LeanEvents:
                 f"LEAN counts equities in {EQUITY_INCREMENT} USD and single shares, was an instrument of "
                 f"{self.instrument.price_increment} and {self.instrument.lot_size}"
             )
-        self.left_out: Counter[str] = Counter()
-        self.first_left_out: str | None = None
+        self.left = LeftOut()
+        self.quarantine: Quarantine | None = None
 
     @property
     def source(self) -> str:
@@ -104,7 +108,7 @@ class LeanEvents:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        found = [f"{count} {rule} rows left out" for rule, count in sorted(self.left_out.items())]
+        found = [*self.left.notes()]
         if not self.files[0].is_equity:
             found.append("sizes are not recorded: every quote shows one lot on either side")
             if not self.files[0].market:
@@ -113,8 +117,7 @@ class LeanEvents:
 
     def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
         """Yield the events day by day, trades and quotes merged."""
-        self.left_out.clear()
-        self.first_left_out = None
+        self.left = LeftOut(self.quarantine)
         last_ns: int | None = None
         for day in sorted({file.day for file in self.files}):
             feeds = [self._events(file, block_events) for file in self.files if file.day == day]
@@ -131,7 +134,7 @@ class LeanEvents:
 
     def _trades(self, file: LeanFile, block_rows: int) -> Iterator[NDArray[np.void]]:
         for rows in file.trades(block_rows=block_rows):
-            kept = self._kept(file, rows.row, ~rows.suspicious, "suspicious")
+            kept = self._kept(file, rows, ~rows.suspicious)
             events = np.zeros(len(rows.ts_ns), EVENT_DTYPE)
             events["ts_ns"], events["recv_ns"] = rows.ts_ns, RECV_NOT_RECORDED
             events["price_ticks"], events["size_lots"] = rows.ticks, rows.size
@@ -144,28 +147,34 @@ class LeanEvents:
     def _quotes(self, file: LeanFile, block_rows: int) -> Iterator[NDArray[np.void]]:
         standing = Standing()
         for rows in whole_pairs(file.quotes(self.instrument.price_increment, block_rows=block_rows)):
-            told = self._kept(file, rows.row, ~rows.suspicious, "suspicious")
+            told = self._kept(file, rows, ~rows.suspicious)
             quotes, row = standing.after(rows, told)
             both = (quotes["bid_size_lots"] > 0) & (quotes["ask_size_lots"] > 0)
             over = quotes["bid_price_ticks"].astype(np.int64) - quotes["ask_price_ticks"]
-            kept = self._kept(file, row, ~(both & (over > 0)), "crossed")
+            kept = ~(both & (over > 0))
+            for at in np.flatnonzero(~kept).tolist():
+                self._reject(CROSSED_RULE, file, int(row[at]), _raw(quotes, at))
             quotes["instrument_id"] = self.instrument.instrument_id
             quotes["flags"][both & (over >= 0)] |= np.uint8(EventFlag.CROSSED)
             yield quotes[kept].view(EVENT_DTYPE)
 
     def _kept(
-        self, file: LeanFile, row: int | NDArray[np.int64], passed: NDArray[np.bool_], rule: str
+        self, file: LeanFile, rows: QuoteRows | TradeRows, passed: NDArray[np.bool_]
     ) -> NDArray[np.bool_]:
-        """Count the rows that break a rule, or refuse the first of them."""
-        if not passed.all():
-            at = int(np.argmin(passed))
-            place = int(row[at]) if isinstance(row, np.ndarray) else row + at
-            if self.strict:
-                raise DataError(f"expected no {rule} row, was one", path=file.path, row=place)
-            self.left_out[rule] += int(np.count_nonzero(~passed))
-            if self.first_left_out is None:
-                self.first_left_out = f"{file.path}:row {place}: expected no {rule} row, was one"
+        """Reject the suspicious rows."""
+        for at in np.flatnonzero(~passed).tolist():
+            raw = {name: values[at] for name, values in zip(rows._fields[1:], rows[1:], strict=True)}
+            self._reject(SUSPICIOUS_RULE, file, rows.row + at, raw)
         return passed
+
+    def _reject(self, rule: str, file: LeanFile, row: int, raw: dict[str, Any]) -> None:
+        if self.strict:
+            raise DataError(f"{rule}, was {raw}", path=file.path, row=row)
+        self.left.reject(rule, file=file.path, row=row, raw=raw)
+
+
+def _raw(quotes: NDArray[np.void], at: int) -> dict[str, Any]:
+    return {name: quotes[name][at] for name in quotes.dtype.names or () if name != "_reserved"}
 
 
 def whole_pairs(blocks: Iterator[QuoteRows]) -> Iterator[QuoteRows]:
@@ -239,9 +248,9 @@ def verify(paths: Sequence[Path]) -> Verification:
             day_files = [file for file in own if file.day == day]
             found = _day(source, day_files, day)
             kept, inside, printed = kept + found[0], inside + found[1], printed + found[2]
-        broken = sum(source.left_out.values())
+        broken = source.left.rejected.total()
         matched, total = matched + kept, total + kept + broken
-        first = first or source.first_left_out
+        first = first or source.left.first
         name = f"{symbol} {market}".strip()
         notes += [f"{name}: {note}" for note in source.notes]
         if printed:

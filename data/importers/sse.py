@@ -3,8 +3,8 @@
 ==============  ==========================================================================================
 message         events
 ==============  ==========================================================================================
-order, add      ADD; for an order that traded on arrival, what is left of it
-order, delete   CANCEL
+order, add      ADD; for an order that traded on arrival, what is left of it; flagged AUCTION in an auction
+order, delete   CANCEL; flagged AUCTION in an auction
 trade           EXECUTE of the resting order: the offer when a buyer came, the bid when a seller did
 auction trade   two EXECUTEs flagged AUCTION, bid then offer, one packet
 ==============  ==========================================================================================
@@ -41,6 +41,8 @@ UTC_OFFSET_NS: Final = 8 * 3_600 * 10**9
 
 CONTINUOUS_PHASE: Final = 2
 _OPENS_S, _CLOSES_S = 34_200, 53_820
+# Orders outside are collected for an auction: the book may look crossed until it is held.
+_OPENS_NS, _CLOSES_NS = _OPENS_S * 10**9, _CLOSES_S * 10**9
 _SEQ_MASK: Final = (1 << 32) - 1
 
 
@@ -144,11 +146,13 @@ def events_of(message: Order | Trade, midnight_ns: int, instrument_id: int) -> l
     """Return a message's events as rows of EVENT_DTYPE."""
     if isinstance(message, Order):
         kind = EventKind.ADD if message.added else EventKind.CANCEL
-        parts = [(message.order_id, message.side, kind, EventFlag.LAST_IN_PACKET)]
+        collected = not _OPENS_NS <= message.clock_ns < _CLOSES_NS
+        flags = EventFlag.LAST_IN_PACKET | (EventFlag.AUCTION if collected else EventFlag(0))
+        parts = [(message.order_id, message.side, kind, flags)]
     elif message.aggressor:
         side = -message.aggressor
         resting = message.bid_id if side > 0 else message.ask_id
-        parts = [(resting, side, EventKind.EXECUTE, EventFlag.LAST_IN_PACKET)]
+        parts = [(resting, side, EventKind.EXECUTE, EventFlag(EventFlag.LAST_IN_PACKET))]
     else:
         parts = [
             (message.bid_id, 1, EventKind.EXECUTE, EventFlag.AUCTION),

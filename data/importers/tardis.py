@@ -6,7 +6,6 @@ time. Numbers are read as text and become integers exactly.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +21,13 @@ from ..columns import PRICE_TICKS_MAX, TS_NS_MAX
 from ..errors import DataError
 from ..event_merge import merge_feeds
 from ..instrument import Instrument
+from ..quarantine import LeftOut, Quarantine
 from ..schema import EVENT_DTYPE, QUOTE_DTYPE, EventFlag, EventKind
 from ..table_file import CsvTable, files_sha256
 from . import Verification
 from .event_columns import QUOTE_SIZE_LOTS_MAX, SEQ_MASK, in_blocks
 from .feed_source import in_order_of_name
-from .grid import SAMPLED_MAX, Grid, instrument_of
+from .grid import SAMPLED_MAX, SIZE_LOTS_MAX, Grid, instrument_of, is_plain
 
 _COMMON: Final = {"symbol": pa.string(), "timestamp": pa.int64(), "local_timestamp": pa.int64()}
 _TEXT: Final = pa.string()
@@ -42,6 +42,11 @@ _SIDES: Final = {
     "book": {"bid": 1, "ask": -1},
     "trades": {"buy": 1, "sell": -1, "unknown": 0, "": 0},
 }
+TIME_RULE: Final = "times must lie between 1970 and 2200 in µs"
+PRICE_RULE: Final = f"prices must be multiples of the price increment, at most {PRICE_TICKS_MAX} of it"
+SIZE_RULE: Final = "sizes must be multiples of the lot size, from 0 up"
+SIDE_RULE: Final = "side must be bid, ask, buy, sell, unknown or empty, as the file's kind has it"
+SNAPSHOT_RULE: Final = "is_snapshot must be true or false"
 _BATCH_ROWS: Final = 65_536
 _US: Final = 1_000
 
@@ -85,6 +90,7 @@ class TardisEvents:
     ) -> None:
         self.files, self.symbol, self.instrument, self._strict = tuple(files), symbol, instrument, strict
         self.notes: tuple[str, ...] = ()
+        self.quarantine: Quarantine | None = None
 
     @property
     def source(self) -> str:
@@ -96,7 +102,7 @@ class TardisEvents:
 
     def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
         """Yield events in order of venue time; at one instant the book comes first."""
-        left: Counter[str] = Counter()
+        left = LeftOut(self.quarantine)
         feeds = [
             _Feed(kind, self.symbol, self.instrument, left=left, strict=self._strict).events(
                 [file for file in self.files if file.kind == kind]
@@ -105,14 +111,14 @@ class TardisEvents:
             if any(file.kind == kind for file in self.files)
         ]
         yield from in_blocks(merge_feeds(feeds), block_events)
-        self.notes = tuple(f"{count:,} {what}" for what, count in sorted(left.items()) if count)
+        self.notes = left.notes()
 
 
 class _Feed:
     """The files of one kind, one after another."""
 
     def __init__(
-        self, kind: str, symbol: str, instrument: Instrument, *, left: Counter[str], strict: bool
+        self, kind: str, symbol: str, instrument: Instrument, *, left: LeftOut, strict: bool
     ) -> None:
         self._kind, self._symbol, self._instrument = kind, symbol, instrument
         self._grid, self._left, self._strict = Grid.of(instrument), left, strict
@@ -128,7 +134,7 @@ class _Feed:
                 mine = np.flatnonzero(
                     np.array([name == self._symbol for name in batch.column("symbol").to_pylist()])
                 )
-                self._left["rows of other symbols"] += batch.num_rows - len(mine)
+                self._left.pass_over("rows of other symbols", batch.num_rows - len(mine))
                 if len(mine) < batch.num_rows:
                     batch = batch.take(pa.array(mine))
                 if batch.num_rows:
@@ -148,103 +154,92 @@ class _Feed:
         return joined[:cut]
 
     def _convert(self, batch: Any, rows: NDArray[np.int64]) -> NDArray[np.void]:
+        judged = _Judged(batch, rows)
+        ts_ns = self._stamps(batch, "timestamp", judged)
+        recv_ns = self._stamps(batch, "local_timestamp", judged)
         if self._kind == "quotes":
-            events = self._quotes(batch, rows)
+            events = self._quotes(batch, judged)
         else:
             events = np.zeros(len(rows), EVENT_DTYPE)
             events["kind"] = EventKind.LEVEL if self._kind == "book" else EventKind.TRADE
-            events["side"] = self._sides(batch, rows)
-            events["price_ticks"] = self._ticks(batch, "price", rows)
-            events["size_lots"] = self._grid.lots(
-                self._texts(batch, "amount", rows), path=self._path, rows=rows
-            )
-        events["ts_ns"] = self._times(batch, rows)
-        events["recv_ns"] = self._stamps(batch, "local_timestamp", rows)
+            events["side"] = self._sides(batch, judged)
+            events["price_ticks"] = self._ticks(batch, "price", judged)
+            events["size_lots"] = self._lots(batch, "amount", judged, limit=SIZE_LOTS_MAX)
+        snapshot = self._snapshot_rows(batch, judged) if self._kind == "book" else None
         events["seq"] = rows & SEQ_MASK
         events["instrument_id"] = self._instrument.instrument_id
-        return self._with_clears(batch, events) if self._kind == "book" else events
+        good = judged.good
+        if not good.all():
+            self._reject(batch, judged)
+            events, ts_ns, recv_ns = events[good], ts_ns[good], recv_ns[good]
+        events["ts_ns"], events["recv_ns"] = self._ascending(ts_ns, rows[good]), recv_ns
+        return events if snapshot is None else self._with_clears(events, snapshot[good])
 
-    def _with_clears(self, batch: Any, events: NDArray[np.void]) -> NDArray[np.void]:
+    def _reject(self, batch: Any, judged: _Judged) -> None:
+        for at in np.flatnonzero(~judged.good).tolist():
+            rule, row = judged.rules[judged.broken[at]], int(judged.rows[at])
+            raw = {name: batch.column(name)[at].as_py() for name in batch.schema.names}
+            if self._strict:
+                raise DataError(f"{rule}, was {raw}", path=self._path, row=row)
+            self._left.reject(rule, file=self._path, row=row, raw=raw)
+
+    def _snapshot_rows(self, batch: Any, judged: _Judged) -> NDArray[np.bool_]:
+        words = [text.lower() for text in _texts(batch, "is_snapshot")]
+        judged.require(np.array([word in ("true", "false") for word in words], bool), SNAPSHOT_RULE)
+        return np.array([word == "true" for word in words], bool)
+
+    def _with_clears(self, events: NDArray[np.void], snapshot: NDArray[np.bool_]) -> NDArray[np.void]:
         """Empty the book where a snapshot begins."""
-        snapshot = np.array(
-            [text.lower() == "true" for text in self._texts(batch, "is_snapshot", events["seq"])]
-        )
+        if len(events) == 0:
+            return events
         events["flags"][snapshot] |= np.uint8(EventFlag.SNAPSHOT)
-        begins = np.flatnonzero(snapshot & ~np.concatenate(([self._in_snapshot], snapshot[:-1])))
+        place = np.flatnonzero(snapshot & ~np.concatenate(([self._in_snapshot], snapshot[:-1])))
         self._in_snapshot = bool(snapshot[-1])
-        clears = events[begins].copy()
+        clears = events[place].copy()
         clears["kind"], clears["side"], clears["price_ticks"], clears["size_lots"] = EventKind.CLEAR, 0, 0, 0
-        joined: NDArray[np.void] = np.insert(events, begins, clears)
+        joined: NDArray[np.void] = np.insert(events, place, clears)
         return joined
 
-    def _quotes(self, batch: Any, rows: NDArray[np.int64]) -> NDArray[np.void]:
-        quotes = np.zeros(len(rows), QUOTE_DTYPE)
+    def _quotes(self, batch: Any, judged: _Judged) -> NDArray[np.void]:
+        quotes = np.zeros(len(judged.rows), QUOTE_DTYPE)
         for side in ("bid", "ask"):
-            quotes[f"{side}_price_ticks"] = self._ticks(batch, f"{side}_price", rows)
-            texts = [text or "0" for text in self._texts(batch, f"{side}_amount", rows, empty=True)]
-            lots = self._grid.lots(texts, path=self._path, rows=rows)
-            if lots.max() > QUOTE_SIZE_LOTS_MAX:
-                at = int(np.argmax(lots))
-                raise DataError(
-                    f"{side}_amount must be at most {QUOTE_SIZE_LOTS_MAX} lots, was {texts[at][:40]!r}",
-                    path=self._path,
-                    row=int(rows[at]),
-                )
-            quotes[f"{side}_size_lots"] = lots
+            quotes[f"{side}_price_ticks"] = self._ticks(batch, f"{side}_price", judged)
+            quotes[f"{side}_size_lots"] = self._lots(
+                batch, f"{side}_amount", judged, limit=QUOTE_SIZE_LOTS_MAX
+            )
         quotes["kind"] = EventKind.QUOTE
         both = (quotes["bid_size_lots"] > 0) & (quotes["ask_size_lots"] > 0)
         touching = both & (quotes["bid_price_ticks"] >= quotes["ask_price_ticks"])
         quotes["flags"][touching] = EventFlag.CROSSED
         return quotes.view(EVENT_DTYPE)
 
-    def _ticks(self, batch: Any, name: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        texts = [text or "0" for text in self._texts(batch, name, rows, empty=self._kind == "quotes")]
-        ticks = self._grid.ticks(texts, path=self._path, rows=rows)
-        if np.abs(ticks).max() > PRICE_TICKS_MAX:
-            at = int(np.argmax(np.abs(ticks)))
-            raise DataError(
-                f"{name} must be at most {PRICE_TICKS_MAX} ticks of {self._grid.price}, "
-                f"was {texts[at][:40]!r}",
-                path=self._path,
-                row=int(rows[at]),
-            )
+    def _ticks(self, batch: Any, name: str, judged: _Judged) -> NDArray[np.int64]:
+        ticks, known = self._grid.price.judged_units(self._numbers(batch, name), limit=PRICE_TICKS_MAX)
+        judged.require(known, PRICE_RULE)
         return ticks
 
-    def _texts(self, batch: Any, name: str, rows: NDArray[np.int64], *, empty: bool = False) -> list[str]:
-        texts: list[str | None] = batch.column(name).to_pylist()
-        if not empty and not all(texts):
-            at = next(place for place, text in enumerate(texts) if not text)
-            raise DataError(f"{name} must not be empty", path=self._path, row=int(rows[at]))
-        return [text or "" for text in texts]
+    def _lots(self, batch: Any, name: str, judged: _Judged, *, limit: int) -> NDArray[np.int64]:
+        lots, known = self._grid.size.judged_units(self._numbers(batch, name), limit=limit)
+        judged.require(known & (lots >= 0), SIZE_RULE)
+        return lots
 
-    def _sides(self, batch: Any, rows: NDArray[np.int64]) -> NDArray[np.int8]:
-        known, texts = _SIDES[self._kind], self._texts(batch, "side", rows, empty=True)
-        try:
-            return np.array([known[text] for text in texts], np.int8)
-        except KeyError as error:
-            raise DataError(
-                f"side must be one of {', '.join(filter(None, known))}, was {error.args[0][:20]!r}",
-                path=self._path,
-                row=int(rows[texts.index(error.args[0])]),
-            ) from error
+    def _numbers(self, batch: Any, name: str) -> list[str]:
+        """Return a column's texts; a side of a quote may be empty."""
+        texts = _texts(batch, name)
+        return [text or "0" for text in texts] if self._kind == "quotes" else texts
 
-    def _stamps(self, batch: Any, name: str, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        stamps = batch.column(name)
-        if stamps.null_count:
-            raise DataError(f"{name} must not be empty", path=self._path, row=int(rows[0]))
-        micros: NDArray[np.int64] = stamps.to_numpy(zero_copy_only=False)
-        bad = (micros < 0) | (micros > TS_NS_MAX // _US)
-        if bad.any():
-            at = int(np.argmax(bad))
-            raise DataError(
-                f"{name} must lie between 1970 and 2200 in µs, was {micros[at]}",
-                path=self._path,
-                row=int(rows[at]),
-            )
-        return micros * _US
+    def _sides(self, batch: Any, judged: _Judged) -> NDArray[np.int8]:
+        known, texts = _SIDES[self._kind], _texts(batch, "side")
+        judged.require(np.array([text in known for text in texts], bool), SIDE_RULE)
+        return np.array([known.get(text, 0) for text in texts], np.int8)
 
-    def _times(self, batch: Any, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        ts_ns = self._stamps(batch, "timestamp", rows)
+    def _stamps(self, batch: Any, name: str, judged: _Judged) -> NDArray[np.int64]:
+        micros: NDArray[np.int64] = batch.column(name).fill_null(-1).to_numpy(zero_copy_only=False)
+        known = (micros >= 0) & (micros <= TS_NS_MAX // _US)
+        judged.require(known, TIME_RULE)
+        return np.where(known, micros, 0) * _US
+
+    def _ascending(self, ts_ns: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
         reached = np.maximum.accumulate(np.concatenate(([self._reached_ns], ts_ns)))
         late = ts_ns < reached[:-1]
         if late.any() and self._strict:
@@ -254,9 +249,29 @@ class _Feed:
                 path=self._path,
                 row=int(rows[at]),
             )
-        self._left[f"{self._kind} times that ran backwards, raised to the time before"] += int(late.sum())
+        self._left.pass_over(
+            f"{self._kind} times that ran backwards, raised to the time before", int(late.sum())
+        )
         self._reached_ns = int(reached[-1])
         return reached[1:]
+
+
+class _Judged:
+    """Which rows of a batch are good so far, and the first rule that each bad one broke."""
+
+    def __init__(self, batch: Any, rows: NDArray[np.int64]) -> None:
+        self.rows = rows
+        self.good = np.ones(batch.num_rows, bool)
+        self.broken = np.zeros(batch.num_rows, np.int64)
+        self.rules = (TIME_RULE, PRICE_RULE, SIZE_RULE, SIDE_RULE, SNAPSHOT_RULE)
+
+    def require(self, holds: NDArray[np.bool_], rule: str) -> None:
+        self.broken[self.good & ~holds] = self.rules.index(rule)
+        self.good &= holds
+
+
+def _texts(batch: Any, name: str) -> list[str]:
+    return [text or "" for text in batch.column(name).to_pylist()]
 
 
 def open_source(
@@ -280,8 +295,8 @@ def open_source(
         symbols.update(name for name in names if name)
         chosen = np.array([symbol is None or name == symbol for name in names], bool)
         for price, size in file.prices_and_sizes():
-            prices += [text for text in _chosen(batch, price, chosen) if text]
-            sizes += [text for text in _chosen(batch, size, chosen) if text]
+            prices += [text for text in _chosen(batch, price, chosen) if text and is_plain(text)]
+            sizes += [text for text in _chosen(batch, size, chosen) if text and is_plain(text)]
     if symbol is None and len(symbols) == 1:
         (symbol,) = symbols
     if symbol is None or symbol not in symbols:

@@ -68,8 +68,8 @@ def test_held_updates_follow_the_snapshot_in_its_packet(tmp_path: Path) -> None:
     assert events["seq"].tolist() == [2, 2, 2, 1, 1, 3, 4]
     assert events["recv_ns"][0] == (BASE_MS + 125) * 1_000_000
     assert source.notes == (
-        "1 depth updates older than the snapshot left out",
         "1 bookTicker messages, used by verify",
+        "1 rows rejected: a depth update must be newer than the snapshot",
     )
 
 
@@ -116,7 +116,7 @@ def test_futures_follow_the_id_of_the_update_before(tmp_path: Path) -> None:
     assert [event[:4] for event in told(joined(source))] == [
         (CLEAR, 0, 0, 0), (LEVEL, 1, 10, 7), (LEVEL, -1, 12, 7), (LEVEL, 1, 11, 2), (LEVEL, 1, 11, 3),
     ]  # fmt: skip
-    assert "1 repeated depth updates left out" in source.notes
+    assert "1 rows rejected: a depth update must not end at or before the one before" in source.notes
 
 
 def test_without_a_snapshot_the_book_grows_from_updates(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +35,7 @@ ADD, CANCEL, REDUCE, CLEAR, TRADE, LEVEL, QUOTE = (
     EventKind.ADD, EventKind.CANCEL, EventKind.REDUCE, EventKind.CLEAR, EventKind.TRADE, EventKind.LEVEL,
     EventKind.QUOTE,
 )  # fmt: skip
+ONE_DAY = timedelta(days=1)
 START = 1_700_000_000_000_000_000
 LAST, SNAPSHOT = 128, 32
 TICK = 250_000_000
@@ -45,6 +47,10 @@ def metadata(schema: Any, version: int = 3) -> bytes:
         schema=schema, symbols=["ESH4"], version=version,
     )  # fmt: skip
     return bytes(made.encode())
+
+
+def databento_day(ts_ns: int) -> date:
+    return datetime.fromtimestamp(ts_ns // 10**9, UTC).date()
 
 
 def mbo(*rows: tuple[str, str, int, int, int, int]) -> NDArray[np.void]:
@@ -285,3 +291,135 @@ def test_the_recorded_book_never_crosses_and_trades_at_the_touch(market_data: Pa
         book.apply(event)
     assert (trades, book.crossed, book.unknown_orders) == (5, 0, 0)
     assert book.ask_price_ticks - book.bid_price_ticks == 25
+
+
+def slowly(records: NDArray[np.void]) -> list[tuple[int, ...]]:
+    """(kind, order id, price in hundredths, size, side) of MBO records, one by one."""
+    orders: dict[int, tuple[int, int, int]] = {}
+    found: list[tuple[int, ...]] = []
+    for action, side_code, order_id, nano, size in records[
+        ["action", "side", "order_id", "price", "size"]
+    ].tolist():
+        price = 0 if nano == PRICE_UNDEFINED else nano // 10_000_000
+        side = {b"B": 1, b"A": -1}.get(side_code, 0)
+        known = orders.get(order_id)
+        if action == b"A":
+            orders.setdefault(order_id, (price, size, side))
+            found.append((ADD, order_id, price, size, side))
+        elif action == b"C":
+            if known is not None:
+                orders[order_id] = (known[0], known[1] - size, known[2])
+                if known[1] <= size:
+                    del orders[order_id]
+            found.append((REDUCE, order_id, price, size, side))
+        elif action == b"M":
+            orders[order_id] = (price, size, side)
+            if known is not None and known[::2] == (price, side) and size <= known[1]:
+                if size < known[1]:
+                    found.append((REDUCE, order_id, price, known[1] - size, side))
+                continue
+            if known is not None:
+                found.append((CANCEL, order_id, *known))
+            found.append((ADD, order_id, price, size, side))
+        elif action == b"T":
+            found.append((TRADE, 0, price, size, side))
+        elif action == b"R":
+            orders.clear()
+            found.append((CLEAR, 0, 0, 0, 0))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_orders_agree_with_a_record_by_record_reading(tmp_path: Path, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    live: dict[int, tuple[str, int, int]] = {}
+    rows = []
+    for number in range(1, 3_000):
+        at = random.random()
+        if at < 0.45 or not live:
+            live[number] = ("BA"[random.integers(2)], int(random.integers(1, 60)), int(random.integers(1, 9)))
+            rows.append(("A", live[number][0], number, *live[number][1:], LAST))
+            continue
+        order_id = int(random.choice(list(live)))
+        side, price, size = live[order_id]
+        if at < 0.65:
+            cut = int(random.integers(1, size + 1))
+            rows.append(("C", side, order_id, price, cut, LAST))
+            live[order_id] = (side, price, size - cut)
+            if cut == size:
+                del live[order_id]
+        elif at < 0.95:
+            price, size = (
+                price + int(random.integers(-1, 2)) * int(random.integers(2)),
+                int(random.integers(1, 9)),
+            )
+            live[order_id] = (side, max(price, 1), size)
+            rows.append(("M", *((side, order_id, *live[order_id][1:])), int(LAST * random.integers(2))))
+        elif at < 0.98:
+            rows.append(("T", side, 0, price, 1, 0))
+        elif at < 0.995:
+            rows.append(("M", "B", number, 30, 2, LAST))
+            live[number] = ("B", 30, 2)
+        else:
+            rows.append(("R", "N", 0, 0, 0, LAST))
+            live.clear()
+    path = write(tmp_path / "x.dbn", dbn.Schema.MBO, mbo(*rows))
+    events = joined(databento.open_source([path]))
+    names = ["kind", "order_id", "price_ticks", "size_lots", "side"]
+    assert events[names].tolist() == slowly(mbo(*rows))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_changed_levels_rebuild_every_book(tmp_path: Path, seed: int) -> None:
+    """After each record the book of LEVEL events has the record's ten levels and nothing else."""
+    random = np.random.default_rng(seed)
+    records = priced(MBP10_DTYPE, 0x0A, *[("A", "B", 400, 1)] * 400)
+    for record in records:
+        record["action"] = random.choice([b"A", b"C", b"M", b"T", b"R"], p=[0.4, 0.3, 0.2, 0.08, 0.02])
+        for side, start, step in (("bid", 400, -1), ("ask", 401, 1)):
+            count = int(random.integers(0, 11))
+            prices = start + step * np.sort(random.choice(14, count, replace=False))
+            record["levels"][f"{side}_px"][:count] = prices * TICK
+            record["levels"][f"{side}_sz"][:count] = random.integers(1, 4, count)
+    path = write(tmp_path / "x.dbn", dbn.Schema.MBP_10, records)
+    book, shown = OrderBook(), records[0]
+    events = joined(databento.open_source([path]))
+    for at, record in enumerate(records):
+        book.apply(np.ascontiguousarray(events[events["seq"] == at]))
+        shown = shown if record["action"] == b"T" else record
+        for side, name in ((1, "bid"), (-1, "ask")):
+            stands = [(price, lots) for price, lots in book.depth_array(side, 20).tolist() if lots]
+            wanted = shown["levels"][[f"{name}_px", f"{name}_sz"]].tolist()
+            if at or record["action"] != b"T":
+                assert stands == [(px // 10_000_000, lots) for px, lots in wanted if lots]
+
+
+def test_an_id_counts_on_its_days_alone(tmp_path: Path) -> None:
+    """A continuous symbol rolls from id 7 to id 8 at midnight; each id is another symbol's that other day."""
+    midnight = START // (86_400 * 10**9) * 86_400 * 10**9 + 86_400 * 10**9
+    records = mbo(*[("A", "B", number, 400 + number, 1, LAST) for number in range(1, 9)])
+    records["instrument_id"] = [7, 8, 7, 8, 7, 8, 7, 8]
+    records["ts_event"][4:] += np.uint64(midnight - START)
+    records["ts_recv"] = records["ts_event"] + 500
+    path = write(tmp_path / "roll.dbn", dbn.Schema.MBO, records)
+    day = databento_day(midnight)
+    spans = {"ES.c.0": [(day - ONE_DAY, day, "7"), (day, day + ONE_DAY, "8")],
+             "ES.c.1": [(day - ONE_DAY, day, "8"), (day, day + ONE_DAY, "7")]}  # fmt: skip
+    made = dbn.Metadata(
+        dataset="GLBX.MDP3", start=START, stype_in=dbn.SType.CONTINUOUS, stype_out=dbn.SType.INSTRUMENT_ID,
+        schema=dbn.Schema.MBO, symbols=list(spans), version=3,
+        mappings=[
+            SimpleNamespace(
+                raw_symbol=name,
+                intervals=[SimpleNamespace(start_date=a, end_date=b, symbol=c) for a, b, c in found],
+            )
+            for name, found in spans.items()
+        ],
+    )  # fmt: skip
+    path.write_bytes(bytes(made.encode()) + records.tobytes())
+    for symbol, ids in (("ES.c.0", [1, 3, 0, 6, 8]), ("ES.c.1", [2, 4, 0, 5, 7])):
+        source = databento.open_source([path], symbol=symbol)
+        events = joined(source)
+        assert events["order_id"].tolist() == ids
+        assert events["kind"].tolist() == [ADD, ADD, CLEAR, ADD, ADD]
+        assert "1 changes of the instrument id, the book cleared at each" in source.notes

@@ -113,12 +113,15 @@ def test_crossed_and_suspicious_rows_are_left_out_and_counted_or_refused(tmp_pat
     source = lean.open_source([path])
     events = np.concatenate(list(source.blocks()))
     assert both_sides(events) == [(1, 20_000, 100, 20_100, 100), (4, 20_100, 100, 20_100, 100)]
-    assert source.notes == ("1 crossed rows left out", "1 suspicious rows left out")
+    assert source.notes == (
+        "1 rows rejected: a row must not be marked suspicious",
+        "1 rows rejected: bid must not exceed ask",
+    )
     assert events["flags"].tolist() == [
         EventFlag.LAST_IN_PACKET,
         EventFlag.LAST_IN_PACKET | EventFlag.CROSSED,
     ]
-    with pytest.raises(DataError, match="expected no suspicious row") as caught:
+    with pytest.raises(DataError, match="a row must not be marked suspicious") as caught:
         events_in(path, strict=True)
     assert caught.value.row == 2
     check = lean.verify([path])

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from data.errors import ConfigError
 from data.instrument import Instrument, Session
 from data.quality import RULES, Gate, QualityCheck, QualityReport, QualitySettings, load_gate
+from data.quality_books import BookWatch
 from data.quality_page import quality_lines, quality_page
-from data.schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED
+from data.schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 from data.session_clock import SessionClock
 
 SECOND = 10**9
@@ -168,3 +169,20 @@ def test_pages_show_every_finding_and_escape_names() -> None:
         assert rule in lines
     assert report.frame().height == len(RULES)
     assert checked(np.empty(0, EVENT_DTYPE), 1).events == 0
+
+
+def test_an_auction_or_a_halt_may_cross() -> None:
+    """Orders collected for an auction and orders of a halt wait, so the book may look crossed."""
+    watch = BookWatch()
+    rows = [
+        (EventKind.ADD, 1, 1, 101, EventFlag.AUCTION), (EventKind.ADD, -1, 2, 100, EventFlag.AUCTION),
+        (EventKind.CANCEL, -1, 2, 100, EventFlag.AUCTION), (EventKind.STATUS, 0, 0, 0, 0),
+        (EventKind.ADD, -1, 3, 100, 0), (EventKind.STATUS, 0, 0, 0, 0), (EventKind.ADD, -1, 4, 100, 0),
+    ]  # fmt: skip
+    events = np.zeros(len(rows), EVENT_DTYPE)
+    for event, (kind, side, order_id, price, flags) in zip(events, rows, strict=True):
+        event["kind"], event["side"], event["order_id"], event["price_ticks"] = kind, side, order_id, price
+        event["size_lots"], event["flags"] = 1, flags | EventFlag.LAST_IN_PACKET
+    events["ts_ns"] = np.arange(len(rows))
+    events["size_lots"][[3, 5]] = -1, 1
+    assert [watch.crossed(part) for part in np.split(events, [2, 5])] == [(0, 0), (0, 0), (1, 6)]

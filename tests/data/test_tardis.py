@@ -9,6 +9,7 @@ from feed_files import COMPRESSORS, joined, mutants, survives, told, write_lines
 
 from data.errors import DataError
 from data.importers import tardis
+from data.quarantine import Quarantine
 from data.schema import EventKind
 
 CLEAR, LEVEL, TRADE, QUOTE = EventKind.CLEAR, EventKind.LEVEL, EventKind.TRADE, EventKind.QUOTE
@@ -90,20 +91,29 @@ def test_time_that_runs_backwards_is_raised_or_refused(tmp_path: Path) -> None:
     [
         (
             f"deribit,BTC-PERPETUAL,{T + 30},{T + 30},false,bid,7000.05,1",
-            "price must be a number in steps of 0.1",
+            "prices must be multiples",
         ),
-        (f"deribit,BTC-PERPETUAL,{T + 30},{T + 30},false,up,7000,1", "side must be one of bid, ask"),
-        (f"deribit,BTC-PERPETUAL,{T + 30},{T + 30},false,bid,,1", "price must not be empty"),
-        (f"deribit,BTC-PERPETUAL,{T + 30},{T + 30},false,bid,7000,-1", "size must not be negative"),
-        (f"deribit,BTC-PERPETUAL,-1,{T + 30},false,bid,7000,1", "timestamp must lie between 1970 and 2200"),
+        (f"deribit,BTC-PERPETUAL,{T + 30},{T + 30},false,up,7000,1", "side must be bid, ask"),
+        (f"deribit,BTC-PERPETUAL,{T + 30},{T + 30},false,bid,,1", "prices must be multiples"),
+        (
+            f"deribit,BTC-PERPETUAL,{T + 30},{T + 30},false,bid,7000,-1",
+            "sizes must be multiples of the lot size, from 0 up",
+        ),
+        (f"deribit,BTC-PERPETUAL,-1,{T + 30},false,bid,7000,1", "times must lie between 1970 and 2200"),
     ],
 )
 def test_a_bad_row_is_named(tmp_path: Path, row: str, rule: str) -> None:
     good = tardis.open_source([write_lines(tmp_path / "good.csv", BOOK)]).instrument
     path = write_lines(tmp_path / "bad.csv", [*BOOK, row])
     with pytest.raises(DataError, match=rule) as caught:
-        joined(tardis.open_source([path], instrument=good))
+        joined(tardis.open_source([path], instrument=good, strict=True))
     assert caught.value.row == len(BOOK) - 1
+    source = tardis.open_source([path], instrument=good)
+    source.quarantine = Quarantine()
+    assert len(joined(source)) == len(BOOK) + 1
+    ((told_rule, count),) = source.quarantine.counts.items()
+    assert told_rule.startswith(rule)
+    assert count == 1
 
 
 def test_other_tables_are_refused(tmp_path: Path) -> None:
