@@ -15,6 +15,7 @@ Quotes without recorded sizes show one lot on either side.
 
 from __future__ import annotations
 
+import tokenize
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +38,11 @@ from .trade_file import TradeFile, has_trades
 
 QUOTE_SIZE_LOTS_MAX: Final = (1 << 32) - 1
 _SEQ_MASK: Final = (1 << 32) - 1
+
+NPY_ERRORS: Final = (
+    ValueError, OSError, EOFError, SyntaxError, tokenize.TokenError, MemoryError, OverflowError,
+)  # fmt: skip
+"""What numpy raises over a damaged ``.npy`` header, which it reads as Python."""
 
 
 @runtime_checkable
@@ -262,7 +268,7 @@ class ArrayEvents:
         self.path = path
         try:
             self._events: NDArray[np.void] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
+        except NPY_ERRORS as error:
             raise DataError(f"expected an .npy array, was: {error}", path=path) from error
         if self._events.dtype != EVENT_DTYPE or self._events.ndim != 1 or self._events.size == 0:
             raise DataError(

@@ -8,6 +8,7 @@ the largest that all prices share. A later price that falls between is refused b
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -29,6 +30,9 @@ SAMPLED_MAX: Final = 20_000
 
 # Fewer different prices than this say nothing about the tick size.
 _TICK_EVIDENCE: Final = 50
+
+# Decimal also takes "NaN", "1_0" and digits of other scripts.
+_PLAIN: Final = re.compile(r"-?(\d+\.?\d*|\.\d+)", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,7 +199,4 @@ def instrument_of(
 
 def is_plain(text: str) -> bool:
     """Tell whether a text is a decimal number without an exponent."""
-    # Decimal also takes "NaN", "1_0" and digits of other scripts.
-    return decimal_units([text], DECIMALS_MAX)[1] == 1 or (
-        text.isascii() and text.replace(".", "", 1).replace("-", "", 1).isdigit()
-    )
+    return decimal_units([text], DECIMALS_MAX)[1] == 1 or _PLAIN.fullmatch(text) is not None

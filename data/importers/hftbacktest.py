@@ -7,6 +7,7 @@ events, for the local one, or both; events are the exchange's.
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -63,6 +64,9 @@ _ERRORS: Final = (
     zlib.error,
     NotImplementedError,
     KeyError,
+    RuntimeError,  # an encrypted member
+    SyntaxError,  # an npy header, which numpy reads as Python
+    tokenize.TokenError,
 )
 
 

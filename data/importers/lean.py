@@ -263,11 +263,14 @@ def verify(paths: Sequence[Path]) -> Verification:
 
 def _day(source: LeanEvents, files: Sequence[LeanFile], day: date) -> tuple[int, int, int]:
     """Return events of a day, its prints inside the quotes, and the prints compared."""
-    kinds = {file.is_quote: list(source._events(file, 65_536)) for file in files if file.day == day}
-    blocks = {is_quote: np.concatenate(parts) for is_quote, parts in kinds.items()}
+    by_kind = {file.is_quote: file for file in files if file.day == day}
+    if len(by_kind) < 2:
+        # Nothing to compare, so nothing to hold.
+        return sum(len(part) for file in by_kind.values() for part in source._events(file, 65_536)), 0, 0
+    blocks = {
+        is_quote: np.concatenate(list(source._events(file, 65_536))) for is_quote, file in by_kind.items()
+    }
     kept = sum(map(len, blocks.values()))
-    if len(blocks) < 2:
-        return kept, 0, 0
     quotes, trades = blocks[True].view(QUOTE_DTYPE), blocks[False]
     clock_ns = trades["ts_ns"] - files[0].midnight_ns
     trades = trades[(clock_ns >= _OPENS_NS) & (clock_ns < _CLOSES_NS)]

@@ -1,8 +1,8 @@
 """Lines of text files, plain or compressed, in bounded memory.
 
 Recorded feeds come as ``.gz``, ``.xz``, ``.zst`` or ``.bz2``; the first bytes tell, not the name. A bomb
-costs time only: output is taken a piece at a time, the window of the decompressor is capped, and a line
-without an end is refused.
+costs little: output is taken a piece at a time and bounded by a multiple of the file, the window of the
+decompressor is capped, and a line without an end is refused.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from typing import Final, Protocol
 import pyarrow as pa
 
 from ..errors import DataError
+from .compressed import RATIO_FREE_BYTES, RATIO_MAX, XZ_MEMORY_MAX
 
 LINE_BYTES_MAX: Final = 16 << 20
 """A snapshot of a whole book is a few hundred kilobytes; more is damage."""
 
 _PIECE_BYTES: Final = 1 << 18
-# xz -9 needs 65 MiB; a header may ask for 4 GiB.
-_XZ_MEMORY_MAX: Final = 256 << 20
 
 
 class _Decoder(Protocol):
@@ -62,7 +61,7 @@ class _Gzip:
 
 _MAGIC: Final[dict[bytes, Callable[[], _Decoder]]] = {
     b"\x1f\x8b": _Gzip,
-    b"\xfd7zXZ\x00": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY_MAX),
+    b"\xfd7zXZ\x00": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_MAX),
     b"BZh": bz2.BZ2Decompressor,
 }
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
@@ -77,8 +76,16 @@ def pieces(path: Path) -> Iterator[bytes]:
     DataError
         The file cannot be read, is truncated or damaged.
     """
+    done = 0
     try:
-        yield from _pieces(path)
+        packed_bytes = path.stat().st_size
+        for piece in _pieces(path):
+            done += len(piece)
+            if done > max(RATIO_FREE_BYTES, RATIO_MAX * packed_bytes):
+                raise DataError(
+                    f"expected at most {RATIO_MAX} times the packed bytes, was more", path=path, offset=done
+                )
+            yield piece
     except _ERRORS as error:
         raise DataError(f"expected an undamaged file, was: {error}", path=path) from error
 
