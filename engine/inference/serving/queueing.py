@@ -1,0 +1,232 @@
+"""One worker's scheduler and the admission before it. No clock, no process: time comes in as an argument."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .breaker import BreakerLimits, CircuitBreaker
+from .forecast import CostTable, LatencyForecast
+from .planning import Plan, PlanLimits, Planner, ValueTable
+from .pressure import PressureGauge, PressureLimits
+from .request import Request
+
+_REFRESH_RUNS = 64
+
+
+class EdfQueue:
+    """Requests in the order of their deadlines, ties by request id."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[int, int, Request]] = []
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def push(self, request: Request) -> None:
+        """Put one request in its place."""
+        insort(self._entries, (request.deadline_ns, request.request_id, request))
+
+    def pop(self, count: int) -> list[Request]:
+        """Take the `count` most urgent out."""
+        taken = [entry[2] for entry in self._entries[:count]]
+        del self._entries[:count]
+        return taken
+
+    def deadlines(self) -> list[int]:
+        """Return all deadlines, ascending."""
+        return [entry[0] for entry in self._entries]
+
+    def margins(self) -> list[float]:
+        """Return the margins of the first answers, in the same order."""
+        return [entry[2].margin for entry in self._entries]
+
+    def first(self) -> Request:
+        """Return the most urgent request; the queue is not empty."""
+        return self._entries[0][2]
+
+    def first_deadline_ns(self) -> int:
+        """Return the tightest deadline; the queue is not empty."""
+        return self._entries[0][0]
+
+    def values_differ(self) -> bool:
+        """Return whether some requests are worth more than others."""
+        return len({entry[2].value for entry in self._entries}) > 1
+
+    def pop_least_valuable(self, count: int) -> list[Request]:
+        """Take out the `count` of least value, the later deadline first where values tie."""
+        order = sorted(range(len(self._entries)), key=lambda place: (self._entries[place][2].value, -place))[
+            :count
+        ]
+        chosen = [self._entries[place][2] for place in order]
+        for place in sorted(order, reverse=True):
+            del self._entries[place]
+        return chosen
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """A batch to run now."""
+
+    plan: Plan
+    requests: tuple[Request, ...]
+
+
+class WorkerScheduler:
+    """Everything one worker decides: order, variant, batch, what cannot be met any more.
+
+    The live worker and the simulation drive the same object; one on the machine's clock, the other on its
+    own.
+    """
+
+    def __init__(
+        self,
+        costs: CostTable,
+        values: ValueTable,
+        *,
+        plan_limits: PlanLimits | None = None,
+        pressure_limits: PressureLimits | None = None,
+        breaker_limits: BreakerLimits | None = None,
+    ) -> None:
+        self.queue = EdfQueue()
+        self.forecast = LatencyForecast(costs)
+        self.gauge = PressureGauge(pressure_limits)
+        self.breakers = [CircuitBreaker(breaker_limits) for _ in range(len(costs))]
+        self._now_ns = 0
+        self.planner = Planner(
+            self.forecast,
+            values,
+            limits=plan_limits,
+            allowed=lambda variant: self.breakers[variant].allows(self._now_ns),
+        )
+        self._runs = 0
+        self._opened = False
+
+    def offer(self, request: Request) -> None:
+        """Queue a request that admission let in."""
+        self.queue.push(request)
+
+    def next_run(self, now_ns: int) -> tuple[Run | None, list[Request]]:
+        """Return what to run now, and the requests that can no longer be met.
+
+        The latter are taken out as soon as the forecast of the cheapest variant passes their deadline, while
+        there is still time to give them another answer.
+        """
+        self._now_ns = now_ns
+        if self._opened or self._runs % _REFRESH_RUNS == 0:
+            self.planner.refresh()
+            self._opened = any(not breaker.allows(now_ns) for breaker in self.breakers)
+        slowdown = self.gauge.slowdown
+        hopeless: list[Request] = []
+        guard_ns = self.planner.limits.guard_ns
+        # Too many even for the cheapest: those worth least go, an eighth at a time. Where all are worth the
+        # same, deadline order and the test below shed the fewest.
+        while self.queue.values_differ() and not self.planner.affords_all(
+            self.queue.deadlines(), now_ns, slowdown
+        ):
+            hopeless += self.queue.pop_least_valuable(1 + len(self.queue) // 8)
+        while self.queue:
+            soonest_ns = now_ns + self.planner.cheapest_ns(slowdown)
+            if soonest_ns > self.queue.first_deadline_ns() - guard_ns:
+                hopeless += self.queue.pop(1)
+                continue
+            margins = self.queue.margins() if self.planner.values.cascades else ()
+            plan = self.planner.choose(self.queue.deadlines(), margins, now_ns, slowdown)
+            if plan is None:
+                hopeless += self.queue.pop(1)
+                continue
+            self._runs += 1
+            return Run(plan=plan, requests=tuple(self.queue.pop(plan.count))), hopeless
+        return None, hopeless
+
+    def finished(
+        self,
+        run: Run,
+        now_ns: int,
+        *,
+        took_ns: float,
+        run_delay_ns: float,
+        good: Sequence[bool],
+        psi_share: float = 0.0,
+    ) -> bool:
+        """Learn from a run; return whether it tripped the variant's breaker.
+
+        Parameters
+        ----------
+        good : sequence of bool
+            Per request, whether the model gave finite numbers.
+        """
+        self._now_ns = now_ns
+        variant, count = run.plan.variant, len(run.requests)
+        ratio = self.forecast.observe(variant, count, self.gauge.slowdown, took_ns)
+        self.gauge.observe(
+            now_ns,
+            span_ns=took_ns,
+            run_delay_ns=run_delay_ns,
+            own_ratio=ratio,
+            queue_share=self.queue_share(now_ns),
+            psi_share=psi_share,
+        )
+        tripped = False
+        for ok in good:
+            tripped = self.breakers[variant].record(now_ns, ok=ok) or tripped
+        if tripped:
+            self._opened = True
+        return tripped
+
+    def queue_share(self, now_ns: int) -> float:
+        """Return the queue's time at the cheapest variant over the time to its last deadline."""
+        if not self.queue or not self.planner.frontier:
+            return 0.0
+        left_ns = self.queue.deadlines()[-1] - now_ns
+        if left_ns <= 0:
+            return 1.0
+        return len(self.queue) * self.forecast.costs.item_ns(self.planner.frontier[0]) / left_ns
+
+
+class Admission:
+    """Says at once whether and where a request is taken, from what each worker already holds.
+
+    A worker's backlog at the cheapest variant is a lower bound on when a new request can be served there,
+    so a refusal is never premature: no order of service would have met the deadline by forecast.
+
+    Parameters
+    ----------
+    item_ns, single_ns : float
+        Table times of the cheapest variant: per item in efficient batches, and of a batch of one.
+    outstanding_max : int
+        Requests at one worker, queued or running.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        *,
+        item_ns: float,
+        single_ns: float,
+        guard_ns: int = 2_000_000,
+        outstanding_max: int = 1_024,
+    ) -> None:
+        self.outstanding = [0] * workers
+        self.slowdowns = [1.0] * workers
+        self.open = [True] * workers
+        self._item_ns, self._single_ns, self._guard_ns = item_ns, single_ns, guard_ns
+        self._outstanding_max = outstanding_max
+
+    def place(self, deadline_ns: int, now_ns: int) -> int | None:
+        """Return the worker that takes a request, None to refuse it."""
+        best, best_ns = None, float("inf")
+        for worker, outstanding in enumerate(self.outstanding):
+            if not self.open[worker] or outstanding >= self._outstanding_max:
+                continue
+            # The count decides between workers of one speed, so that a quiet pair shares evenly.
+            wait_ns = (outstanding + 1) * self.slowdowns[worker]
+            if wait_ns < best_ns:
+                best, best_ns = worker, wait_ns
+        if best is None:
+            return None
+        ready_ns = now_ns + self.slowdowns[best] * (self.outstanding[best] * self._item_ns + self._single_ns)
+        return best if ready_ns <= deadline_ns - self._guard_ns else None

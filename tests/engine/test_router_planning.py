@@ -1,0 +1,304 @@
+"""The laws of the scheduler: order, deadlines, the frontier, admission, and who is answered how often."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from router_samples import COSTS, DEADLINE_NS, VALUES, request
+
+from engine.inference.serving.forecast import LatencyForecast
+from engine.inference.serving.ledger import LastGood, Ledger
+from engine.inference.serving.planning import PlanLimits, Planner, ValueTable, efficient_frontier
+from engine.inference.serving.queueing import Admission, EdfQueue, WorkerScheduler
+from engine.inference.serving.request import Answer, Outcome, Request
+
+MILLISECOND = 1_000_000
+
+
+def mixed_value(budget: float, costs: list[float], values: list[float]) -> float:
+    """The best mix of two variants (or of one and nothing) within a mean cost, by trying all pairs."""
+    points = [(0.0, 0.0), *zip(costs, values, strict=True)]
+    best = max(value for cost, value in points if cost <= budget)
+    for low_cost, low_value in points:
+        for high_cost, high_value in points:
+            if low_cost <= budget < high_cost:
+                share = (budget - low_cost) / (high_cost - low_cost)
+                best = max(best, low_value + share * (high_value - low_value))
+    return best
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.1, 100.0), st.floats(0.01, 1.0)), min_size=1, max_size=7),
+    st.floats(0.0, 120.0),
+)
+def test_the_frontier_loses_nothing_that_a_mix_could_give(
+    points: list[tuple[float, float]], budget: float
+) -> None:
+    costs, values = [cost for cost, _ in points], [value for _, value in points]
+    hull = efficient_frontier(costs, values)
+    kept = mixed_value(budget, [costs[i] for i in hull], [values[i] for i in hull])
+    assert kept == pytest.approx(mixed_value(budget, costs, values), abs=1e-9)
+    for lower, upper in pairwise(hull):
+        assert costs[lower] < costs[upper]
+        assert values[lower] < values[upper]
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 5)), max_size=40))
+def test_the_queue_gives_requests_in_order_of_deadline(drawn: list[tuple[int, int]]) -> None:
+    queue = EdfQueue()
+    requests = [request(number, deadline_ns=deadline) for number, (deadline, _) in enumerate(drawn)]
+    for one in requests:
+        queue.push(one)
+    assert queue.deadlines() == sorted(one.deadline_ns for one in requests)
+    out = queue.pop(len(requests))
+    assert out == sorted(requests, key=lambda one: (one.deadline_ns, one.request_id))
+
+
+offsets = st.lists(st.integers(0, 80 * MILLISECOND), min_size=1, max_size=64)
+
+
+@given(offsets, st.floats(1.0, 8.0))
+def test_a_run_never_ends_past_its_tightest_deadline_by_forecast(
+    deadlines: list[int], slowdown: float
+) -> None:
+    planner = Planner(LatencyForecast(COSTS), VALUES)
+    deadlines.sort()
+    plan = planner.choose(deadlines, [float("nan")] * len(deadlines), 0, slowdown)
+    if plan is None:
+        assert planner.cheapest_ns(slowdown) > deadlines[0] - planner.limits.guard_ns
+    else:
+        assert 1 <= plan.count <= len(deadlines)
+        assert plan.tail_ns <= deadlines[0] - planner.limits.guard_ns
+
+
+@given(offsets, st.floats(1.0, 8.0))
+def test_a_longer_queue_never_buys_a_better_variant(deadlines: list[int], slowdown: float) -> None:
+    deadlines.sort()
+    values = []
+    for length in (len(deadlines), max(1, len(deadlines) // 2)):
+        planner = Planner(LatencyForecast(COSTS), VALUES)
+        plan = planner.choose(deadlines[:length], [float("nan")] * length, 0, slowdown)
+        values.append(-1.0 if plan is None else VALUES.values[plan.variant])
+    assert values[0] <= values[1]
+
+
+def test_a_quiet_worker_uses_the_best_and_a_full_one_the_cheapest() -> None:
+    planner = Planner(LatencyForecast(COSTS), VALUES)
+    alone = planner.choose([DEADLINE_NS], [float("nan")], 0, 1.0)
+    assert alone is not None
+    assert alone.variant == 5
+    crowd = planner.choose([10 * MILLISECOND] * 1_000, [float("nan")] * 1_000, 0, 4.0)
+    assert crowd is not None
+    assert (crowd.variant, crowd.count) == (0, 64)
+
+
+def test_stepping_up_needs_slack_that_stepping_down_does_not() -> None:
+    forecast = LatencyForecast(COSTS)
+    # The longest queue that the largest model affords from a fresh start.
+    limits = PlanLimits()
+
+    def best_for(planner: Planner, count: int) -> int:
+        plan = planner.choose([DEADLINE_NS] * count, [], 0, 1.0)
+        assert plan is not None
+        return plan.variant
+
+    longest = max(count for count in range(1, 64) if best_for(Planner(forecast, VALUES), count) == 5)
+    planner = Planner(forecast, VALUES, limits=limits)
+    assert best_for(planner, longest + 1) == 4
+    assert best_for(planner, longest) == 4
+    assert best_for(planner, longest - 2) == 5
+    assert best_for(planner, longest) == 5
+
+
+def test_the_cascade_spends_time_on_the_unsure() -> None:
+    values = ValueTable((0.5, 1.0), margin_edges=(0.5,), by_margin=((0.1, 0.9), (1.0, 1.0)))
+    costs = type(COSTS)(
+        [[100_000.0 * size for size in (1, 2, 4, 8, 16, 32, 64)], [2e6 * s for s in (1, 2, 4, 8, 16, 32, 64)]]
+    )
+    planner = Planner(LatencyForecast(costs), values)
+    deadlines = [DEADLINE_NS] * 30
+    unsure = planner.choose(deadlines, [0.2] * 30, 0, 1.0)
+    sure = planner.choose(deadlines, [0.9] * 30, 0, 1.0)
+    assert unsure is not None
+    assert sure is not None
+    assert (unsure.variant, sure.variant) == (1, 0)
+
+
+def test_a_tripped_variant_is_planned_around_until_its_time_is_up() -> None:
+    scheduler = WorkerScheduler(COSTS, VALUES)
+    now_ns, used = 0, []
+    for number in range(6):
+        scheduler.offer(request(number, arrival_ns=now_ns, deadline_ns=now_ns + DEADLINE_NS))
+        run, hopeless = scheduler.next_run(now_ns)
+        assert run is not None
+        assert not hopeless
+        used.append(run.plan.variant)
+        now_ns += 3 * MILLISECOND
+        bad = run.plan.variant == 5
+        scheduler.finished(run, now_ns, took_ns=run.plan.typical_ns, run_delay_ns=0.0, good=[not bad])
+    assert used == [5, 5, 5, 4, 4, 4]
+    scheduler.offer(request(9, arrival_ns=10**10, deadline_ns=10**10 + DEADLINE_NS))
+    run, _ = scheduler.next_run(10**10)
+    assert run is not None
+    assert run.plan.variant == 5
+
+
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), min_size=1, max_size=80))
+@settings(max_examples=60)
+def test_a_scheduler_loses_no_request_and_gives_none_twice(drawn: list[tuple[int, int]]) -> None:
+    scheduler, seen, now_ns = WorkerScheduler(COSTS, VALUES), [], 0
+    for number, (gap_ms, room_ms) in enumerate(drawn):
+        now_ns += gap_ms * MILLISECOND // 20
+        scheduler.offer(request(number, arrival_ns=now_ns, deadline_ns=now_ns + room_ms * MILLISECOND))
+        if number % 3 == 0:
+            run, hopeless = scheduler.next_run(now_ns)
+            seen += [one.request_id for one in hopeless]
+            if run is not None:
+                seen += [one.request_id for one in run.requests]
+                now_ns += int(run.plan.typical_ns)
+    while scheduler.queue:
+        run, hopeless = scheduler.next_run(now_ns)
+        seen += [one.request_id for one in (*hopeless, *(run.requests if run else ()))]
+        now_ns += int(run.plan.typical_ns) if run else 0
+    assert sorted(seen) == list(range(len(drawn)))
+
+
+def test_an_overload_sheds_what_is_worth_least() -> None:
+    scheduler = WorkerScheduler(
+        type(COSTS)([[1e6 * size for size in (1, 2, 4, 8, 16, 32, 64)]]), ValueTable([1.0])
+    )
+    for number in range(100):
+        worth = 5.0 if number % 2 else 1.0
+        scheduler.offer(Request(request_id=number, arrival_ns=0, deadline_ns=DEADLINE_NS, value=worth))
+    run, hopeless = scheduler.next_run(0)
+    assert run is not None
+    assert {one.value for one in hopeless[:50]} == {1.0}
+    assert len(scheduler.queue) + len(run.requests) + len(hopeless) == 100
+    assert len(scheduler.queue) + len(run.requests) >= 35
+
+
+def test_admission_refuses_what_no_order_of_service_would_meet() -> None:
+    admission = Admission(2, item_ns=1e6, single_ns=2e6, guard_ns=0)
+    taken = 0
+    while (worker := admission.place(10 * MILLISECOND, 0)) is not None:
+        admission.outstanding[worker] += 1
+        taken += 1
+    assert taken == 2 * 9
+    assert max(admission.outstanding) - min(admission.outstanding) == 0
+    admission.open[:] = [False, False]
+    assert admission.place(10**12, 0) is None
+
+
+def test_admission_prefers_the_worker_that_is_not_slowed() -> None:
+    admission = Admission(2, item_ns=1e6, single_ns=1e6)
+    admission.slowdowns = [4.0, 1.0]
+    places = []
+    for _ in range(5):
+        worker = admission.place(10**9, 0)
+        assert worker is not None
+        admission.outstanding[worker] += 1
+        places.append(worker)
+    assert places == [1, 1, 1, 0, 1]
+
+
+class LedgerAgainstDict(RuleBasedStateMachine):
+    """Answers, deaths and deadlines in any order: each request ends once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger, self.number = Ledger(), 0
+        self.waiting: dict[int, tuple[int, int, int]] = {}  # id: deadline, worker, attempt
+        self.ended: set[int] = set()
+
+    @rule(worker=st.integers(0, 2), deadline=st.integers(0, 30))
+    def open(self, worker: int, deadline: int) -> None:
+        self.number += 1
+        self.ledger.open(request(self.number, deadline_ns=deadline), worker)
+        self.waiting[self.number] = (deadline, worker, 0)
+
+    @rule(pick=st.integers(1, 60), attempt=st.integers(0, 2))
+    def answer(self, pick: int, attempt: int) -> None:
+        found = self.ledger.get(pick, attempt)
+        known = self.waiting.get(pick)
+        assert (found is not None) == (known is not None and known[2] == attempt)
+        if found is not None:
+            assert self.ledger.end(pick) is not None
+            del self.waiting[pick]
+            assert pick not in self.ended
+            self.ended.add(pick)
+
+    @rule(worker=st.integers(0, 2))
+    def die(self, worker: int) -> None:
+        held = self.ledger.held_by(worker)
+        assert {one.request_id for one in held} == {
+            number for number, entry in self.waiting.items() if entry[1] == worker
+        }
+        for one in held:
+            moved = self.ledger.move(one.request_id, (worker + 1) % 3)
+            deadline, _, attempt = self.waiting[one.request_id]
+            self.waiting[one.request_id] = (deadline, (worker + 1) % 3, attempt + 1)
+            assert moved.attempt == attempt + 1
+
+    @precondition(lambda self: self.waiting)
+    @rule(now=st.integers(0, 30))
+    def expire(self, now: int) -> None:
+        due = self.ledger.due(now)
+        assert {one.request_id for one in due} == {
+            number for number, entry in self.waiting.items() if entry[0] <= now
+        }
+        for one in due:
+            assert self.ledger.end(one.request_id) is not None
+            assert self.ledger.end(one.request_id) is None
+            del self.waiting[one.request_id]
+            self.ended.add(one.request_id)
+
+    @invariant()
+    def none_is_lost(self) -> None:
+        assert len(self.ledger) == len(self.waiting)
+        assert len(self.waiting) + len(self.ended) == self.number
+        tightest = min((entry[0] for entry in self.waiting.values()), default=None)
+        assert self.ledger.next_deadline_ns() == tightest
+
+
+TestLedgerAgainstDict = LedgerAgainstDict.TestCase
+
+
+def test_an_id_is_open_once() -> None:
+    ledger = Ledger()
+    ledger.open(request(1), 0)
+    with pytest.raises(ValueError, match="open once"):
+        ledger.open(request(1), 1)
+
+
+def good_answer(done_ns: int) -> Answer:
+    return Answer(
+        request_id=1, outcome=Outcome.MODEL, variant=0, probabilities=(0.2, 0.3, 0.5),
+        arrival_ns=0, deadline_ns=10, done_ns=done_ns,
+    )  # fmt: skip
+
+
+def test_the_last_good_answer_stands_in_while_it_is_fresh() -> None:
+    last = LastGood(age_ns_max=100, streams_max=2)
+    last.remember(7, good_answer(0))
+    assert last.find(7, 100) is not None
+    assert last.find(7, 101) is None
+    assert last.find(8, 0) is None
+    for stream in (8, 9):
+        last.remember(stream, good_answer(1))
+    assert last.find(7, 1) is None
+
+
+def test_least_valuable_go_first_when_all_cannot_be_kept() -> None:
+    queue = EdfQueue()
+    requests = [
+        Request(request_id=n, arrival_ns=0, deadline_ns=n, value=v)
+        for n, v in enumerate((3.0, 1.0, 2.0, 1.0))
+    ]
+    for one in requests:
+        queue.push(one)
+    assert [one.request_id for one in queue.pop_least_valuable(2)] == [3, 1]
+    assert len(queue) == 2
