@@ -30,7 +30,9 @@ def level_market(count: int, *, seed: int, venue: int = 0, step_ns: int = 20_000
     events = _events(count, random, venue=venue, step_ns=step_ns)
     # A bid at mid - 1 and lower, an offer at mid + 1 and higher; a move clears the tick it arrives at.
     events["price_ticks"] = mid - side * behind
-    events["size_lots"] = np.where((moves != 0) | (random.random(count) < 0.2), 0, random.integers(1, 500, count))
+    events["size_lots"] = np.where(
+        (moves != 0) | (random.random(count) < 0.2), 0, random.integers(1, 500, count)
+    )
     events["side"] = side
     events["kind"] = EventKind.LEVEL
     return events

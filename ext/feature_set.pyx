@@ -66,7 +66,8 @@ cdef class FeatureSet:
         self.names = tuple(names)
         unknown = [name for name in self.names if name not in ALL_FEATURE_NAMES]
         if unknown:
-            raise ValueError(f"features are {', '.join(ALL_FEATURE_NAMES)}, was {', '.join(map(str, unknown))}")
+            known = ", ".join(ALL_FEATURE_NAMES)
+            raise ValueError(f"features are {known}, was {', '.join(map(str, unknown))}")
         if len(set(self.names)) != len(self.names):
             raise ValueError(f"a feature may be chosen once, was {', '.join(self.names)}")
         self.size = <int>len(self.names)

@@ -6,8 +6,9 @@ count, so that no `exp` of elapsed time stands on the path and results repeat bi
 by side, each with a rate and a target of its own, so that compilers update two at a time; one alone
 would cost as much as three.
 
-Quotes come in no order that a branch predictor could learn, so selections are masks and conditional moves.
-The two branches left ask what usually stays as it is: whether the touch moved at all, and whether a price did.
+Quotes come in no order that a branch predictor could learn, so selections are masks and conditional
+moves. The two branches left ask what usually stays as it is: whether the touch moved at all, and whether
+a price did.
 """
 
 from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint64_t
@@ -170,7 +171,8 @@ cdef inline void features_update(
     state.last_move = (move & moved) | (state.last_move & ~moved)
     state.last_move_ts_ns = (ts_ns & moved) | (state.last_move_ts_ns & ~moved)
     average(
-        state, move, bid_flow, ask_flow, bid_size + ask_size, min(ts_ns - state.last_ts_ns, <int64_t>GAP_MAX_NS)
+        state, move, bid_flow, ask_flow, bid_size + ask_size,
+        min(ts_ns - state.last_ts_ns, <int64_t>GAP_MAX_NS),
     )
     state.last_ts_ns = ts_ns
 

@@ -43,7 +43,7 @@ cdef void features_fill(const FeatureState* state, float* out) noexcept nogil:
     """Write the FEATURE_COUNT features; zeros before the first two-sided market."""
     cdef int venue
     cdef double bid_all = 0.0, ask_all = 0.0, bid_best = 0.0, ask_best = 0.0
-    cdef double spread, mid, venue_mid, lowest = 1e300, highest = -1e300, unit, still
+    cdef double spread, mid, venue_mid, lowest = 1e300, highest = -1e300, unit, gap, still
     cdef const VenueTouch* touch
     memset(out, 0, FEATURE_COUNT * sizeof(float))
     if not state.two_sided or state.updates == 0:
@@ -64,6 +64,7 @@ cdef void features_fill(const FeatureState* state, float* out) noexcept nogil:
     mid = <double>state.mid_x2
     spread = state.average[SPREAD] if state.average[SPREAD] > 1.0 else 1.0
     unit = state.average[MOVE_SLOW] if state.average[MOVE_SLOW] > 1e-3 else 1e-3
+    gap = state.average[GAP_SLOW] if state.average[GAP_SLOW] > 1.0 else 1.0
     if bid_all + ask_all > 0.0:
         out[0] = <float>((bid_all - ask_all) / (bid_all + ask_all))
     if bid_best + ask_best > 0.0:
@@ -80,13 +81,13 @@ cdef void features_fill(const FeatureState* state, float* out) noexcept nogil:
     out[8] = <float>clip(state.average[MOVE_FAST] / unit, 16.0)
     out[9] = <float>clip((<int64_t>state.best_ask_ticks - state.best_bid_ticks) / spread, 8.0)
     out[10] = <float>clip(0.5 * unit / spread, 8.0)
-    out[11] = <float>clip(state.average[GAP_FAST] / (state.average[GAP_SLOW] if state.average[GAP_SLOW] > 1.0 else 1.0), 16.0)
+    out[11] = <float>clip(state.average[GAP_FAST] / gap, 16.0)
     out[12] = <float>state.trade_sign
     if highest >= lowest:
         out[13] = <float>clip((highest - lowest) / spread, 8.0)
     out[14] = <float>(1.0 if state.last_move > 0 else (-1.0 if state.last_move < 0 else 0.0))
     still = <double>(state.last_ts_ns - state.last_move_ts_ns)
-    out[15] = <float>clip(still / (state.average[GAP_SLOW] if state.average[GAP_SLOW] > 1.0 else 1.0), 16.0)
+    out[15] = <float>clip(still / gap, 16.0)
 
 
 @cython.final

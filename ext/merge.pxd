@@ -13,10 +13,10 @@ cdef extern from "merge.h" nogil:
         uint64_t closed
         uint32_t stream_count
 
-    void merge_open(Merge* merge, uint32_t stream_count) noexcept
+    void merge_open(Merge* merge, uint32_t stream_count, uint32_t by_seq) noexcept
     void merge_refill(Merge* merge, uint32_t stream, const MarketEvent* first, size_t count) noexcept
     void merge_close(Merge* merge, uint32_t stream) noexcept
-    size_t merge_take(Merge* merge, const MarketEvent** out, size_t count) noexcept
+    const MarketEvent* merge_next(Merge* merge) noexcept
     size_t merge_copy(Merge* merge, MarketEvent* out, size_t count) noexcept
 
 

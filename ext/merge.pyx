@@ -2,7 +2,7 @@
 
 cimport cython
 cimport numpy as cnp
-from libc.stdint cimport INT64_MIN, int64_t, uint64_t
+from libc.stdint cimport INT64_MIN, int64_t
 from libc.stdlib cimport free
 from posix.stdlib cimport posix_memalign
 
@@ -24,6 +24,9 @@ cdef class EventMerge:
     ----------
     stream_count : int
         1 to 64.
+    by_seq : bool
+        False where streams of one venue count on their own, so that their numbers do not compare: then
+        the stream decides.
 
     Examples
     --------
@@ -32,13 +35,13 @@ cdef class EventMerge:
     (0, 1)
     """
 
-    def __cinit__(self, int stream_count):
+    def __cinit__(self, int stream_count, *, bint by_seq=True):
         if not 1 <= stream_count <= MERGE_STREAMS_MAX:
             raise ValueError(f"stream_count must be 1 to {MERGE_STREAMS_MAX}, was {stream_count}")
         if posix_memalign(<void**>&self.merge, 64, sizeof(Merge)) != 0:
             self.merge = NULL
             raise MemoryError("EventMerge")
-        merge_open(self.merge, stream_count)
+        merge_open(self.merge, stream_count, by_seq)
         for stream in range(stream_count):
             self.last_ns[stream] = INT64_MIN
         self.blocks = [None] * stream_count

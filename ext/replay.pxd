@@ -19,7 +19,7 @@ cdef class Replay:
     cdef readonly uint64_t backwards
     cdef readonly int64_t stream_ns
 
-    cdef void take_plain(self, const MarketEvent** events, size_t count) noexcept nogil
-    cdef void take_featured(self, const MarketEvent** events, size_t count) noexcept nogil
+    cdef void take_plain(self, const MarketEvent* event) noexcept nogil
+    cdef void take_featured(self, const MarketEvent* event) noexcept nogil
     cdef uint64_t lost(self) noexcept
     cdef require_memory(self, uint64_t lost_before)

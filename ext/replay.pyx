@@ -1,12 +1,12 @@
 """The replay: merged events through each venue's book and, if wanted, the features.
 
-Events come as pointers, a batch at a time, from one block or from a merge of several streams. So the merge
-of a batch is over before its first book is touched, and what the books mispredict does not hold it up.
+The next event is merged before the book takes the present one. Neither waits for the other, so that a core
+can work on both at once.
 """
 
 cimport cython
 cimport numpy as cnp
-from libc.stdint cimport INT64_MIN, int64_t, uint64_t
+from libc.stdint cimport INT64_MIN, uint64_t
 
 import numpy as np
 
@@ -14,13 +14,10 @@ from .event_array cimport events_pointer
 from .feature_set cimport FeatureSet
 from .features cimport VENUE_MAX, features_trade, features_update
 from .layout cimport EVENT_TRADE, MarketEvent
-from .merge cimport EventMerge, merge_take
+from .merge cimport EventMerge, merge_next
 from .order_book cimport OrderBook, book_apply
 
 cnp.import_array()
-
-cdef enum:
-    BATCH = 256
 
 
 @cython.final
@@ -75,20 +72,16 @@ cdef class Replay:
             A book ran out of memory; its state is wrong from there on.
         """
         cdef const MarketEvent* first = events_pointer(events)
-        cdef size_t count = cnp.PyArray_SIZE(events), done = 0, run, place
-        cdef const MarketEvent* batch[BATCH]
+        cdef size_t count = cnp.PyArray_SIZE(events), row
         cdef uint64_t lost_before = self.lost()
         cdef bint featured = self.features is not None
         with nogil:
-            while done < count:
-                run = min(count - done, <size_t>BATCH)
-                for place in range(run):
-                    batch[place] = first + done + place
-                if featured:
-                    self.take_featured(batch, run)
-                else:
-                    self.take_plain(batch, run)
-                done += run
+            if featured:
+                for row in range(count):
+                    self.take_featured(first + row)
+            else:
+                for row in range(count):
+                    self.take_plain(first + row)
         self.require_memory(lost_before)
         return count
 
@@ -97,50 +90,43 @@ cdef class Replay:
 
         Fewer come when a stream of the merge has run dry, or all have ended.
         """
-        cdef size_t done = 0, run = 1
-        cdef const MarketEvent* batch[BATCH]
+        cdef size_t done = 0
+        cdef const MarketEvent* event
+        cdef const MarketEvent* coming
         cdef uint64_t lost_before = self.lost()
         cdef bint featured = self.features is not None
+        if count_max == 0:
+            return 0
         with nogil:
-            while done < count_max and run > 0:
-                run = merge_take(merge.merge, batch, min(count_max - done, <size_t>BATCH))
+            event = merge_next(merge.merge)
+            while event != NULL:
+                done += 1
+                coming = merge_next(merge.merge) if done < count_max else NULL
                 if featured:
-                    self.take_featured(batch, run)
+                    self.take_featured(event)
                 else:
-                    self.take_plain(batch, run)
-                done += run
+                    self.take_plain(event)
+                event = coming
         self.require_memory(lost_before)
         return done
 
-    cdef void take_plain(self, const MarketEvent** events, size_t count) noexcept nogil:
-        cdef size_t place
-        cdef const MarketEvent* event
-        cdef int64_t before_ns = self.stream_ns
-        for place in range(count):
-            event = events[place]
-            self.backwards += event.ts_ns < before_ns
-            before_ns = event.ts_ns
-            if event.venue_id >= self.venue_count:
-                self.foreign += 1
-                continue
+    cdef inline void take_plain(self, const MarketEvent* event) noexcept nogil:
+        self.backwards += event.ts_ns < self.stream_ns
+        self.stream_ns = event.ts_ns
+        self.events += 1
+        if event.venue_id < self.venue_count:
             into_book(<OrderBook>self.places[event.venue_id], event)
-        self.stream_ns = before_ns
-        self.events += count
+        else:
+            self.foreign += 1
 
-    cdef void take_featured(self, const MarketEvent** events, size_t count) noexcept nogil:
-        cdef size_t place
-        cdef const MarketEvent* event
-        cdef int64_t before_ns = self.stream_ns
-        for place in range(count):
-            event = events[place]
-            self.backwards += event.ts_ns < before_ns
-            before_ns = event.ts_ns
-            if event.venue_id >= self.venue_count:
-                self.foreign += 1
-                continue
+    cdef inline void take_featured(self, const MarketEvent* event) noexcept nogil:
+        self.backwards += event.ts_ns < self.stream_ns
+        self.stream_ns = event.ts_ns
+        self.events += 1
+        if event.venue_id < self.venue_count:
             into_book_and_features(self, <OrderBook>self.places[event.venue_id], event)
-        self.stream_ns = before_ns
-        self.events += count
+        else:
+            self.foreign += 1
 
     cdef uint64_t lost(self) noexcept:
         cdef int venue
@@ -161,7 +147,9 @@ cdef class Replay:
             cnp.PyArray_TYPE(out) != cnp.NPY_FLOAT32 or not cnp.PyArray_ISCARRAY(out)
             or cnp.PyArray_SIZE(out) != self.features.size
         ):
-            raise ValueError(f"needs a writable float32 array of {self.features.size}, was {out.dtype} {out.size}")
+            raise ValueError(
+                f"needs a writable float32 array of {self.features.size}, was {out.dtype} of shape {out.shape}"
+            )
         self.features.fill(&self.state, self.places, NULL, <float*>cnp.PyArray_DATA(out))
 
     def values(self):
@@ -187,7 +175,9 @@ cdef inline void into_book(OrderBook book, const MarketEvent* event) noexcept no
     book_apply(book, event)
 
 
-cdef inline void into_book_and_features(Replay replay, OrderBook book, const MarketEvent* event) noexcept nogil:
+cdef inline void into_book_and_features(
+    Replay replay, OrderBook book, const MarketEvent* event
+) noexcept nogil:
     book_apply(book, event)
     if event.kind == EVENT_TRADE:
         features_trade(&replay.state, event.side)
