@@ -147,9 +147,7 @@ cdef class Replay:
             cnp.PyArray_TYPE(out) != cnp.NPY_FLOAT32 or not cnp.PyArray_ISCARRAY(out)
             or cnp.PyArray_SIZE(out) != self.features.size
         ):
-            raise ValueError(
-                f"needs a writable float32 array of {self.features.size}, was {out.dtype} of shape {out.shape}"
-            )
+            raise ValueError(f"needs a writable float32 array of {self.features.size}, was {out.dtype}")
         self.features.fill(&self.state, self.places, NULL, <float*>cnp.PyArray_DATA(out))
 
     def values(self):
