@@ -3,57 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ext.merge import EventMerge
 
-def merge_feeds(feeds: Sequence[Iterator[NDArray[np.void]]]) -> Iterator[NDArray[np.void]]:
-    """Yield blocks in order of ts_ns, then venue_id, then each feed's own order.
+from .schema import EVENT_DTYPE
+
+_STREAMS_MAX: Final = 64
+
+
+def merge_feeds(
+    feeds: Sequence[Iterator[NDArray[np.void]]], block_events: int = 65_536
+) -> Iterator[NDArray[np.void]]:
+    """Yield blocks in order of ts_ns, then venue_id, then feed, then each feed's own order.
 
     Parameters
     ----------
     feeds : sequence of iterators of arrays of EVENT_DTYPE
-        Each in order of ts_ns.
+        Each in order of ts_ns. Sequence numbers of different feeds are not compared: recordings number
+        their files apart.
+    block_events : int
+        Length of the blocks but the last, where there is more than one feed.
+
+    Raises
+    ------
+    ValueError
+        Time runs back within a feed.
     """
     if len(feeds) == 1:
         yield from feeds[0]
         return
-    open_feeds: list[Iterator[NDArray[np.void]] | None] = list(feeds)
-    held: list[NDArray[np.void]] = []
-    for first in feeds:
-        held.append(next(first, np.empty(0, np.void)))
-    for place, block in enumerate(held):
-        if len(block) == 0:
-            open_feeds[place] = None
-    while any(feed is not None for feed in open_feeds):
-        # Nothing before the earliest end of a block can still arrive; an event at that very instant can.
-        ends = [int(held[place]["ts_ns"][-1]) for place, feed in enumerate(open_feeds) if feed is not None]
-        horizon_ns = min(ends)
-        ready = []
-        for place, block in enumerate(held):
-            if len(block) == 0:
-                continue
-            cut = int(np.searchsorted(block["ts_ns"], horizon_ns))
-            ready.append(block[:cut])
-            held[place] = block[cut:]
-        if any(map(len, ready)):
-            yield _sorted(ready)
-        for place, feed in enumerate(open_feeds):
-            if feed is None or int(held[place]["ts_ns"][-1]) > horizon_ns:
-                continue
-            more = next(feed, None)
-            if more is None:
-                open_feeds[place] = None
-            elif len(more):
-                held[place] = np.concatenate((held[place], more)) if len(held[place]) else more
-    rest = [block for block in held if len(block)]
-    if rest:
-        yield _sorted(rest)
+    if len(feeds) > _STREAMS_MAX:
+        groups = [feeds[first : first + _STREAMS_MAX] for first in range(0, len(feeds), _STREAMS_MAX)]
+        yield from merge_feeds([merge_feeds(group, block_events) for group in groups], block_events)
+        return
+    merge = EventMerge(max(1, len(feeds)), by_seq=False)
+    block, filled = np.empty(block_events, EVENT_DTYPE), 0
+    while True:
+        for stream in merge.dry:
+            _supply(merge, stream, feeds)
+        filled += merge.take(block, filled)
+        if filled == block_events:
+            yield block
+            block, filled = np.empty(block_events, EVENT_DTYPE), 0
+        elif not merge.dry:
+            break
+    if filled:
+        yield block[:filled]
 
 
-def _sorted(blocks: list[NDArray[np.void]]) -> NDArray[np.void]:
-    joined = np.concatenate([block for block in blocks if len(block)])
-    # lexsort is stable: events of one feed at one instant keep their order.
-    merged: NDArray[np.void] = joined[np.lexsort((joined["venue_id"], joined["ts_ns"]))]
-    return merged
+def _supply(merge: EventMerge, stream: int, feeds: Sequence[Iterator[NDArray[np.void]]]) -> None:
+    """Give a dry stream its feed's next events, or close it."""
+    for events in feeds[stream] if stream < len(feeds) else ():
+        if len(events):
+            merge.refill(stream, np.ascontiguousarray(events))
+            return
+    merge.close(stream)

@@ -7,9 +7,9 @@ pointer comparison when the dtype object was seen before.
 import numpy as np
 
 cimport numpy as cnp
-from libc.stdint cimport uintptr_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
-from .layout cimport MarketEvent
+from .layout cimport EVENT_ADD, EVENT_STATUS, FLAG_LAST_IN_PACKET, MarketEvent
 
 cnp.import_array()
 
@@ -55,6 +55,45 @@ cdef const MarketEvent* events_pointer(cnp.ndarray events) except? NULL:
     if <uintptr_t>first % sizeof(long long):
         raise ValueError(f"events must start at a multiple of 8 bytes, was address {<uintptr_t>first:#x}")
     return <const MarketEvent*>first
+
+
+def first_illegal(cnp.ndarray events not None, int64_t previous_ns):
+    """Return the first row whose kind or side is unknown or whose time runs back, the length if none.
+
+    Parameters
+    ----------
+    events : array of EVENT_DTYPE, shape (n,)
+    previous_ns : int
+        Time of the event before the first.
+    """
+    cdef const MarketEvent* first = events_pointer(events)
+    cdef Py_ssize_t count = cnp.PyArray_SIZE(events), row
+    cdef uint64_t illegal = 0
+    with nogil:
+        # Counted without a branch; only what is wrong is looked at twice.
+        for row in range(count):
+            illegal += is_illegal(first + row, first[row - 1].ts_ns if row else previous_ns)
+        if illegal:
+            row = 0
+            while not is_illegal(first + row, first[row - 1].ts_ns if row else previous_ns):
+                row += 1
+    return row if illegal else count
+
+
+cdef inline bint is_illegal(const MarketEvent* event, int64_t previous_ns) noexcept nogil:
+    return (
+        (event.ts_ns < previous_ns) | (event.kind < EVENT_ADD) | (event.kind > EVENT_STATUS)
+        | (event.side < -1) | (event.side > 1)
+    )
+
+
+def packets_end(cnp.ndarray events not None):
+    """Return the row behind the last event that ends a packet, 0 where none does."""
+    cdef const MarketEvent* first = events_pointer(events)
+    cdef Py_ssize_t row = cnp.PyArray_SIZE(events)
+    while row > 0 and first[row - 1].flags & FLAG_LAST_IN_PACKET == 0:
+        row -= 1
+    return row
 
 
 cdef cnp.ndarray events_empty(Py_ssize_t count):

@@ -14,7 +14,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from ext.event_loop cimport VENUE_LIMIT
-from ext.features cimport VenueTouch
+from ext.features cimport GAP_SLOW, MOVE_FAST, MOVE_SLOW, SPREAD, VenueTouch
 from ext.journal cimport journal_append
 from ext.layout cimport (
     ACTION_NEW, JOURNAL_DECISION, JOURNAL_PARENT, JOURNAL_REWARD, LIQUIDITY_TAKER, ORDER_LIMIT,
@@ -261,10 +261,10 @@ cdef class ParentExecutor(Agent):
         cdef const VenueTouch* touch
         if ask and self.use_signal:
             signal = parent.side * <double>self.loop.signal()
-        turbulence = self.loop.features.volatility_slow
-        turbulence = self.loop.features.volatility_fast / (turbulence if turbulence > 1e-3 else 1e-3) - 1.0
+        turbulence = self.loop.features.average[MOVE_SLOW]
+        turbulence = self.loop.features.average[MOVE_FAST] / (turbulence if turbulence > 1e-3 else 1e-3) - 1.0
         turbulence = (turbulence if turbulence < 4.0 else 4.0) / 4.0
-        volatility = 0.5 * self.loop.features.volatility_slow / spread
+        volatility = 0.5 * self.loop.features.average[MOVE_SLOW] / spread
         urgency = <double>parent.slice / parent.slices
         request.decision_id = parent.decision_id
         request.now_ns = self.loop.now_ns
@@ -274,7 +274,7 @@ cdef class ParentExecutor(Agent):
         request.arm_count = 2 * self.loop.venue_count
         for venue in range(request.venue_count):
             touch = &self.loop.features.touch[venue]
-            age = <double>(self.loop.stream_ns - touch.ts_ns) / self.loop.features.gap_slow_ns
+            age = <double>(self.loop.stream_ns - touch.ts_ns) / self.loop.features.average[GAP_SLOW]
             age = (age if age < 8.0 else 8.0) / 8.0
             for style in range(2):
                 arm = &request.arms[2 * venue + style]
@@ -494,7 +494,7 @@ cdef class ParentExecutor(Agent):
 
     cdef double spread_scale(self) noexcept nogil:
         # Over several venues the average spread can be zero or negative.
-        return self.loop.features.spread_average if self.loop.features.spread_average > 1.0 else 1.0
+        return self.loop.features.average[SPREAD] if self.loop.features.average[SPREAD] > 1.0 else 1.0
 
     cdef double cost_of_taking(self, int side, int64_t lots, int64_t mid_x2) noexcept nogil:
         """Return what taking `lots` everywhere at once would cost now against a mid, fees included.

@@ -7,7 +7,10 @@ from libc.string cimport memset
 
 import numpy as np
 
-from ext.features cimport FEATURE_COUNT, VENUE_MAX, FeatureState, VenueTouch, features_trade, features_update
+from ext.features cimport (
+    DEPTH, FEATURE_COUNT, FLOW_FAST, FLOW_SLOW, GAP_FAST, GAP_SLOW, MID_FAST, MID_MEDIUM, MID_SLOW, MOVE_FAST,
+    MOVE_SLOW, SPREAD, VENUE_MAX, FeatureState, VenueTouch, features_trade, features_update,
+)
 
 cnp.import_array()
 
@@ -40,7 +43,7 @@ cdef void features_fill(const FeatureState* state, float* out) noexcept nogil:
     """Write the FEATURE_COUNT features; zeros before the first two-sided market."""
     cdef int venue
     cdef double bid_all = 0.0, ask_all = 0.0, bid_best = 0.0, ask_best = 0.0
-    cdef double spread, mid, venue_mid, lowest = 1e300, highest = -1e300, unit, still
+    cdef double spread, mid, venue_mid, lowest = 1e300, highest = -1e300, unit, gap, still
     cdef const VenueTouch* touch
     memset(out, 0, FEATURE_COUNT * sizeof(float))
     if not state.two_sided or state.updates == 0:
@@ -59,8 +62,9 @@ cdef void features_fill(const FeatureState* state, float* out) noexcept nogil:
         lowest = venue_mid if venue_mid < lowest else lowest
         highest = venue_mid if venue_mid > highest else highest
     mid = <double>state.mid_x2
-    spread = state.spread_average if state.spread_average > 1.0 else 1.0
-    unit = state.volatility_slow if state.volatility_slow > 1e-3 else 1e-3
+    spread = state.average[SPREAD] if state.average[SPREAD] > 1.0 else 1.0
+    unit = state.average[MOVE_SLOW] if state.average[MOVE_SLOW] > 1e-3 else 1e-3
+    gap = state.average[GAP_SLOW] if state.average[GAP_SLOW] > 1.0 else 1.0
     if bid_all + ask_all > 0.0:
         out[0] = <float>((bid_all - ask_all) / (bid_all + ask_all))
     if bid_best + ask_best > 0.0:
@@ -69,21 +73,21 @@ cdef void features_fill(const FeatureState* state, float* out) noexcept nogil:
         out[2] = <float>clip(
             0.5 * (<int64_t>state.best_ask_ticks - state.best_bid_ticks) * out[1] / spread, 8.0
         )
-    out[3] = <float>clip(state.flow_fast / state.depth_average, 8.0)
-    out[4] = <float>clip(state.flow_slow / state.depth_average, 8.0)
-    out[5] = <float>clip((mid - state.mid_fast) / unit, 32.0)
-    out[6] = <float>clip((mid - state.mid_medium) / unit, 64.0)
-    out[7] = <float>clip((mid - state.mid_slow) / unit, 128.0)
-    out[8] = <float>clip(state.volatility_fast / unit, 16.0)
+    out[3] = <float>clip(state.average[FLOW_FAST] / state.average[DEPTH], 8.0)
+    out[4] = <float>clip(state.average[FLOW_SLOW] / state.average[DEPTH], 8.0)
+    out[5] = <float>clip((mid - state.average[MID_FAST]) / unit, 32.0)
+    out[6] = <float>clip((mid - state.average[MID_MEDIUM]) / unit, 64.0)
+    out[7] = <float>clip((mid - state.average[MID_SLOW]) / unit, 128.0)
+    out[8] = <float>clip(state.average[MOVE_FAST] / unit, 16.0)
     out[9] = <float>clip((<int64_t>state.best_ask_ticks - state.best_bid_ticks) / spread, 8.0)
     out[10] = <float>clip(0.5 * unit / spread, 8.0)
-    out[11] = <float>clip(state.gap_fast_ns / (state.gap_slow_ns if state.gap_slow_ns > 1.0 else 1.0), 16.0)
+    out[11] = <float>clip(state.average[GAP_FAST] / gap, 16.0)
     out[12] = <float>state.trade_sign
     if highest >= lowest:
         out[13] = <float>clip((highest - lowest) / spread, 8.0)
-    out[14] = <float>(1.0 if state.last_move > 0.0 else (-1.0 if state.last_move < 0.0 else 0.0))
+    out[14] = <float>(1.0 if state.last_move > 0 else (-1.0 if state.last_move < 0 else 0.0))
     still = <double>(state.last_ts_ns - state.last_move_ts_ns)
-    out[15] = <float>clip(still / (state.gap_slow_ns if state.gap_slow_ns > 1.0 else 1.0), 16.0)
+    out[15] = <float>clip(still / gap, 16.0)
 
 
 @cython.final

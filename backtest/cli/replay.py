@@ -1,30 +1,26 @@
-"""``anytick replay``: any recording through ring, books and features, with nobody trading."""
+"""``anytick replay``: any recording through books and features, with nobody trading."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from .parser import whole
 
 if TYPE_CHECKING:
     from data.events import EventSource
-    from ext.event_loop import EventLoop
 
-_RING_EVENTS: Final = 4_096
-_VENUES_MAX: Final = 16
-_ORDERS_MAX: Final = 1 << 20
+    from ..replay import ReplayResult
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "replay",
-        help="stream a recording through ring, books and features",
-        description="Stream a recording through ring, books and features. The state hash is the same "
-        "whenever the books end the same.",
+        help="stream a recording through books and features",
+        description="Stream a recording through books and features: one thread decodes, another applies. "
+        "The state hash is the same whenever the books end the same. Writes no file.",
     )
     parser.add_argument("path", type=Path, help="a file or folder: quotes, trades, LOBSTER, tick store, .npy")
     parser.add_argument(
@@ -32,6 +28,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--strict", action="store_true", help="make a crossed quote an error")
     parser.add_argument("--limit", type=whole(1, 1 << 62), metavar="N", help="stop after the first N events")
+    parser.add_argument(
+        "--features",
+        metavar="NAMES",
+        help="features to keep and print, separated by commas, or 'all'; default: none",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=run)
 
 
@@ -39,18 +41,16 @@ def run(args: argparse.Namespace) -> int:
     """Replay and print events, speed, touches and hashes; a bad file raises DataError."""
     from data.events import open_events
 
+    from ..console import run_progress
+    from ..replay import replay
+
+    names = _feature_names(args.features)
     source = open_events(args.path, format=args.format, strict=args.strict)
-    started = time.perf_counter()
-    loop, seconds_engine = _replay(source, path=args.path, limit=args.limit)
-    found = {
-        "source": source.source,
-        "events": loop.events,
-        "venues": [_touch(venue.book) for venue in loop.venues],
-        "notes": list(source.notes),
-        "state_hash": _state_hash(loop),
-        "seconds": round(time.perf_counter() - started, 3),
-        "events_per_second": round(loop.events / seconds_engine) if seconds_engine else 0,
-    }
+    total = args.limit or _events_of(source)
+    with run_progress(total, description="replay", quiet=args.quiet or args.json) as shown:
+        result = replay(source, features=names, limit=args.limit, progress=shown.update)
+        shown.update(result.events)
+    found = _document(result)
     if args.json:
         print(json.dumps(found))
     else:
@@ -58,64 +58,43 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _replay(source: EventSource, *, path: Path, limit: int | None) -> tuple[EventLoop, float]:
-    """Return the loop after the last event, and the seconds it took without decoding."""
-    from data.errors import DataError
+def _feature_names(text: str | None) -> tuple[str, ...]:
+    from data.errors import ConfigError
+    from ext.feature_set import ALL_FEATURE_NAMES
 
-    loop: EventLoop | None = None
-    left, engine_seconds = limit, 0.0
-    for block in source.blocks():
-        events = block if left is None else block[:left]
-        venue_count = int(events["venue_id"].max()) + 1
-        if loop is None:
-            loop = _loop(source, _VENUES_MAX if venue_count > 1 else 1)
-        if venue_count > loop.venue_count:
-            raise DataError(f"venue ids must be below {loop.venue_count}, was {venue_count - 1}", path=path)
-        begun, pushed = time.perf_counter(), 0
-        while pushed < len(events):
-            pushed += loop.ring.try_push(events[pushed:])
-            while loop.run(_RING_EVENTS):
-                pass
-        engine_seconds += time.perf_counter() - begun
-        if left is not None:
-            left -= len(events)
-            if left == 0:
-                break
-    if loop is None:
-        raise DataError("expected at least one event, was empty", path=path)
-    return loop, engine_seconds
+    if text is None:
+        return ()
+    # Nobody trades here, so nobody of ours queues.
+    known = tuple(name for name in ALL_FEATURE_NAMES if not name.startswith("queue_ahead"))
+    names = known if text == "all" else tuple(name.strip() for name in text.split(","))
+    unknown = [name for name in names if name not in known]
+    if unknown or len(set(names)) < len(names):
+        raise ConfigError(f"--features must be distinct ones of {', '.join(known)}, was {text}")
+    return names
 
 
-def _loop(source: EventSource, venue_count: int) -> EventLoop:
-    """Return a loop with nobody trading at venues of no delay."""
-    from ext.event_loop import Agent, EventLoop
-    from ext.journal import JournalBuffer
-    from ext.order_book import OrderBook
-    from ext.ring_buffer import SpscRing
-    from ext.risk_gate import RiskGate
-    from ext.sim_venue import SimulatedVenue
+def _events_of(source: EventSource) -> int:
+    """Return how many events a source holds where that is written down, else 0."""
+    from data.events import StoreEvents
 
-    instrument = source.instrument
-    rules = {"order_latency_ns": 0, "ack_latency_ns": 0, "feed_latency_ns": 0}
-    venues = [
-        SimulatedVenue(
-            rules,
-            venue_id=index,
-            tick_value=instrument.tick_value,
-            seed=1,
-            book=OrderBook(_ORDERS_MAX // venue_count),
-        )
-        for index in range(venue_count)
-    ]
-    gate = RiskGate(order_size_lots_max=1, price_band_ticks=1, position_lots_max=1, messages_per_second_max=1)
-    return EventLoop(
-        ring=SpscRing(_RING_EVENTS),
-        venues=venues,
-        agent=Agent(),
-        gate=gate,
-        journal=JournalBuffer(1 << 14),
-        instrument_id=instrument.instrument_id,
-    )
+    if not isinstance(source, StoreEvents):
+        return 0
+    return sum(part.rows for part in source.store.partitions(instrument=source.instrument.symbol))
+
+
+def _document(result: ReplayResult) -> dict[str, Any]:
+    return {
+        "source": result.source.source,
+        "events": result.events,
+        "venues": [_touch(book) for book in result.books],
+        "features": result.features,
+        "notes": list(result.source.notes),
+        "state_hash": result.state_hash,
+        "seconds": round(result.seconds, 3),
+        "events_per_second": round(result.events / result.seconds) if result.seconds else 0,
+        "engine_seconds": round(result.engine_seconds, 3),
+        "peak_bytes": result.peak_bytes,
+    }
 
 
 def _touch(book: Any) -> dict[str, int]:
@@ -124,22 +103,14 @@ def _touch(book: Any) -> dict[str, int]:
     return {name: getattr(book, name) for name in (*names, *counters)}
 
 
-def _state_hash(loop: EventLoop) -> str:
-    """Return the hash of all books: each venue's own, folded in the order of venues (FNV-1a, 64 bits)."""
-    folded = 0xCBF29CE484222325
-    for venue in loop.venues:
-        for byte in venue.book.state_hash().to_bytes(8, "little"):
-            folded = (folded ^ byte) * 0x100000001B3 % (1 << 64)
-    return f"{folded:016x}"
-
-
 def _print(found: dict[str, Any], *, price_increment: float) -> None:
     print(found["source"])
     print(f"{'events':<14}{found['events']:,}")
-    speed = found["events_per_second"]
     print(
-        f"{'speed':<14}{speed:,} events/s through ring, book and features; {found['seconds']} s with decoding"
+        f"{'speed':<14}{found['events_per_second']:,} events/s with decoding, {found['seconds']} s; "
+        f"{found['engine_seconds']} s of it in books and features"
     )
+    print(f"{'peak memory':<14}{found['peak_bytes'] / 2**20:.0f} MiB")
     for index, venue in enumerate(found["venues"]):
         if not venue["applied"]:
             continue
@@ -156,6 +127,8 @@ def _print(found: dict[str, Any], *, price_increment: float) -> None:
         told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in odd.items() if count)
         if told:
             print(f"{'':<14}{told}")
+    for name, value in found["features"].items():
+        print(f"{name:<22}{value:+.6g}")
     print(f"{'state hash':<14}{found['state_hash']}")
     for note in found["notes"]:
         print(f"note: {note}")

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from ext.order_book import OrderBook
+
 PAUSE_NS = 60 * 10**9
 
 
@@ -33,6 +35,8 @@ class ReferenceFeatures:
     spreads: list[int] = field(default_factory=list)
     flows: list[float] = field(default_factory=list)
     depths: list[float] = field(default_factory=list)
+    bid_losses: list[float] = field(default_factory=list)
+    ask_losses: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.touches = [Touch() for _ in range(self.venue_count)]
@@ -49,7 +53,7 @@ class ReferenceFeatures:
         self.signs.append(side)
 
     def update(self, venue: int, new: Touch, ts_ns: int) -> None:
-        flow = order_flow(self.touches[venue], new)
+        flow, losses = order_flow(self.touches[venue], new), queue_losses(self.touches[venue], new)
         self.touches[venue] = new
         if self.best_bid is None or self.best_ask is None:
             return
@@ -60,6 +64,8 @@ class ReferenceFeatures:
         # What came before the first two-sided market is no change of a market.
         self.flows.append(0.0 if first else flow)
         self.depths.append(0.5 * (new.bid_size + new.ask_size))
+        self.bid_losses.append(0.0 if first else losses[0])
+        self.ask_losses.append(0.0 if first else losses[1])
 
     def values(self) -> dict[str, float]:
         if self.best_bid is None or self.best_ask is None or not self.times:
@@ -101,6 +107,41 @@ class ReferenceFeatures:
             "last_move": float((last_move > 0) - (last_move < 0)),
             "still_time": clip((self.times[-1] - moved_ns) / gap, 16.0),
         }
+
+    def book_values(self) -> dict[str, float]:
+        """Return those of the further features that touches tell."""
+        if self.best_bid is None or self.best_ask is None or not self.times:
+            return {}
+        squares = [0.0, *(float(b - a) ** 2 for a, b in zip(self.mids_x2, self.mids_x2[1:], strict=False))]
+        spread = max(average(self.spreads, 256, max(float(self.spreads[0]), 1.0)), 1.0)
+        depth = average(self.depths, 256, 1.0)
+        return {
+            "depletion_bid": clip(average(self.bid_losses, 64, 0.0) / depth, 8.0),
+            "depletion_ask": clip(average(self.ask_losses, 64, 0.0) / depth, 8.0),
+            "realised_volatility": clip(0.5 * math.sqrt(average(squares, 256, 1.0)) / spread, 8.0),
+        }
+
+
+def queue_losses(old: Touch, new: Touch) -> tuple[float, float]:
+    """Lots by which the best queues shrank; a queue that gave way to a worse price lost all it had."""
+    bid = ask = 0
+    if old.bid_size:
+        if not new.bid_size or new.bid < old.bid:
+            bid = old.bid_size
+        elif new.bid == old.bid:
+            bid = max(old.bid_size - new.bid_size, 0)
+    if old.ask_size:
+        if not new.ask_size or new.ask > old.ask:
+            ask = old.ask_size
+        elif new.ask == old.ask:
+            ask = max(old.ask_size - new.ask_size, 0)
+    return float(bid), float(ask)
+
+
+def level_imbalance(books: list[OrderBook], levels: int) -> float:
+    """Lots of each book's best levels, bids less asks over both."""
+    bid, ask = (sum(int(book.depth_array(side, levels)[:, 1].sum()) for book in books) for side in (1, -1))
+    return imbalance(bid, ask)
 
 
 def order_flow(old: Touch, new: Touch) -> float:

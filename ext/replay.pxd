@@ -1,0 +1,25 @@
+"""Events through books and features with nobody trading: what a recording costs to read."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from .feature_set cimport FeatureSet
+from .features cimport VENUE_MAX, FeatureState
+from .layout cimport MarketEvent
+from .order_book cimport OrderBook
+
+
+cdef class Replay:
+    cdef readonly tuple books
+    cdef void* places[VENUE_MAX]        # borrowed from `books`
+    cdef readonly int venue_count
+    cdef readonly FeatureSet features   # None: none are kept
+    cdef FeatureState state
+    cdef readonly uint64_t events
+    cdef readonly uint64_t foreign
+    cdef readonly uint64_t backwards
+    cdef readonly int64_t stream_ns
+
+    cdef void take_plain(self, const MarketEvent* event) noexcept nogil
+    cdef void take_featured(self, const MarketEvent* event) noexcept nogil
+    cdef uint64_t lost(self) noexcept
+    cdef require_memory(self, uint64_t lost_before)

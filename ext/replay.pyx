@@ -1,0 +1,186 @@
+"""The replay: merged events through each venue's book and, if wanted, the features.
+
+The next event is merged before the book takes the present one. Neither waits for the other, so that a core
+can work on both at once.
+"""
+
+cimport cython
+cimport numpy as cnp
+from libc.stdint cimport INT64_MIN, uint64_t
+
+import numpy as np
+
+from .event_array cimport events_pointer
+from .feature_set cimport FeatureSet
+from .features cimport VENUE_MAX, features_trade, features_update
+from .layout cimport EVENT_TRADE, MarketEvent
+from .merge cimport EventMerge, merge_next
+from .order_book cimport OrderBook, book_apply
+
+cnp.import_array()
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class Replay:
+    """Books and features of one instrument at several venues, fed without a loop around them.
+
+    Parameters
+    ----------
+    venue_count : int
+        1 to 16. An event of another venue is left out and counted in `foreign`.
+    features : FeatureSet, optional
+        What `fill` writes. Without it no feature is kept, and none is paid for.
+    order_capacity, level_capacity : int
+        Of each book, without allocating.
+
+    Attributes
+    ----------
+    books : tuple of OrderBook
+        By venue.
+    events, foreign, backwards : int
+        Events taken; those of unknown venues; those earlier than the one before.
+    stream_ns : int
+        Time of the last event.
+    """
+
+    def __cinit__(
+        self, int venue_count=1, *, FeatureSet features=None, Py_ssize_t order_capacity=65_536,
+        Py_ssize_t level_capacity=4_096,
+    ):
+        if not 1 <= venue_count <= VENUE_MAX:
+            raise ValueError(f"venue_count must be 1 to {VENUE_MAX}, was {venue_count}")
+        if features is not None and features.wants_queues:
+            raise ValueError("nobody trades in a replay, so there is no place in a queue")
+        self.books = tuple(OrderBook(order_capacity, level_capacity) for _ in range(venue_count))
+        for venue, book in enumerate(self.books):
+            self.places[venue] = <void*>book
+        self.venue_count = self.state.venue_count = venue_count
+        self.features = features
+        self.stream_ns = INT64_MIN
+
+    def apply(self, cnp.ndarray events not None):
+        """Take events that are in order already; return how many.
+
+        Parameters
+        ----------
+        events : array of EVENT_DTYPE, shape (n,)
+
+        Raises
+        ------
+        MemoryError
+            A book ran out of memory; its state is wrong from there on.
+        """
+        cdef const MarketEvent* first = events_pointer(events)
+        cdef size_t count = cnp.PyArray_SIZE(events), row
+        cdef uint64_t lost_before = self.lost()
+        cdef bint featured = self.features is not None
+        with nogil:
+            if featured:
+                for row in range(count):
+                    self.take_featured(first + row)
+            else:
+                for row in range(count):
+                    self.take_plain(first + row)
+        self.require_memory(lost_before)
+        return count
+
+    def apply_merged(self, EventMerge merge not None, size_t count_max):
+        """Take the next events of a merge, at most `count_max`, without copying them; return how many.
+
+        Fewer come when a stream of the merge has run dry, or all have ended.
+        """
+        cdef size_t done = 0
+        cdef const MarketEvent* event
+        cdef const MarketEvent* coming
+        cdef uint64_t lost_before = self.lost()
+        cdef bint featured = self.features is not None
+        if count_max == 0:
+            return 0
+        with nogil:
+            event = merge_next(merge.merge)
+            while event != NULL:
+                done += 1
+                coming = merge_next(merge.merge) if done < count_max else NULL
+                if featured:
+                    self.take_featured(event)
+                else:
+                    self.take_plain(event)
+                event = coming
+        self.require_memory(lost_before)
+        return done
+
+    cdef inline void take_plain(self, const MarketEvent* event) noexcept nogil:
+        self.backwards += event.ts_ns < self.stream_ns
+        self.stream_ns = event.ts_ns
+        self.events += 1
+        if event.venue_id < self.venue_count:
+            into_book(<OrderBook>self.places[event.venue_id], event)
+        else:
+            self.foreign += 1
+
+    cdef inline void take_featured(self, const MarketEvent* event) noexcept nogil:
+        self.backwards += event.ts_ns < self.stream_ns
+        self.stream_ns = event.ts_ns
+        self.events += 1
+        if event.venue_id < self.venue_count:
+            into_book_and_features(self, <OrderBook>self.places[event.venue_id], event)
+        else:
+            self.foreign += 1
+
+    cdef uint64_t lost(self) noexcept:
+        cdef int venue
+        cdef uint64_t found = 0
+        for venue in range(self.venue_count):
+            found += (<OrderBook>self.places[venue]).lost
+        return found
+
+    cdef require_memory(self, uint64_t lost_before):
+        if self.lost() != lost_before:
+            raise MemoryError(f"no memory for {self.lost() - lost_before} events of the books")
+
+    def fill(self, cnp.ndarray out not None):
+        """Write the features as the market stands into a float32 array of shape (features.size,)."""
+        if self.features is None:
+            raise ValueError("needs a replay made with features, was one without")
+        if (
+            cnp.PyArray_TYPE(out) != cnp.NPY_FLOAT32 or not cnp.PyArray_ISCARRAY(out)
+            or cnp.PyArray_SIZE(out) != self.features.size
+        ):
+            raise ValueError(f"needs a writable float32 array of {self.features.size}, was {out.dtype}")
+        self.features.fill(&self.state, self.places, NULL, <float*>cnp.PyArray_DATA(out))
+
+    def values(self):
+        """Return the features as the market stands, float32, shape (features.size,)."""
+        out = np.zeros(0 if self.features is None else self.features.size, np.float32)
+        self.fill(out)
+        return out
+
+    def state_hash(self):
+        """Return 64 bits over all books in the order of venues (FNV-1a over each book's hash)."""
+        cdef uint64_t folded = 0xCBF29CE484222325, word
+        cdef int place
+        for book in self.books:
+            word = book.state_hash()
+            for place in range(8):
+                folded = (folded ^ ((word >> (8 * place)) & 0xFF)) * <uint64_t>0x100000001B3
+        return folded
+
+
+# Free functions, because a nogil block may pass a borrowed object on but not name it.
+
+cdef inline void into_book(OrderBook book, const MarketEvent* event) noexcept nogil:
+    book_apply(book, event)
+
+
+cdef inline void into_book_and_features(
+    Replay replay, OrderBook book, const MarketEvent* event
+) noexcept nogil:
+    book_apply(book, event)
+    if event.kind == EVENT_TRADE:
+        features_trade(&replay.state, event.side)
+    else:
+        features_update(
+            &replay.state, event.venue_id, book.bid_price_ticks, book.bid_size_lots,
+            book.ask_price_ticks, book.ask_size_lots, event.ts_ns,
+        )
