@@ -98,6 +98,17 @@ static inline float dense_fused(float a, float b, float c) {
 #endif
 }
 
+/* Infinity and NaN have every bit of the exponent set; in integers, because a sum of floats would not vectorise. */
+static inline int dense_finite(const float* values, int32_t count) {
+    int32_t unfit = 0;
+    for (int32_t at = 0; at < count; at++) {
+        int32_t bits;
+        memcpy(&bits, values + at, sizeof bits);
+        unfit |= (bits & 0x7F800000) == 0x7F800000;
+    }
+    return !unfit;
+}
+
 /* Sixteen ones, then sixteen zeros: the mask of the first n lanes starts at 16 - n. */
 static const int32_t DENSE_MASK[2 * DENSE_LANES] = {
     -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,

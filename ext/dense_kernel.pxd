@@ -56,6 +56,7 @@ cdef extern from "dense_kernel.h" nogil:
     ctypedef void (*DenseRun)(const DenseStep* steps, int count) noexcept nogil
 
     int32_t dense_padded(int32_t columns)
+    bint dense_finite(const float* values, int32_t count)
     bint dense_supported(int variant)
     DenseRun dense_form(int variant)
 

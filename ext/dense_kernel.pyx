@@ -354,11 +354,7 @@ cdef class DenseKernel(SignalSource):
 
     cdef bint run_row(self, const float* features) noexcept nogil:
         """Run one row; False, and nothing was run, when a feature is not finite."""
-        cdef float spread = 0.0
-        cdef int index
-        for index in range(self.feature_count):
-            spread += features[index] - features[index]
-        if spread != 0.0:                      # NaN: infinity less itself, or NaN
+        if not dense_finite(features, self.feature_count):
             return False
         fill(&self.tensors[0], features)
         self.form(self.steps, self.step_count)

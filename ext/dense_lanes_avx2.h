@@ -51,13 +51,6 @@ DENSE_TARGET DENSE_INLINE LanesF_avx2 lanes_power_avx2(LanesF_avx2 x) {
     return (LanesF_avx2){half_power_avx2(x.low), half_power_avx2(x.high)};
 }
 
-DENSE_TARGET DENSE_INLINE int lanes_finite_avx2(LanesF_avx2 x) {
-    __m256 zero = _mm256_setzero_ps();
-    __m256 low = _mm256_cmp_ps(_mm256_sub_ps(x.low, x.low), zero, _CMP_EQ_OQ);
-    __m256 high = _mm256_cmp_ps(_mm256_sub_ps(x.high, x.high), zero, _CMP_EQ_OQ);
-    return _mm256_movemask_ps(_mm256_and_ps(low, high)) == 0xFF;
-}
-
 DENSE_TARGET DENSE_INLINE LanesI_avx2 lanes_load_integers_avx2(const int32_t* from) {
     return (LanesI_avx2){
         _mm256_loadu_si256((const __m256i*)from), _mm256_loadu_si256((const __m256i*)(from + 8))};

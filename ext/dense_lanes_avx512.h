@@ -44,10 +44,6 @@ LANES_VOID(store_bytes)(uint8_t* to, __m512 x, int32_t zero_point) {
     _mm_storeu_si128((__m128i*)to, _mm512_cvtepi32_epi8(rounded));
 }
 
-DENSE_TARGET DENSE_INLINE int DENSE_NAME(lanes_finite, DENSE_SUFFIX)(__m512 x) {
-    return _mm512_cmp_ps_mask(_mm512_sub_ps(x, x), _mm512_setzero_ps(), _CMP_EQ_OQ) == 0xFFFF;
-}
-
 #ifdef DENSE_VNNI
 /* Four inputs at once: VPDPBUSD adds u8 x s8 products in 32 bits without saturating in between. */
 LANES_I(products)(__m512i sum, const uint8_t* q, const void* weights) {

@@ -60,12 +60,6 @@ DENSE_INLINE LanesF_portable lanes_power_portable(LanesF_portable x) {
     return out;
 }
 
-DENSE_INLINE int lanes_finite_portable(LanesF_portable x) {
-    int finite = 1;
-    EACH_LANE finite &= x.at[lane] - x.at[lane] == 0.0f;
-    return finite;
-}
-
 DENSE_INLINE LanesI_portable lanes_load_integers_portable(const int32_t* from) {
     LanesI_portable out;
     memcpy(out.at, from, sizeof out.at);
