@@ -74,7 +74,7 @@ cdef struct DenseTensor:
     int32_t stride   # elements from row to row
     int32_t zero_point
     float scale      # of BYTES quantized with constants
-    float* row_scale # owned; scale and zero point of each row where they are the row's own
+    float* row_scale  # owned; scale and zero point of each row where they are the row's own
     void* data       # owned
 
 

@@ -3,12 +3,15 @@
 Built once, step by step, from shapes and constants (engine/inference/dense.py reads them from ONNX
 files), then run without allocating, locking or entering the interpreter. Every step owns its result
 and nothing is reused, so that after a run each of them can be looked at (`trace`).
+
+Over 400 lines because each of the eighteen kinds of step has its own checked way in, and all of them
+append to one table of tensors and steps.
 """
 
 cimport cython
 cimport numpy as cnp
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 from posix.stdlib cimport posix_memalign

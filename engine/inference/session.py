@@ -1,7 +1,6 @@
 """What a session is, and the one that runs everywhere: ONNX Runtime through its Python binding.
 
-`tiers.open_session` prefers our own kernels (`dense`), then the runtime's C interface (`capi`); this
-one remains for machines that have neither, and for tools that need the runtime's Python objects.
+`tiers.open_session` prefers our own kernels (`dense`) where they cover a graph.
 
 Hot path: one row is copied into a buffer that the runtime was bound to once, run, and read back from
 another bound buffer. Nothing is allocated by us beyond Python floats. Measured on the 16-32-16-3
@@ -203,6 +202,12 @@ class OrtSession:
                 return signal
         self.abstentions += 1
         return ABSTAIN
+
+
+def source_of(session: InferenceSession) -> SignalSource:
+    """Return a session's compiled contract; one that brings none is called with the GIL."""
+    found = getattr(session, "source", None)
+    return found if isinstance(found, SignalSource) else SessionSignal(session)
 
 
 def check_rows(session: InferenceSession, features: Floats32) -> None:

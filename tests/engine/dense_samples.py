@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,7 +38,7 @@ def perceptron(
     """A perceptron whose layers are Gemm, Gemm with turned weights, or MatMul and Add."""
     random = np.random.default_rng(seed)
     nodes, constants, current = [], {}, "x"
-    for layer, (inner, width) in enumerate(zip(widths, widths[1:], strict=False)):
+    for layer, (inner, width) in enumerate(pairwise(widths)):
         weight = (scale * random.standard_normal((inner, width)) / np.sqrt(inner)).astype(np.float32)
         bias = (0.2 * random.standard_normal(width)).astype(np.float32)
         w, b, out = f"w{layer}", f"b{layer}", f"dense{layer}"

@@ -143,9 +143,7 @@ def test_dynamic_int8_is_exact_in_its_integers(variant, options):
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.integers(1, 70), st.integers(1, 70), st.integers(0, 255), st.integers(0, 2**32 - 1), st.booleans()
-)
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 255), st.integers(0, 2**32 - 1), st.booleans())
 def test_integer_sums_are_exact_where_bytes_are_extreme(inner, cols, zero_point, seed, extreme):
     random = np.random.default_rng(seed)
     q = random.choice([0, 255], inner) if extreme else random.integers(0, 256, inner)
