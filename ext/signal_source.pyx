@@ -73,7 +73,7 @@ cdef class SessionSignal(SignalSource):
     Parameters
     ----------
     session : engine.inference.session.InferenceSession
-        Anything with its `feature_count` and `signal`.
+        Anything with its `row_shape` and `signal`.
 
     Notes
     -----
@@ -86,8 +86,8 @@ cdef class SessionSignal(SignalSource):
 
     def __init__(self, session):
         self.session = session
-        self.feature_count = session.feature_count
-        self.inputs = np.zeros(self.feature_count, dtype=np.float32)
+        self.inputs = np.zeros(session.row_shape, dtype=np.float32)
+        self.feature_count = self.inputs.size
         self.error = None
 
     cdef float signal(self, const float* features) noexcept nogil:

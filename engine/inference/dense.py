@@ -11,7 +11,7 @@ from ext.signal_source import SignalSource
 
 from .arrays import Floats32
 from .dense_graph import compile_graph
-from .graph import ALLOWED_OPERATORS, CLASS_COUNT, GraphLimits, GraphSummary, check_graph, parse_model
+from .graph import ALLOWED_OPERATORS, GraphLimits, GraphSummary, check_graph, parse_model
 from .session import check_digest, check_row, check_rows, rehearse
 
 
@@ -32,7 +32,6 @@ class DenseSession:
     def __init__(self, kernel: DenseKernel, summary: GraphSummary) -> None:
         self.summary = summary
         self.kernel = kernel
-        self._shape = (summary.feature_count,)
 
     @classmethod
     def from_bytes(
@@ -74,6 +73,11 @@ class DenseSession:
         return self.summary.feature_count
 
     @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one input: (feature_count,) or (window, feature_count)."""
+        return self.summary.row_shape
+
+    @property
     def precision(self) -> str:
         """``"fp32"`` or ``"int8"``."""
         return self.summary.precision
@@ -101,9 +105,9 @@ class DenseSession:
     def probabilities(self, features: Floats32) -> Floats32:
         """Return P(down), P(flat), P(up) of every row, NaN where a feature is not finite."""
         check_rows(self, features)
-        return self.kernel.run(features) if len(features) else np.empty((0, CLASS_COUNT), np.float32)
+        return self.kernel.run(features.reshape(len(features), -1))
 
     def signal(self, features: Floats32) -> float:
         """Return P(up) − P(down) in [−1, 1]; 0.0 and counted where that is not finite."""
         check_row(self, features)
-        return self.kernel.forecast(np.ascontiguousarray(features, np.float32))
+        return self.kernel.forecast(np.ascontiguousarray(features, np.float32).reshape(-1))

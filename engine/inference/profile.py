@@ -80,7 +80,7 @@ def measure_latency(session: InferenceSession, *, repetitions: int = 20_000, see
     """
     if repetitions < 1:
         raise ConfigError(f"repetitions must be positive, was {repetitions}")
-    rows = np.random.default_rng(seed).standard_normal((256, session.feature_count)).astype(np.float32)
+    rows = np.random.default_rng(seed).standard_normal((256, np.prod(session.row_shape))).astype(np.float32)
     signal = source_of(session)
     signal.measure(rows, min(_WARM_UP_CALLS, 10 * repetitions))
     taken, floor = signal.measure(rows, repetitions)

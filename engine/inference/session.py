@@ -211,7 +211,7 @@ def source_of(session: InferenceSession) -> SignalSource:
 
 
 def check_rows(session: InferenceSession, features: Floats32) -> None:
-    """Refuse a batch of another shape than (n, \*row_shape)."""
+    """Refuse a batch of another shape than (n, ...row_shape)."""
     if features.ndim < 2 or features.shape[1:] != session.row_shape:
         expected = f"(n, {', '.join(map(str, session.row_shape))})"
         raise ModelError(f"features must have shape {expected}, was {features.shape}", source=session.sha256)

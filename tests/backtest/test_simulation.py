@@ -149,7 +149,7 @@ def test_shuffling_the_signal_changes_who_listens_and_nobody_else(
             self._inner = inner
             self._kept = [0.0] * 5
             self.precision, self.sha256 = inner.precision, inner.sha256
-            self.feature_count = inner.feature_count
+            self.row_shape = inner.row_shape
 
         def signal(self, features: Any) -> float:
             self._kept.append(self._inner.signal(features))
@@ -233,7 +233,7 @@ def test_a_failing_model_surfaces_and_leaves_no_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Failing:
-        precision, sha256, feature_count = "int8", "", len(FEATURE_NAMES)
+        precision, sha256, row_shape = "int8", "", (len(FEATURE_NAMES),)
 
         def signal(self, features: Any) -> float:
             raise ArithmeticError("no forecast")

@@ -36,7 +36,7 @@ SILENCE = 601.0
 class Forecast:
     """A session that always says the same."""
 
-    feature_count = len(FEATURE_NAMES)
+    row_shape = (len(FEATURE_NAMES),)
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -132,7 +132,7 @@ def test_the_forecast_reaches_the_router_only_if_asked_for(tmp_path: Path, use_s
 
 def test_a_model_that_fails_stops_asking_and_is_reported(tmp_path: Path) -> None:
     class Broken:
-        feature_count = len(FEATURE_NAMES)
+        row_shape = (len(FEATURE_NAMES),)
 
         def signal(self, features: object) -> float:
             raise ArithmeticError("no forecast")

@@ -195,7 +195,7 @@ def test_a_protection_beyond_all_prices_is_the_last_price_there_is(tmp_path: Pat
 
 def test_sweeps_neither_ask_the_model_nor_wait_for_it(tmp_path: Path) -> None:
     class Forecast:
-        feature_count = len(FEATURE_NAMES)
+        row_shape = (len(FEATURE_NAMES),)
 
         def signal(self, features: object) -> float:
             return 0.5
