@@ -18,12 +18,12 @@ from data.errors import ConfigError
 from data.instrument import Instrument
 from data.schema import REPORT_DTYPE, Reason
 from engine.inference.profile import load_profile
-from engine.inference.session import InferenceSession
+from engine.inference.session import InferenceSession, source_of
 from engine.journal import JournalWriter
 from engine.order_ids import run_id_of
 from engine.risk import RiskLimits, make_gate
 from engine.strategy import Strategy, StrategyError, is_users, make_agent
-from ext.event_loop import EQUITY_DTYPE, EventLoop, SessionSignal
+from ext.event_loop import EQUITY_DTYPE, EventLoop
 from ext.journal import JournalBuffer
 from ext.order_book import OrderBook
 from ext.python_agent import PythonAgent
@@ -126,7 +126,7 @@ def backtest(
     loop = _loop(agent, traded, venues, feed, limits, seed=seed, run_id=run_id)
     loop.configure(equity_interval_ns=every_ns, record_fills=True)
     if session is not None and model is not None:
-        loop.configure(source=SessionSignal(session), model_ns=model["latency_ns"])
+        loop.configure(source=source_of(session), model_ns=model["latency_ns"])
     blocks = checked_blocks(feed.source, venue_count=len(venues), place=place_of(data))
     if start_ns is not None or stop_ns is not None:
         blocks = between(blocks, start_ns, stop_ns)

@@ -20,7 +20,7 @@ from engine.risk import RiskLimits
 
 POLICIES = (
     "linucb",
-    "linucb_fp32",
+    "linucb_int8",
     "linucb_blind",
     "epsilon_greedy",
     "single_best",
@@ -29,7 +29,7 @@ POLICIES = (
     "pro_rata",
     "round_robin",
 )
-"""What the main job can compare; the first runs the INT8 model, ``_blind`` no model at all."""
+"""What the main job can compare; the first runs the faster form of the model, ``_blind`` none at all."""
 
 
 BOUNDS: Final[dict[str, dict[str, tuple[float, float]]]] = {

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.inference.pipeline import WindowModel
-from engine.inference.profile import measure_latency
+from engine.inference.profile import ModelProfile, measure_latency
 
 from .result import Interval, LatencyHistogram, ModelResult, PolicyResult, WindowResult
 from .simulation import Simulation, iso_date
@@ -19,8 +19,8 @@ from .stats import paired_difference_interval, ratio_interval
 BPS: Final = 1e4
 BASELINES: Final = ("epsilon_greedy", "single_best", "single_post", "sweep", "pro_rata", "round_robin")
 LABELS: Final = {
-    "linucb": "LinUCB, INT8 model",
-    "linucb_fp32": "LinUCB, FP32 model",
+    "linucb": "LinUCB, faster model",
+    "linucb_int8": "LinUCB, INT8 model",
     "linucb_blind": "LinUCB, no model",
     "epsilon_greedy": "ε-greedy",
     "single_best": "single best (take)",
@@ -145,14 +145,15 @@ def window_results(simulation: Simulation) -> tuple[WindowResult, ...]:
             train_until=iso_date(window.train_until_ns),
             test_from=iso_date(window.test_from_ns),
             test_until=iso_date(window.test_until_ns),
-            model=None if model is None else _model_result(window, model),
+            model=None if model is None else _model_result(window, model, simulation.profile),
         )
         for window, model in zip(simulation.windows, simulation.models, strict=True)
     )
 
 
-def _model_result(window: Window, model: WindowModel) -> ModelResult:
+def _model_result(window: Window, model: WindowModel, profile: ModelProfile) -> ModelResult:
     comparison = model.comparison
+    runs, reason = model.choice(profile)
     return ModelResult(
         window=window.index + 1,
         samples=model.rows,
@@ -163,6 +164,8 @@ def _model_result(window: Window, model: WindowModel) -> ModelResult:
         mean_abs_difference=comparison.mean_abs_difference,
         latency_fp32_ns=measure_latency(model.fp32, repetitions=2_000).p50_ns,
         latency_int8_ns=measure_latency(model.int8, repetitions=2_000).p50_ns,
+        runs=runs,
+        runs_because=reason,
         sha256_fp32=model.fp32.sha256,
         sha256_int8=model.int8.sha256,
     )

@@ -118,6 +118,8 @@ class ModelResult:
     mean_abs_difference: float
     latency_fp32_ns: float
     latency_int8_ns: float
+    runs: str
+    runs_because: str
     sha256_fp32: str
     sha256_int8: str
 

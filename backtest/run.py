@@ -277,6 +277,13 @@ def run_notes(simulation: Simulation) -> tuple[str, ...]:
     ]
     if refused:
         found.append(f"FP32 ran in place of INT8, which failed its gate, in windows: {'; '.join(refused)}.")
+    models = [model for model in simulation.models if model is not None]
+    if models:
+        chosen, reason = models[-1].choice(simulation.profile)
+        runtimes = sorted({session.runtime for model in models for session in (model.fp32, model.int8)})
+        found.append(
+            f"The last model ran as {chosen.upper()}: {reason}. Forecasts came from {' and '.join(runtimes)}."
+        )
     gate = {Reason(code).name: count for code, count in simulation.refusals.items() if count}
     if gate:
         found.append(f"The risk gates refused orders, over all policies: {_counted(gate)}.")
@@ -314,7 +321,7 @@ def verdict(
         )
     pairs = (
         ("linucb", "linucb_blind", "The model's signal changed LinUCB's cost by"),
-        ("linucb", "linucb_fp32", "INT8 instead of FP32 changed it by"),
+        ("linucb_int8", "linucb", "INT8 always, instead of the faster form, changes it by"),
     )
     for policy, other, words in pairs:
         if policy in simulation.policies and other in simulation.policies:

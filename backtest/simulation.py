@@ -26,12 +26,13 @@ from data.schema import JournalKind
 from engine.inference.classifier import TrainingConfig
 from engine.inference.pipeline import WindowModel, train_window
 from engine.inference.profile import ModelProfile, load_profile
-from engine.inference.session import OrtSession
+from engine.inference.session import source_of
+from engine.inference.tiers import open_session
 from engine.journal import JournalWriter
 from engine.journal_format import window_payload
 from engine.order_ids import run_id_of
 from engine.risk import make_gate
-from ext.event_loop import Agent, EventLoop, SessionSignal
+from ext.event_loop import Agent, EventLoop
 from ext.executor import ParentExecutor
 from ext.features import FEATURE_NAMES
 from ext.journal import JournalBuffer
@@ -57,8 +58,8 @@ from .splits import DAY_NS, Window, rolling_windows
 
 _JOURNAL_RECORDS: Final = 65_536
 PROBE: Final = "arm_probe"
-SIGNAL_PRECISION: Final = {"linucb": "int8", "linucb_fp32": "fp32"}
-"""Which policies see the model, and in which precision."""
+SIGNAL_PRECISION: Final = {"linucb": "profile", "linucb_int8": "int8"}
+"""Which policies see the model, and in which precision: ``"profile"`` takes the faster one."""
 
 Progress = Callable[[int, str], None]
 
@@ -77,6 +78,7 @@ class Simulation:
     probe: Engine | None
     strategies: dict[str, Engine]
     models: list[WindowModel | None]
+    profile: ModelProfile
     seconds: float
     train_seconds: float
     purge_ns: int
@@ -135,7 +137,7 @@ def fit_windows(config: WalkForwardConfig, *, first_ns: int, last_ns: int) -> Wi
 def make_router(name: str, config: RunConfig, *, venue_count: int, seed: int) -> Router:
     """Return a fresh routing policy by its configured name."""
     routing = config.routing
-    if name in ("linucb", "linucb_fp32", "linucb_blind"):
+    if name in ("linucb", "linucb_int8", "linucb_blind"):
         return LinUcbRouter(venue_count, alpha=routing.alpha, ridge=routing.ridge)
     if name == "epsilon_greedy":
         return EpsilonGreedyRouter(venue_count, epsilon=routing.epsilon, seed=seed)
@@ -309,6 +311,7 @@ class Simulator:
             probe=self._probe,
             strategies=self._strategies,
             models=self._models,
+            profile=self.profile,
             seconds=time.monotonic() - started,
             train_seconds=train_seconds,
             purge_ns=self._cut.purge_ns,
@@ -327,14 +330,16 @@ class Simulator:
         for name, engine in (*self._policies.items(), *self._strategies.items()):
             journal, now_ns = engine.loop.journal, engine.loop.now_ns
             journal.append(JournalKind.WINDOW, now_ns, window_payload(window.index + 1))
-            precision = SIGNAL_PRECISION.get(name, "int8" if name in self._strategies else None)
+            precision = SIGNAL_PRECISION.get(name, "profile" if name in self._strategies else None)
             if model is not None and precision is not None:
                 # An INT8 model that failed its gate is replaced by the FP32 one it came from.
-                as_int8 = precision == "int8" and not model.gate_failures
+                as_int8 = not model.gate_failures and (
+                    precision == "int8" or model.choice(self.profile)[0] == "int8"
+                )
                 content = model.int8_model if as_int8 else model.fp32_model
-                session = OrtSession.from_bytes(content, source=f"{name} {model.window_label}")
+                session = open_session(content, source=f"{name} {model.window_label}")
                 model_ns = self.profile.latency_ns(session.precision)
-                engine.loop.configure(source=SessionSignal(session), model_ns=model_ns)
+                engine.loop.configure(source=source_of(session), model_ns=model_ns)
                 payload = window_payload(
                     window.index + 1,
                     sha256=session.sha256,

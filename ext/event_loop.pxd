@@ -18,6 +18,7 @@ from ext.layout cimport ExecutionReport, MarketEvent, OrderCommand
 from ext.ring_buffer cimport SpscRing
 from ext.risk_gate cimport RiskGate
 from ext.schedule cimport Schedule
+from ext.signal_source cimport SignalSource
 from ext.sim_venue cimport SimulatedVenue
 
 cdef enum:
@@ -26,11 +27,6 @@ cdef enum:
 
 
 cdef class EventLoop
-
-
-cdef class SignalSource:
-    """A forecast in [-1, 1]; the base abstains."""
-    cdef float signal(self, const float* features) noexcept nogil
 
 
 cdef class Agent:

@@ -9,20 +9,13 @@ from ext.journal import JournalBuffer
 from ext.ring_buffer import SpscRing
 from ext.risk_gate import RiskGate
 from ext.schedule import Schedule
+from ext.signal_source import SignalSource
 from ext.sim_venue import SimulatedVenue
 
 SAMPLE_DTYPE: Final[np.dtype[np.void]]
 EQUITY_DTYPE: Final[np.dtype[np.void]]
 
-class SignalSource: ...
-
 EVENT_DTYPE: np.dtype[Any]
-
-@final
-class SessionSignal(SignalSource):
-    def __init__(self, session: object) -> None: ...
-    @property
-    def error(self) -> Exception | None: ...
 
 class Agent: ...
 

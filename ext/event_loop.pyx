@@ -29,6 +29,7 @@ from ext.rng cimport draw64
 from ext.schedule cimport (
     DUE_ARRIVAL, DUE_EQUITY, DUE_EXPIRY, DUE_REPORT, DUE_TIMER, NO_PLACE, DueItem, Schedule,
 )
+from ext.signal_source cimport SignalSource
 from ext.sim_venue cimport SimulatedVenue
 
 cnp.import_array()
@@ -50,49 +51,6 @@ EQUITY_DTYPE = np.dtype([
     ("ts_ns", "<i8"), ("mid_x2", "<i8"), ("position_lots", "<i8"), ("cash_ticklots", "<i8"),
     ("fee_nano", "<i8"), ("filled_lots", "<i8"),
 ])
-
-
-@cython.auto_pickle(False)
-cdef class SignalSource:
-    """No model: the forecast is 0."""
-
-    cdef float signal(self, const float* features) noexcept nogil:
-        return 0.0
-
-
-@cython.final
-@cython.auto_pickle(False)
-cdef class SessionSignal(SignalSource):
-    """The forecast of an inference session, called with the GIL once per decision.
-
-    Parameters
-    ----------
-    session : engine.inference.session.InferenceSession
-
-    Notes
-    -----
-    An exception stops the run: it is kept in `error`, and the forecast is 0 from then on.
-    """
-
-    cdef object session
-    cdef object inputs
-    cdef readonly object error
-
-    def __init__(self, session):
-        self.session = session
-        self.inputs = np.zeros(FEATURE_COUNT, dtype=np.float32)
-        self.error = None
-
-    cdef float signal(self, const float* features) noexcept nogil:
-        cdef float value = 0.0
-        with gil:
-            if self.error is None:
-                try:
-                    memcpy(cnp.PyArray_DATA(self.inputs), features, FEATURE_COUNT * sizeof(float))
-                    value = self.session.signal(self.inputs)
-                except Exception as error:
-                    self.error = error
-        return value
 
 
 @cython.auto_pickle(False)
@@ -452,6 +410,8 @@ cdef class EventLoop:
         record_fills : bool
         """
         if source is not None:
+            if (<SignalSource?>source).feature_count not in (0, FEATURE_COUNT):
+                raise ValueError(f"a signal must read {FEATURE_COUNT} features, was {source.feature_count}")
             self.source = source
             self.signal_update = 0xFFFFFFFFFFFFFFFF
         if model_ns is not None:

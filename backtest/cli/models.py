@@ -132,11 +132,11 @@ def _profile(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from engine.inference.profile import format_profile, measure_latency, profile_of
-    from engine.inference.session import OrtSession
+    from engine.inference.tiers import open_session
 
     latency, digests = {}, {}
     for path in args.model:
-        session = OrtSession.from_bytes(_read(path), source=path)
+        session = open_session(_read(path), source=path)
         if session.precision in latency:
             raise ConfigError(f"models must differ in precision, was {session.precision} twice")
         latency[session.precision] = measure_latency(session, repetitions=args.repetitions, seed=args.seed)

@@ -137,6 +137,12 @@ def interval_cell(interval: Interval, digits: int = 3, *, sign: bool = False) ->
     return join(true_minus(mean), Markup(" "), element("span", true_minus(span), class_="soft"))
 
 
+def _reasons(result: RunResult) -> str:
+    """Say once per reason why a form ran."""
+    models = (window.model for window in result.windows)
+    return "; ".join(dict.fromkeys(model.runs_because for model in models if model is not None)) + "."
+
+
 def model_table(result: RunResult) -> Markup:
     """Return one row for each window's model."""
     models = [(window, window.model) for window in result.windows if window.model is not None]
@@ -148,6 +154,7 @@ def model_table(result: RunResult) -> Markup:
         Column(title="window"),
         Column(title="test days", numeric=False),
         *(Column(title=name) for name in names),
+        Column(title="runs", numeric=False),
         Column(title="INT8 SHA-256", numeric=False),
     )
     rows = (
@@ -162,13 +169,16 @@ def model_table(result: RunResult) -> Markup:
             decimal(model.mean_abs_difference, 4),
             nanoseconds(model.latency_fp32_ns),
             nanoseconds(model.latency_int8_ns),
+            model.runs.upper(),
             code(short_hash(model.sha256_int8)),
         )
         for window, model in models
     )
     return table(
         "The model of each training window on data held back from its fit: accuracy of the full-precision "
-        "and the quantized form, how often the two agree, and the time of one inference.",
+        "and the quantized form, how often the two agree, the time of one inference measured after this run, "
+        "and the form that ran: the faster one by the stored profile, FP32 where INT8 failed its gate. "
+        f"{_reasons(result)}",
         columns,
         rows,
     )

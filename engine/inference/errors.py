@@ -2,6 +2,7 @@
 
 ModelError              a model, its file or its training sample breaks a rule
 ├── ModelRefused        the bytes are an ONNX graph, but not one we run
+├── KernelUnsupported   the graph is sound, but our own kernels do not cover it; ONNX Runtime may
 └── NotLearnable        the sample cannot teach a classifier anything; expected on thin windows
 """
 
@@ -33,6 +34,10 @@ class ModelError(AnytickError):
 
 class ModelRefused(ModelError):
     """The bytes are an ONNX graph, but not one we run."""
+
+
+class KernelUnsupported(ModelError):
+    """The graph is sound, but our own kernels do not cover it; ONNX Runtime may run it."""
 
 
 class NotLearnable(ModelError):

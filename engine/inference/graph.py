@@ -26,9 +26,12 @@ DOMAINS: Final = frozenset({"", "ai.onnx"})
 
 DENSE_OPERATORS: Final = frozenset({"Sub", "Mul", "Clip", "Gemm", "MatMul", "Add", "Relu", "Softmax"})
 WINDOW_OPERATORS: Final = frozenset({"Conv", "Transpose", "Reshape", "Gather", "LayerNormalization"})
+BILINEAR_OPERATORS: Final = frozenset({"ReduceMean", "Sqrt", "Div", "Squeeze"})
 DYNAMIC_OPERATORS: Final = frozenset({"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "Cast"})
 QUANTIZING_OPERATORS: Final = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
-ALLOWED_OPERATORS: Final = DENSE_OPERATORS | WINDOW_OPERATORS | DYNAMIC_OPERATORS | QUANTIZING_OPERATORS
+ALLOWED_OPERATORS: Final = (
+    DENSE_OPERATORS | WINDOW_OPERATORS | BILINEAR_OPERATORS | DYNAMIC_OPERATORS | QUANTIZING_OPERATORS
+)
 
 _CONSTANT_TYPES: Final = frozenset(
     {TensorProto.FLOAT, TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32, TensorProto.INT64}

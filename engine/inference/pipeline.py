@@ -19,8 +19,10 @@ from .classifier import TrainingConfig, fit_move_classifier, label_moves, move_t
 from .errors import ModelError, NotLearnable
 from .evaluate import Comparison, ModelGate, compare
 from .export import to_onnx
+from .profile import ModelProfile
 from .quantize import quantize_static_int8
-from .session import OrtSession
+from .session import InferenceSession
+from .tiers import open_session
 
 HELD_BACK_SHARE: Final = 0.15
 
@@ -39,10 +41,10 @@ class WindowModel:
         Down, flat, up in the fit.
     fp32_model, int8_model : bytes
         ONNX files.
-    fp32, int8 : OrtSession
+    fp32, int8 : InferenceSession
         Of this process and thread; another worker opens its own from the bytes.
     gate_failures : tuple of str
-        Why FP32 runs instead of INT8; empty when INT8 runs.
+        Why INT8 may not run; empty when it may.
     """
 
     window_label: str
@@ -60,13 +62,30 @@ class WindowModel:
     gate_failures: tuple[str, ...]
     fp32_model: bytes = field(repr=False)
     int8_model: bytes = field(repr=False)
-    fp32: OrtSession = field(repr=False)
-    int8: OrtSession = field(repr=False)
+    fp32: InferenceSession = field(repr=False)
+    int8: InferenceSession = field(repr=False)
 
     @property
-    def session(self) -> OrtSession:
-        """The session to decide with: INT8, or FP32 where INT8 failed the gate."""
+    def session(self) -> InferenceSession:
+        """INT8, or FP32 where INT8 failed the gate; `choice` also asks which is faster."""
         return self.fp32 if self.gate_failures else self.int8
+
+    def choice(self, profile: ModelProfile) -> tuple[str, str]:
+        """Return the precision to run, ``"fp32"`` or ``"int8"``, and the reason in words.
+
+        Parameters
+        ----------
+        profile : ModelProfile
+            Stored, so that the choice repeats on every machine.
+        """
+        if self.gate_failures:
+            return "fp32", f"INT8 failed its gate: {', '.join(self.gate_failures)}"
+        chosen = profile.faster_precision()
+        other = "fp32" if chosen == "int8" else "int8"
+        if other not in profile.latency:
+            return chosen, f"the profile covers {chosen.upper()} alone"
+        times = f"{profile.latency_ns(chosen):,} ns, {other.upper()} {profile.latency_ns(other):,} ns"
+        return chosen, f"in the stored profile {chosen.upper()} takes {times}"
 
 
 def train_window(
@@ -115,8 +134,8 @@ def train_window(
         fitted, feature_names=feature_names, training_window=window_label, threshold_ticks=threshold
     )
     int8_model = quantize_static_int8(fp32_model, rows[: fitted.rows_fit], source=window_label)
-    fp32 = OrtSession.from_bytes(fp32_model, source=f"{window_label} fp32")
-    int8 = OrtSession.from_bytes(int8_model, source=f"{window_label} int8")
+    fp32 = open_session(fp32_model, source=f"{window_label} fp32")
+    int8 = open_session(int8_model, source=f"{window_label} int8")
     comparison = compare(fp32, int8, rows[-held_back:], labels[-held_back:])
     return WindowModel(
         window_label=window_label,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import platform
-import time
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
@@ -20,7 +19,7 @@ import numpy as np
 
 from data.errors import ConfigError, DataError
 
-from .session import InferenceSession, runtime_version
+from .session import InferenceSession, runtime_version, source_of
 
 SCHEMA_VERSION: Final = 1
 PRECISIONS: Final = ("fp32", "int8")
@@ -29,9 +28,9 @@ _WARM_UP_CALLS: Final = 1_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LatencyProfile:
-    """Time of one `signal` call, back to back on one thread, in ns.
+    """Time of one forecast from compiled code, back to back on one thread, in ns.
 
-    This is service time: no queue stands before the call. `floor_ns` is the median of the same loop
+    This is service time: no queue stands before the call. `floor_ns` is the median of the same clock
     around nothing, already contained in the other figures.
     """
 
@@ -66,9 +65,13 @@ class ModelProfile:
             raise ConfigError(f"the profile must cover {precision!r}, was {sorted(self.latency)}")
         return self.latency[precision].p50_ns
 
+    def faster_precision(self) -> str:
+        """Return the precision with the lower median; FP32, which rounds less, when they are equal."""
+        return min(self.latency, key=lambda name: (self.latency[name].p50_ns, name != "fp32"))
+
 
 def measure_latency(session: InferenceSession, *, repetitions: int = 20_000, seed: int = 1) -> LatencyProfile:
-    """Time single calls of `session.signal` on random rows.
+    """Time single forecasts on random rows, taken as an event loop takes them.
 
     Parameters
     ----------
@@ -77,20 +80,10 @@ def measure_latency(session: InferenceSession, *, repetitions: int = 20_000, see
     """
     if repetitions < 1:
         raise ConfigError(f"repetitions must be positive, was {repetitions}")
-    rows = np.random.default_rng(seed).standard_normal((256, session.feature_count)).astype(np.float32)
-    row_list = list(rows)
-    for call in range(min(_WARM_UP_CALLS, 10 * repetitions)):
-        session.signal(row_list[call & 255])
-    clock, signal = time.perf_counter_ns, session.signal
-    taken, floor = np.empty(repetitions, np.int64), np.empty(repetitions, np.int64)
-    for call in range(repetitions):
-        row = row_list[call & 255]
-        start = clock()
-        signal(row)
-        taken[call] = clock() - start
-    for call in range(repetitions):
-        start = clock()
-        floor[call] = clock() - start
+    rows = np.random.default_rng(seed).standard_normal((256, np.prod(session.row_shape))).astype(np.float32)
+    signal = source_of(session)
+    signal.measure(rows, min(_WARM_UP_CALLS, 10 * repetitions))
+    taken, floor = signal.measure(rows, repetitions)
     p50, p99, p999 = np.percentile(taken, (50.0, 99.0, 99.9), method="higher")
     return LatencyProfile(
         repetitions=repetitions,

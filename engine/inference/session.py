@@ -1,4 +1,6 @@
-"""Running a model: the one place that imports ONNX Runtime.
+"""What a session is, and the one that runs everywhere: ONNX Runtime through its Python binding.
+
+`tiers.open_session` prefers our own kernels (`dense`) where they cover a graph.
 
 Hot path: one row is copied into a buffer that the runtime was bound to once, run, and read back from
 another bound buffer. Nothing is allocated by us beyond Python floats. Measured on the 16-32-16-3
@@ -21,6 +23,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from ext.signal_source import SessionSignal, SignalSource
+
 from .arrays import Floats32
 from .errors import ModelError
 from .graph import ALLOWED_OPERATORS, CLASS_COUNT, GraphLimits, GraphSummary, check_graph
@@ -37,6 +41,10 @@ class InferenceSession(Protocol):
         """Width of a feature row."""
 
     @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one input: (feature_count,) or (window, feature_count)."""
+
+    @property
     def precision(self) -> str:
         """``"fp32"`` or ``"int8"``."""
 
@@ -47,6 +55,14 @@ class InferenceSession(Protocol):
     @property
     def abstentions(self) -> int:
         """How many calls of `signal` had no finite answer."""
+
+    @property
+    def runtime(self) -> str:
+        """What computes the answers, for run facts; answers may differ in the last bits between two."""
+
+    @property
+    def source(self) -> SignalSource:
+        """The compiled contract: what an event loop calls once per decision."""
 
     def probabilities(self, features: Floats32) -> Floats32:
         """Return P(down), P(flat), P(up) of every row.
@@ -85,7 +101,6 @@ class OrtSession:
         self.summary = summary
         self.abstentions = 0
         self._session = session
-        self._shape = summary.row_shape
         # Bound by address: both arrays must live, unmoved, as long as the binding.
         self._inputs = np.zeros((1, *summary.row_shape), np.float32)
         self._outputs = np.zeros((1, CLASS_COUNT), np.float32)
@@ -126,16 +141,20 @@ class OrtSession:
             The bytes are unreadable, refused (`ModelRefused`), or fail when run.
         """
         summary = check_graph(model, source=source, limits=limits, allowed=allowed)
-        if expected_sha256 is not None and summary.sha256 != expected_sha256:
-            raise ModelError(f"SHA-256 must be {expected_sha256}, was {summary.sha256}", source=source)
+        check_digest(summary, expected_sha256, source=source)
         session = cls(_open(model, _options(), source=source), summary)
-        session._rehearse(source)
+        rehearse(session, source=source)
         return session
 
     @property
     def feature_count(self) -> int:
         """Width of a feature row."""
         return self.summary.feature_count
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one input: (feature_count,) or (window, feature_count)."""
+        return self.summary.row_shape
 
     @property
     def precision(self) -> str:
@@ -147,11 +166,19 @@ class OrtSession:
         """Digest of the model file, hexadecimal."""
         return self.summary.sha256
 
+    @property
+    def runtime(self) -> str:
+        """``"onnxruntime"``, its version and the interface."""
+        return f"onnxruntime {runtime_version()} python"
+
+    @property
+    def source(self) -> SignalSource:
+        """The compiled contract; enters the interpreter for every forecast."""
+        return SessionSignal(self)
+
     def probabilities(self, features: Floats32) -> Floats32:
         """Return P(down), P(flat), P(up) of every row, NaN where a feature is not finite."""
-        if features.shape[1:] != self._shape:
-            expected = f"(n, {', '.join(map(str, self._shape))})"
-            raise ModelError(f"features must have shape {expected}, was {features.shape}", source=self.sha256)
+        check_rows(self, features)
         if not len(features):
             return np.empty((0, CLASS_COUNT), np.float32)
         rows = np.ascontiguousarray(features, np.float32)
@@ -163,10 +190,7 @@ class OrtSession:
 
     def signal(self, features: Floats32) -> float:
         """Return P(up) − P(down) in [−1, 1]; 0.0 and counted where that is not finite."""
-        if features.shape != self._shape:
-            raise ModelError(
-                f"features must have shape {self._shape}, was {features.shape}", source=self.sha256
-            )
+        check_row(self, features)
         self._row[:] = features
         # A Python sum over sixteen floats takes 0.2 µs, numpy's isfinite().all() 1.0 µs. Float32 values
         # cannot overflow a double, so the sum is finite exactly when every feature is.
@@ -179,15 +203,42 @@ class OrtSession:
         self.abstentions += 1
         return ABSTAIN
 
-    def _rehearse(self, source: str | PathLike[str]) -> None:
-        """Run one row of zeros: a graph that cannot run or gives no probabilities is refused at load."""
-        try:
-            answer = self.probabilities(np.zeros((1, *self._shape), np.float32))
-        except Exception as error:
-            raise ModelError(f"a model must run, was refused: {error}", source=source) from error
-        is_distribution = bool((answer >= 0.0).all()) and abs(float(answer.sum()) - 1.0) < 1e-3
-        if answer.shape != (1, CLASS_COUNT) or not is_distribution:
-            raise ModelError(f"outputs must be probabilities, was {answer.tolist()}", source=source)
+
+def source_of(session: InferenceSession) -> SignalSource:
+    """Return a session's compiled contract; one that brings none is called with the GIL."""
+    found = getattr(session, "source", None)
+    return found if isinstance(found, SignalSource) else SessionSignal(session)
+
+
+def check_rows(session: InferenceSession, features: Floats32) -> None:
+    """Refuse a batch of another shape than (n, ...row_shape)."""
+    if features.ndim < 2 or features.shape[1:] != session.row_shape:
+        expected = f"(n, {', '.join(map(str, session.row_shape))})"
+        raise ModelError(f"features must have shape {expected}, was {features.shape}", source=session.sha256)
+
+
+def check_row(session: InferenceSession, features: Floats32) -> None:
+    """Refuse an input of another shape than `row_shape`."""
+    if features.shape != session.row_shape:
+        rule = f"features must have shape {session.row_shape}, was {features.shape}"
+        raise ModelError(rule, source=session.sha256)
+
+
+def check_digest(summary: GraphSummary, expected_sha256: str | None, *, source: str | PathLike[str]) -> None:
+    """Refuse bytes other than the expected ones."""
+    if expected_sha256 is not None and summary.sha256 != expected_sha256:
+        raise ModelError(f"SHA-256 must be {expected_sha256}, was {summary.sha256}", source=source)
+
+
+def rehearse(session: InferenceSession, *, source: str | PathLike[str]) -> None:
+    """Run one row of zeros: a graph that cannot run or gives no probabilities is refused at load."""
+    try:
+        answer = session.probabilities(np.zeros((1, *session.row_shape), np.float32))
+    except Exception as error:
+        raise ModelError(f"a model must run, was refused: {error}", source=source) from error
+    is_distribution = bool((answer >= 0.0).all()) and abs(float(answer.sum()) - 1.0) < 1e-3
+    if answer.shape != (1, CLASS_COUNT) or not is_distribution:
+        raise ModelError(f"outputs must be probabilities, was {answer.tolist()}", source=source)
 
 
 def runtime_version() -> str:

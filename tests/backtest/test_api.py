@@ -129,7 +129,7 @@ def test_a_strategy_of_ours_that_fails_is_no_fault_of_the_user(monkeypatch):
 class Permuted:
     """An inference session that gives its signals in another order."""
 
-    feature_count, precision, sha256, abstentions = 16, "int8", "0" * 64, 0
+    feature_count, row_shape, precision, sha256, abstentions = 16, (16,), "int8", "0" * 64, 0
 
     def __init__(self, seed):
         draw = np.random.default_rng(1)

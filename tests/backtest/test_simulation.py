@@ -21,11 +21,12 @@ from backtest.splits import DAY_NS
 from data.errors import ConfigError, DataError
 from data.quotes import QuoteBlock
 from engine.inference.pipeline import train_window
-from engine.inference.session import OrtSession
+from engine.inference.session import InferenceSession
+from engine.inference.tiers import open_session
 from engine.journal import JournalReader, replay_state, verify_journal
 from ext.features import FEATURE_NAMES
 
-MODELLED = {"linucb", "linucb_fp32"}
+MODELLED = {"linucb", "linucb_int8"}
 STRATEGIES = {"signal_taker", "trend_taker"}
 
 
@@ -144,20 +145,19 @@ def test_shuffling_the_signal_changes_who_listens_and_nobody_else(
     class Shuffled:
         """The same forecasts, given to the wrong moments."""
 
-        def __init__(self, inner: OrtSession) -> None:
+        def __init__(self, inner: InferenceSession) -> None:
             self._inner = inner
             self._kept = [0.0] * 5
             self.precision, self.sha256 = inner.precision, inner.sha256
-
-        @classmethod
-        def from_bytes(cls, content: bytes, *, source: str) -> Shuffled:
-            return cls(OrtSession.from_bytes(content, source=source))
+            self.row_shape = inner.row_shape
 
         def signal(self, features: Any) -> float:
             self._kept.append(self._inner.signal(features))
             return self._kept.pop(0)
 
-    monkeypatch.setattr(simulation, "OrtSession", Shuffled)
+    monkeypatch.setattr(
+        simulation, "open_session", lambda content, source: Shuffled(open_session(content, source=source))
+    )
     shuffled = simulate().journal_hashes
     changed = {name for name, digest in shuffled.items() if digest != passed.journal_hashes[name]}
     assert changed >= MODELLED | {"signal_taker"}
@@ -167,7 +167,7 @@ def test_shuffling_the_signal_changes_who_listens_and_nobody_else(
 def test_a_model_goes_live_with_its_test_window_and_not_before(passed: Simulation, folder: Path) -> None:
     assert all(model is not None for model in passed.models)
     starts = np.array([window.test_from_ns for window in passed.windows])
-    for name in ("linucb", "linucb_fp32", "linucb_blind"):
+    for name in ("linucb", "linucb_int8", "linucb_blind"):
         journal = JournalReader(folder / f"{name}.journal")
         decisions = journal.decisions()
         stamped = journal.records["ts_ns"][journal.records["kind"] == 3]
@@ -233,16 +233,12 @@ def test_a_failing_model_surfaces_and_leaves_no_journal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Failing:
-        precision, sha256 = "int8", ""
-
-        @classmethod
-        def from_bytes(cls, content: bytes, *, source: str) -> Failing:
-            return cls()
+        precision, sha256, row_shape = "int8", "", (len(FEATURE_NAMES),)
 
         def signal(self, features: Any) -> float:
             raise ArithmeticError("no forecast")
 
-    monkeypatch.setattr(simulation, "OrtSession", Failing)
+    monkeypatch.setattr(simulation, "open_session", lambda content, source: Failing())
     with pytest.raises(ArithmeticError, match="no forecast"):
         simulate(tmp_path)
     assert list(tmp_path.iterdir()) == []

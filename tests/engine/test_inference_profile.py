@@ -31,7 +31,7 @@ def test_the_built_in_profile_covers_both_precisions():
 
 def test_a_measurement_times_every_call_and_orders_its_percentiles():
     class Counting:
-        feature_count, calls = 4, 0
+        row_shape, calls = (4,), 0
 
         def signal(self, features):
             assert features.shape == (4,)

@@ -145,7 +145,7 @@ def test_a_twap_with_time_and_depth_fills_exactly_its_size(tmp_path):
 
 
 class Sine:
-    feature_count, precision, sha256, abstentions = 16, "fp32", "1" * 64, 0
+    feature_count, row_shape, precision, sha256, abstentions = 16, (16,), "fp32", "1" * 64, 0
 
     def __init__(self):
         self._calls = 0

@@ -15,12 +15,13 @@ from data.schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, 
 from engine.journal import JournalReader, JournalWriter, replay_state, verify_journal
 from engine.journal_replay import JournalState
 from engine.risk import RiskLimits, make_gate
-from ext.event_loop import EventLoop, SessionSignal
+from ext.event_loop import EventLoop
 from ext.executor import PLAN_DTYPE, ParentExecutor
 from ext.journal import JournalBuffer
 from ext.order_book import OrderBook
 from ext.ring_buffer import SpscRing
 from ext.routing import Router
+from ext.signal_source import SessionSignal
 from ext.sim_venue import SimulatedVenue
 
 SECOND_NS = 1_000_000_000

@@ -21,6 +21,7 @@ from small_engine import (
 from data.schema import JournalKind, TimeInForce
 from engine.order_ids import unpack_order_ids
 from ext.executor import CONTEXT_NAMES, DAY_STATS_DTYPE, PLAN_DTYPE, ParentExecutor
+from ext.features import FEATURE_NAMES
 from ext.routing import (
     ArmProbeRouter,
     LinUcbRouter,
@@ -34,6 +35,8 @@ SILENCE = 601.0
 
 class Forecast:
     """A session that always says the same."""
+
+    row_shape = (len(FEATURE_NAMES),)
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -129,6 +132,8 @@ def test_the_forecast_reaches_the_router_only_if_asked_for(tmp_path: Path, use_s
 
 def test_a_model_that_fails_stops_asking_and_is_reported(tmp_path: Path) -> None:
     class Broken:
+        row_shape = (len(FEATURE_NAMES),)
+
         def signal(self, features: object) -> float:
             raise ArithmeticError("no forecast")
 

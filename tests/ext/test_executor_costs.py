@@ -17,6 +17,7 @@ from small_engine import (
 
 from data.schema import Reason, ReportKind
 from engine.risk import RiskLimits
+from ext.features import FEATURE_NAMES
 from ext.routing import (
     ArmProbeRouter,
     LinUcbRouter,
@@ -194,6 +195,8 @@ def test_a_protection_beyond_all_prices_is_the_last_price_there_is(tmp_path: Pat
 
 def test_sweeps_neither_ask_the_model_nor_wait_for_it(tmp_path: Path) -> None:
     class Forecast:
+        row_shape = (len(FEATURE_NAMES),)
+
         def signal(self, features: object) -> float:
             return 0.5
 
