@@ -172,6 +172,7 @@ cdef class MatchingEngine:
         self.state.self_trade = SELF_TRADE_MODES.index(self_trade)
         self.state.instrument_id = instrument_id
         self.state.venue_id = venue_id
+        self.state.origin = <uint64_t>instrument_id << 32 | <uint64_t>venue_id << 48
 
     def __dealloc__(self):
         state_close(&self.state)
