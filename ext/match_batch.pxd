@@ -18,6 +18,17 @@ from .order_index cimport Order, OrderBucket, order_index_guess, order_index_hom
 from .price_index cimport index_guess, rank_of
 from .resting_book cimport RestingBook
 
+cdef extern from *:
+    """
+    #if defined(__x86_64__)
+    #include <x86intrin.h>
+    #define anytick_cycle_stamp() ((uint64_t)__rdtsc())
+    #else
+    #define anytick_cycle_stamp() ((uint64_t)monotonic_ns())
+    #endif
+    """
+    uint64_t cycle_stamp "anytick_cycle_stamp"() noexcept nogil
+
 cdef enum:
     FETCH_ORDERS_MIN = 16_384       # 32-byte nodes and 16 bytes of index each: 768 KiB
     BUCKET_AHEAD = 24
@@ -66,16 +77,26 @@ cdef inline bint command_apply(MatchState* state, const OrderCommand* command, b
     return state_is_plain(state)
 
 
-cdef inline void batch_apply(
-    MatchState* state, const OrderCommand* commands, Py_ssize_t count
+cdef inline bint command_do(
+    MatchState* state, const OrderCommand* command, bint plain, uint64_t* stamp
 ) noexcept nogil:
+    plain = command_apply(state, command, plain)
+    if stamp != NULL:
+        stamp[0] = cycle_stamp()
+    return plain
+
+
+cdef inline void batch_apply(
+    MatchState* state, const OrderCommand* commands, Py_ssize_t count, uint64_t* stamps
+) noexcept nogil:
+    """Do commands in order; `stamps`, if any, gets the processor's clock after each."""
     cdef RestingBook* book = &state.lit
     cdef Py_ssize_t row
     cdef bint plain = state_is_plain(state)
     cdef Fetched fetched
     if book.order_count < FETCH_ORDERS_MIN or count <= BUCKET_AHEAD:
         for row in range(count):
-            plain = command_apply(state, &commands[row], plain)
+            plain = command_do(state, &commands[row], plain, NULL if stamps == NULL else &stamps[row])
         return
     for row in range(BUCKET_AHEAD):
         fetch_bucket(book, commands, row, &fetched)
@@ -86,6 +107,6 @@ cdef inline void batch_apply(
         fetch_bucket(book, commands, row + BUCKET_AHEAD, &fetched)
         fetch_order(book, commands, row + ORDER_AHEAD, &fetched)
         fetch_neighbours(book, row + NEIGHBOURS_AHEAD, &fetched)
-        plain = command_apply(state, &commands[row], plain)
+        plain = command_do(state, &commands[row], plain, NULL if stamps == NULL else &stamps[row])
     for row in range(count - BUCKET_AHEAD, count):
-        plain = command_apply(state, &commands[row], plain)
+        plain = command_do(state, &commands[row], plain, NULL if stamps == NULL else &stamps[row])
