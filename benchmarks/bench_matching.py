@@ -1,7 +1,8 @@
 """Commands through the matching engine: adds, cancels and crossing orders at three sizes of book.
 
 The flow is made before the clock starts: 47.5 % passive adds, 42.5 % cancels of live orders, 10 % orders
-that cross and take half an average order, so that the book keeps its size. Ids are hashed, 64 bits.
+that cross and take half an average order, so that the book keeps its size. Ids are hashed to 64 bits, or
+dense: the numbers from 1 up.
 The floor is what any engine must do for it: read each 64-byte command, write its 64-byte answer, and
 reach one 32-byte order in a table of the book's size; numpy does the three, batch by batch.
 """
@@ -22,9 +23,10 @@ BATCH_COMMANDS = 4_096
 MID_TICKS = 1_000_000
 DEPTH_TICKS = 32
 SIZE_LOTS = 100
+NEW = int(OrderAction.NEW)
 ID_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 CONDITIONS = (
-    f"batches of {BATCH_COMMANDS} commands and their reports through Python into one array, hashed ids, "
+    f"batches of {BATCH_COMMANDS} commands and their reports through Python into one array, "
     f"plain orders around a fixed mid, mean depth {DEPTH_TICKS} ticks; floor: numpy copies command to answer "
     "and gathers one 32-byte node each."
 )
@@ -97,8 +99,23 @@ def gather_and_copy(flow: NDArray[np.void], live: int, *, seed: int) -> Callable
     return probe
 
 
+def with_dense_ids(orders: NDArray[np.void]) -> NDArray[np.void]:
+    """Return orders with the counter back in the place of the id that `passive_orders` hashed it to."""
+    dense = orders.copy()
+    dense["client_order_id"] *= np.uint64(pow(int(ID_FACTOR), -1, 2**64))
+    return dense
+
+
 def measure(bench: Bench, live: int, count: int) -> None:
     filling, flow, stale = mixed_flow(live, count, seed=bench.seed)
+    measure_batches(bench, "command, dense ids", with_dense_ids(filling), with_dense_ids(flow))
+    measure_batches(bench, "command", filling, flow)
+    bench.verify(stale < 0.03, "cancels name live orders")
+    measure_single(bench, filling, flow)
+
+
+def measure_batches(bench: Bench, name: str, filling: NDArray[np.void], flow: NDArray[np.void]) -> None:
+    live, count = len(filling), len(flow)
     out = np.empty(4 * BATCH_COMMANDS, REPORT_DTYPE)
     engine = MatchingEngine()
     expected = MatchingEngine(2 * live, 65_536)
@@ -115,23 +132,56 @@ def measure(bench: Bench, live: int, count: int) -> None:
             engine.submit(flow[first : first + BATCH_COMMANDS], out)
 
     bench.throughput(
-        "command", match, count=count, prepare=fill, floor=gather_and_copy(flow, live, seed=bench.seed)
+        name, match, count=count, prepare=fill, floor=gather_and_copy(flow, live, seed=bench.seed)
     )
     bench.verify(engine.state_hash() == expected.state_hash(), "batches leave the book that one pass leaves")
     bench.verify(engine.fill_hash == expected.fill_hash, "both trade the same, in the same order")
     bench.verify(0.7 * live < engine.live_orders < 1.4 * live, "the book keeps its size")
-    bench.verify(stale < 0.03, "cancels name live orders")
     engine.verify()
+
+
+def measure_single(bench: Bench, filling: NDArray[np.void], flow: NDArray[np.void]) -> None:
+    """Time each command of a batch, and the calls that take one command without an array."""
+    engine = MatchingEngine()
+
+    def fill() -> None:
+        nonlocal engine
+        engine = MatchingEngine(2 * len(filling), 65_536)
+        engine.submit(filling)
+
     fill()
-    idle = engine.time_commands(unknown_cancels(min(count, 100_000)))
-    each = engine.time_commands(flow)
-    bench.samples("one command", each.astype(np.float64), floor=idle.astype(np.float64))
-    fill()
-    rows = iter([flow[row : row + 1] for row in range(len(flow) // 4)])
-    blank = iter([flow[row : row + 1] for row in range(len(flow) // 4)])
-    bench.latency(
-        "one call", lambda: engine.submit(next(rows), out), count=len(flow) // 8, floor=lambda: next(blank)
-    )
+    idle = engine.time_commands(unknown_cancels(min(len(flow), 100_000)))
+    bench.samples("one of a batch", engine.time_commands(flow), floor=idle)
+    first = flow[: len(flow) // 4]
+    rows = [
+        tuple(row)
+        for row in zip(
+            *(
+                first[name].tolist()
+                for name in ("action", "client_order_id", "side", "price_ticks", "size_lots")
+            ),
+            strict=True,
+        )
+    ]
+
+    def call() -> None:
+        limit, cancel = engine.limit, engine.cancel
+        for action, order_id, side, price_ticks, size_lots in rows:
+            if action == NEW:
+                limit(order_id, side, price_ticks, size_lots)
+            else:
+                cancel(order_id)
+
+    def loop() -> None:
+        for action, _order_id, _side, _price_ticks, _size_lots in rows:
+            if action == NEW:
+                pass
+
+    bench.throughput("one call", call, count=len(rows), prepare=fill, floor=loop)
+    expected = MatchingEngine(2 * len(filling), 65_536)
+    expected.submit(filling)
+    expected.submit(first)
+    bench.verify(engine.state_hash() == expected.state_hash(), "single calls do what a batch does")
 
 
 def unknown_cancels(count: int) -> NDArray[np.void]:

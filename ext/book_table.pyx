@@ -14,7 +14,7 @@ from libc.stdlib cimport calloc, free
 from .event_array cimport events_pointer
 from .layout cimport EVENT_ADD, EVENT_CANCEL, EVENT_EXECUTE, FLAG_HIDDEN, MarketEvent
 from .order_book cimport OrderBook, book_apply
-from .order_index cimport Order, order_tag
+from .order_index cimport Order, order_index_guess, order_index_home
 from .price_index cimport LEAF_BITS, LEAF_SLOTS, PriceIndex, price_of, rank_of
 from .resting_book cimport ASK, BID, order_find
 
@@ -146,7 +146,7 @@ cdef void complete_events(BookTable self, MarketEvent* events, Py_ssize_t count)
     for row in range(count):
         event = events + row
         if row + FAR < count:
-            want_slot(self.books[event[FAR].instrument_id], event + FAR)
+            want_bucket(self.books[event[FAR].instrument_id], event + FAR)
             want_order(self.books[event[MIDDLE].instrument_id], event + MIDDLE)
             want_level(self.books[event[NEAR].instrument_id], event + NEAR)
         book_complete(self, self.books[event.instrument_id], event, row > 0)
@@ -157,16 +157,14 @@ cdef void complete_events(BookTable self, MarketEvent* events, Py_ssize_t count)
 # its order to its level. Each step is asked for before the next one needs it. What is found there
 # now may have changed by then: a hint can be wrong, never the book.
 
-cdef inline void want_slot(PyObject* known, const MarketEvent* event) noexcept nogil:
-    prefetch(&(<OrderBook>known).resting.by_id.slots[
-        order_tag(event.order_id) >> (<OrderBook>known).resting.by_id.home_shift
-    ])
+cdef inline void want_bucket(PyObject* known, const MarketEvent* event) noexcept nogil:
+    prefetch(order_index_home(&(<OrderBook>known).resting.by_id, event.order_id))
 
 
 cdef inline uint32_t order_guess(PyObject* known, const MarketEvent* event) noexcept nogil:
-    return (<OrderBook>known).resting.by_id.slots[
-        order_tag(event.order_id) >> (<OrderBook>known).resting.by_id.home_shift
-    ].order
+    return order_index_guess(
+        order_index_home(&(<OrderBook>known).resting.by_id, event.order_id), event.order_id
+    )
 
 
 cdef inline void want_order(PyObject* known, const MarketEvent* event) noexcept nogil:

@@ -1,72 +1,112 @@
 """A chunk of commands through the engine, with what they will touch fetched ahead.
 
-In a small book everything is in the cache and asking for it again costs a third more time than it saves,
-so fetching begins where the orders outgrow the second-level cache. It runs in three steps, each some
-commands after the one before: the id's slot, the order in it, that order's neighbours and level.
+In a small book everything is in the cache and asking for it again costs more than it saves, so fetching
+begins where the orders outgrow the second-level cache. It runs in three steps, each some commands after
+the one before: the id's bucket; the order in it, and the last order where a new one would queue; that
+order's neighbours and level. Whether a command is new or cancels is a coin's toss, so every step asks for
+what either would need: a fetch in vain is cheaper than a branch that went wrong.
 """
 
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
-from .layout cimport ACTION_NEW, OrderCommand
+from .layout cimport OrderCommand
 from .match_follow cimport state_apply
+from .match_plain cimport plain_apply, state_is_plain
 from .match_state cimport MatchState
 from .match_sweep cimport prefetch
-from .order_index cimport Order, OrderSlot, order_tag
-from .price_index cimport index_find, rank_of
-from .resting_book cimport ASK, BID, RestingBook
+from .order_index cimport Order, OrderBucket, order_index_guess, order_index_home
+from .price_index cimport index_guess, rank_of
+from .resting_book cimport RestingBook
+
+cdef extern from *:
+    """
+    #if defined(__x86_64__)
+    #include <x86intrin.h>
+    #define anytick_cycle_stamp() ((uint64_t)__rdtsc())
+    #else
+    #define anytick_cycle_stamp() ((uint64_t)monotonic_ns())
+    #endif
+    """
+    uint64_t cycle_stamp "anytick_cycle_stamp"() noexcept nogil
 
 cdef enum:
     FETCH_ORDERS_MIN = 16_384       # 32-byte nodes and 16 bytes of index each: 768 KiB
-    SLOT_AHEAD = 12
-    ORDER_AHEAD = 8
-    NEIGHBOURS_AHEAD = 4
+    BUCKET_AHEAD = 24
+    ORDER_AHEAD = 16
+    NEIGHBOURS_AHEAD = 8
+    FETCHES = 32                    # a power of two above BUCKET_AHEAD
 
 
-cdef inline OrderSlot* home_slot(const RestingBook* book, const OrderCommand* command) noexcept nogil:
-    return &book.by_id.slots[order_tag(command.client_order_id) >> book.by_id.home_shift]
+cdef struct Fetched:
+    OrderBucket* homes[FETCHES]     # of a row at row % FETCHES, from BUCKET_AHEAD on
+    uint32_t[FETCHES] orders        # from ORDER_AHEAD on
 
 
-cdef inline Order* likely_order(RestingBook* book, const OrderCommand* command) noexcept nogil:
-    """Return the order whose slot is at home where the command's id belongs: nearly always its own."""
-    return &book.orders[home_slot(book, command).order]
+cdef inline void fetch_bucket(
+    RestingBook* book, const OrderCommand* commands, Py_ssize_t row, Fetched* fetched
+) noexcept nogil:
+    cdef OrderBucket* home = order_index_home(&book.by_id, commands[row].client_order_id)
+    fetched.homes[row & (FETCHES - 1)] = home
+    prefetch(home)
 
 
-cdef inline void fetch_order(MatchState* state, const OrderCommand* command) noexcept nogil:
-    cdef RestingBook* book = &state.lit
-    cdef uint32_t level
-    cdef int side
-    if command.action != ACTION_NEW:
-        prefetch(likely_order(book, command))
-        return
-    side = BID if command.side > 0 else ASK
-    level = index_find(&book.prices[side], rank_of(command.price_ticks, side))
-    if level:
-        prefetch(&book.orders[book.levels[level].last])
+cdef inline void fetch_order(
+    RestingBook* book, const OrderCommand* commands, Py_ssize_t row, Fetched* fetched
+) noexcept nogil:
+    cdef const OrderCommand* command = &commands[row]
+    cdef uint32_t number = order_index_guess(fetched.homes[row & (FETCHES - 1)], command.client_order_id)
+    cdef int side = command.side < 0
+    cdef uint32_t level = index_guess(&book.prices[side], rank_of(command.price_ticks, side))
+    fetched.orders[row & (FETCHES - 1)] = number
+    prefetch(&book.orders[number])
+    prefetch(&book.orders[book.levels[level].last])
 
 
-cdef inline void fetch_neighbours(MatchState* state, const OrderCommand* command) noexcept nogil:
-    cdef RestingBook* book = &state.lit
-    cdef const Order* order
-    if command.action != ACTION_NEW:
-        order = likely_order(book, command)
-        prefetch(&book.orders[order.next])
-        prefetch(&book.orders[order.previous])
-        prefetch(&book.levels[order.level])
+cdef inline void fetch_neighbours(RestingBook* book, Py_ssize_t row, const Fetched* fetched) noexcept nogil:
+    cdef const Order* order = &book.orders[fetched.orders[row & (FETCHES - 1)]]
+    prefetch(&book.orders[order.next])
+    prefetch(&book.orders[order.previous])
+    prefetch(&book.levels[order.level])
+
+
+cdef inline bint command_apply(MatchState* state, const OrderCommand* command, bint plain) noexcept nogil:
+    """Do one command; return whether the state is plain after it, as `plain` says it is before."""
+    if plain and plain_apply(state, command):
+        return True
+    state_apply(state, command)
+    return state_is_plain(state)
+
+
+cdef inline bint command_do(
+    MatchState* state, const OrderCommand* command, bint plain, uint64_t* stamp
+) noexcept nogil:
+    plain = command_apply(state, command, plain)
+    if stamp != NULL:
+        stamp[0] = cycle_stamp()
+    return plain
 
 
 cdef inline void batch_apply(
-    MatchState* state, const OrderCommand* commands, Py_ssize_t count
+    MatchState* state, const OrderCommand* commands, Py_ssize_t count, uint64_t* stamps
 ) noexcept nogil:
+    """Do commands in order; `stamps`, if any, gets the processor's clock after each."""
+    cdef RestingBook* book = &state.lit
     cdef Py_ssize_t row
-    if state.lit.order_count < FETCH_ORDERS_MIN:
+    cdef bint plain = state_is_plain(state)
+    cdef Fetched fetched
+    if book.order_count < FETCH_ORDERS_MIN or count <= BUCKET_AHEAD:
         for row in range(count):
-            state_apply(state, &commands[row])
+            plain = command_do(state, &commands[row], plain, NULL if stamps == NULL else &stamps[row])
         return
-    for row in range(count):
-        if row + SLOT_AHEAD < count:
-            prefetch(home_slot(&state.lit, &commands[row + SLOT_AHEAD]))
-        if row + ORDER_AHEAD < count:
-            fetch_order(state, &commands[row + ORDER_AHEAD])
-        if row + NEIGHBOURS_AHEAD < count:
-            fetch_neighbours(state, &commands[row + NEIGHBOURS_AHEAD])
-        state_apply(state, &commands[row])
+    for row in range(BUCKET_AHEAD):
+        fetch_bucket(book, commands, row, &fetched)
+    for row in range(ORDER_AHEAD):
+        fetch_order(book, commands, row, &fetched)
+    # The pools stay where they are within a chunk, so an address fetched now is good when it is used.
+    for row in range(count - BUCKET_AHEAD):
+        fetch_bucket(book, commands, row + BUCKET_AHEAD, &fetched)
+        fetch_order(book, commands, row + ORDER_AHEAD, &fetched)
+        fetch_neighbours(book, row + NEIGHBOURS_AHEAD, &fetched)
+        plain = command_do(state, &commands[row], plain, NULL if stamps == NULL else &stamps[row])
+    for row in range(count - BUCKET_AHEAD, count):
+        plain = command_do(state, &commands[row], plain, NULL if stamps == NULL else &stamps[row])

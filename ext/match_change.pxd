@@ -46,9 +46,9 @@ from .match_state cimport (
     state_find,
 )
 from .match_sweep cimport Entry, can_trade
-from .order_index cimport Order, OrderSlot, order_index_free, order_index_slot
+from .order_index cimport Order
 from .price_index cimport price_of
-from .resting_book cimport ASK, BID, Level, RestingBook, level_behind, level_remove, node_drop, order_unlink
+from .resting_book cimport ASK, BID, Level, RestingBook, level_behind
 
 
 cdef inline void reject(
@@ -163,36 +163,9 @@ cdef inline void order_end(
     order_withdraw(state, book, number)
 
 
-cdef inline void plain_cancel(MatchState* state, OrderSlot* slot) noexcept nogil:
-    """Cancel a displayed order without detail, whose slot is known: order_end in fewer steps."""
-    cdef RestingBook* book = &state.lit
-    cdef uint32_t number = slot.order
-    cdef Order* order = &book.orders[number]
-    cdef uint32_t level_number = order.level
-    cdef Level* level = &book.levels[level_number]
-    cdef int64_t lots = order.size_lots
-    report(
-        state, order.order_id, REPORT_CANCELLED, REASON_USER, level.side, lots, 0,
-        price_of(level.rank, level.side), LIQUIDITY_NONE,
-    )
-    state.lots_out += lots
-    level.total_lots -= lots
-    level.order_count -= 1
-    order_unlink(book, level, order)
-    order_index_free(&book.by_id, <uint32_t>(slot - book.by_id.slots))
-    node_drop(book, order, number)
-    if level.total_lots == 0:
-        level_remove(book, level_number)
-
-
 cdef inline void order_cancel(MatchState* state, const OrderCommand* command) noexcept nogil:
-    cdef RestingBook* book = &state.lit
-    cdef OrderSlot* slot = order_index_slot(&book.by_id, book.orders, command.client_order_id)
-    cdef uint32_t number = slot.order
-    if number and book.orders[number].mark == 0:
-        plain_cancel(state, slot)
-        return
-    book = state_find(state, command.client_order_id, &number)
+    cdef uint32_t number
+    cdef RestingBook* book = state_find(state, command.client_order_id, &number)
     if book == NULL:
         reject(state, command, REASON_UNKNOWN_ORDER, BID if command.side > 0 else ASK)
     else:

@@ -18,7 +18,7 @@ cdef inline bint book_reserve(RestingBook* book, uint64_t orders, uint64_t level
     if capacity - book.order_count < orders:
         while capacity - book.order_count < orders:
             capacity *= 2
-        if capacity > 0x7fffffff or not order_index_resize(&book.by_id, capacity):
+        if capacity > 0x7fffffff or not order_index_resize(&book.by_id, book.orders, capacity):
             return False
         larger = nodes_grow(
             book.orders, (<size_t>book.order_capacity + 1) * sizeof(Order), (capacity + 1) * sizeof(Order)

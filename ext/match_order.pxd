@@ -4,7 +4,7 @@ Each command is answered by reports in the order things happened; docs/MATCHING.
 their sources. Every refusal leaves the book as it was.
 """
 
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from .expiry_heap cimport Expiry, expiry_push
@@ -52,7 +52,6 @@ from .match_state cimport (
     state_find,
 )
 from .match_sweep cimport Entry, best_book, can_trade, sweep, tradable
-from .order_index cimport OrderSlot, order_index_slot
 from .price_index cimport price_of
 from .resting_book cimport ASK, BID, Level, RestingBook, level_require, order_append
 
@@ -99,13 +98,19 @@ cdef inline int order_side(const MatchState* state, const RestingBook* book, uin
 
 # Into the book.
 
+cdef inline void order_lapse(
+    MatchState* state, uint64_t order_id, int side, int64_t lots, int32_t price_ticks, uint8_t reason
+) noexcept nogil:
+    """Cancel lots that are in no book."""
+    report(
+        state, order_id, REPORT_CANCELLED, reason, side, lots, 0, price_ticks, LIQUIDITY_NONE,
+    )
+    state.lots_out += lots
+
+
 cdef inline void entry_close(MatchState* state, Entry* entry, uint8_t reason) noexcept nogil:
     """Cancel what an arriving order has left."""
-    report(
-        state, entry.order_id, REPORT_CANCELLED, reason, entry.side, entry.leaves_lots, 0,
-        entry.price_ticks, LIQUIDITY_NONE,
-    )
-    state.lots_out += entry.leaves_lots
+    order_lapse(state, entry.order_id, entry.side, entry.leaves_lots, entry.price_ticks, reason)
     entry.leaves_lots = 0
 
 
@@ -115,17 +120,14 @@ cdef inline bint book_append(
     """Queue an entry last at a price; False, and nothing changed, where no more fits."""
     cdef uint32_t level = level_require(book, side, price_ticks), mark = 0
     cdef int64_t shown = entry.leaves_lots
-    cdef OrderSlot* slot = entry.slot
     if level == 0 or book.levels[level].total_lots > LEVEL_LOTS_MAX - shown:
         return False
-    if slot == NULL or book != &state.lit:
-        slot = order_index_slot(&book.by_id, book.orders, entry.order_id)
     if entry.special:
         mark = detail_take(state, &entry.detail)
         if entry.detail.display_lots and book == &state.lit:
             shown = min(shown, <int64_t>entry.detail.display_lots)
         state.details[mark].reserve_lots = entry.leaves_lots - shown
-    order_append(book, slot, level, entry.order_id, shown, mark)
+    order_append(book, level, entry.order_id, shown, mark)
     book.levels[level].total_lots += shown
     return True
 
@@ -254,7 +256,6 @@ cdef inline uint8_t refusal(MatchState* state, const OrderCommand* command) noex
 cdef inline void entry_from_detail(MatchState* state, Entry* entry) noexcept nogil:
     """Complete an entry whose id, side, size, price and detail stand."""
     cdef uint8_t order_type = entry.detail.order_type, tif = entry.detail.time_in_force
-    entry.slot = NULL
     entry.owner = entry.detail.owner
     entry.hidden = entry.detail.flags & ORDER_HIDDEN != 0 or is_peg(order_type)
     entry.rests = not is_unpriced(order_type) and tif != TIF_IOC and tif != TIF_FOK
@@ -284,26 +285,11 @@ cdef inline void entry_of(MatchState* state, Entry* entry, const OrderCommand* c
     entry_from_detail(state, entry)
 
 
-cdef inline bint is_plain(const MatchState* state, const OrderCommand* command) noexcept nogil:
-    """Tell whether a new order has nothing beyond side, price and size, and all of them in order."""
-    return (
-        command.order_type == ORDER_LIMIT and command.time_in_force == TIF_GTC and command.flags == 0
-        and (command.owner | command.display_size_lots | command.minimum_size_lots) == 0
-        and (command.side == 1 or command.side == -1)
-        and 0 < command.size_lots <= SIZE_LOTS_MAX and state.tick_size_ticks == 1
-        and state.band_low_ticks <= command.price_ticks <= state.band_high_ticks
-        and state.phase != PHASE_HALTED and command.client_order_id != 0
-    )
-
-
 cdef inline void order_new(MatchState* state, const OrderCommand* command) noexcept nogil:
     cdef Entry entry
-    cdef OrderSlot* slot = order_index_slot(&state.lit.by_id, state.lit.orders, command.client_order_id)
-    cdef uint32_t number = slot.order
-    cdef RestingBook* book = &state.lit if number else NULL
-    cdef uint8_t reason = REASON_NONE
-    if number == 0 and state.dark.order_count + state.stops.order_count:
-        book = state_find(state, command.client_order_id, &number)
+    cdef uint32_t number
+    cdef RestingBook* book = state_find(state, command.client_order_id, &number)
+    cdef uint8_t reason
     if book != NULL:
         # A resend of an order that is live: answered again, and nothing changes.
         report(
@@ -312,26 +298,14 @@ cdef inline void order_new(MatchState* state, const OrderCommand* command) noexc
             order_price(state, book, number), LIQUIDITY_NONE,
         )
         return
-    if is_plain(state, command):
-        entry.order_id = command.client_order_id
-        entry.side = BID if command.side > 0 else ASK
-        entry.leaves_lots = command.size_lots
-        entry.price_ticks = command.price_ticks
-        entry.minimum_lots = 0
-        entry.owner = 0
-        entry.rests = True
-        entry.hidden = entry.special = False
-        entry.detail.order_type = ORDER_LIMIT
-    else:
-        reason = refusal(state, command)
-        if reason != REASON_NONE:
-            report(
-                state, command.client_order_id, REPORT_REJECTED, reason, BID if command.side > 0 else ASK,
-                command.size_lots, 0, command.price_ticks, LIQUIDITY_NONE,
-            )
-            return
-        entry_of(state, &entry, command)
-    entry.slot = slot
+    reason = refusal(state, command)
+    if reason != REASON_NONE:
+        report(
+            state, command.client_order_id, REPORT_REJECTED, reason, BID if command.side > 0 else ASK,
+            command.size_lots, 0, command.price_ticks, LIQUIDITY_NONE,
+        )
+        return
+    entry_of(state, &entry, command)
     state.lots_in += command.size_lots
     report(
         state, command.client_order_id, REPORT_ACCEPTED, REASON_NONE, entry.side, 0, command.size_lots,

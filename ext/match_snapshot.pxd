@@ -21,9 +21,9 @@ from .match_state cimport (
     state_find,
 )
 from .match_sweep cimport Entry
-from .order_index cimport Order, order_index_slot
+from .order_index cimport Order
 from .price_index cimport price_of
-from .resting_book cimport ASK, BID, Level, RestingBook, book_hash, level_behind, mix
+from .resting_book cimport ASK, BID, Level, RestingBook, book_hash, level_behind, mix, order_find
 
 cdef extern from "crc32c.h" nogil:
     uint32_t crc32c_of(const void* data, size_t byte_count)
@@ -211,7 +211,7 @@ cdef inline bint order_restore(MatchState* state, const SnapshotOrder* item) noe
     if not book_append(state, book, item.side, item.price_ticks, &entry):
         return False
     if entry.special:
-        number = order_index_slot(&book.by_id, book.orders, item.order_id).order
+        number = order_find(book, item.order_id)
         state.details[book.orders[number].mark] = item.detail
         if item.detail.peg_sequence:
             peg_enter(state, item)
@@ -246,6 +246,7 @@ cdef inline const char* snapshot_read(
     state.tick_size_ticks = header.tick_size_ticks
     state.instrument_id = header.instrument_id
     state.venue_id = header.venue_id
+    state.origin = <uint64_t>header.instrument_id << 32 | <uint64_t>header.venue_id << 48
     state.phase = header.phase
     state.self_trade = header.self_trade
     state.traded = header.traded

@@ -26,7 +26,7 @@ from .match_state cimport (
     order_withdraw,
     report,
 )
-from .order_index cimport Order, OrderSlot
+from .order_index cimport Order
 from .price_index cimport price_of, rank_of
 from .resting_book cimport Level, RestingBook, level_behind, mix
 
@@ -49,7 +49,6 @@ cdef struct Entry:
     bint rests
     bint hidden
     bint special
-    OrderSlot* slot             # where its id belongs in the lit book, while nothing else changed it
     OrderDetail detail
 
 
@@ -163,7 +162,6 @@ cdef inline void sweep(MatchState* state, Entry* entry) noexcept nogil:
     cdef int contra = 1 - entry.side
     cdef uint32_t limit_rank = rank_of(entry.price_ticks, contra), level
     cdef RestingBook* book
-    entry.slot = NULL                   # removing an order moves others in the index
     while entry.leaves_lots:
         book = best_book(state, contra)
         level = book.best[contra]

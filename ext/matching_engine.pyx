@@ -11,25 +11,45 @@ import numpy as np
 cimport cython
 cimport numpy as cnp
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MIN, int32_t, int64_t, uint32_t, uint64_t, uintptr_t
+from cpython.ref cimport Py_INCREF, PyObject
+from libc.stdint cimport (
+    INT32_MAX,
+    INT32_MIN,
+    INT64_MIN,
+    int8_t,
+    int32_t,
+    int64_t,
+    uint8_t,
+    uint32_t,
+    uint64_t,
+    uintptr_t,
+)
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from .layout cimport (
+    ACTION_CANCEL,
+    ACTION_NEW,
     DEBUG_BUILD,
+    ORDER_LIMIT,
+    REASON_NONE,
     REASON_TIME,
+    REASON_USER,
     REPORT_EXPIRED,
+    REPORT_FILL,
     TIF_DAY,
+    TIF_GTC,
     ExecutionReport,
     OrderCommand,
     monotonic_ns,
 )
 from .match_auction cimport auction_execute
-from .match_batch cimport batch_apply
+from .match_batch cimport batch_apply, command_apply, cycle_stamp
 from .match_change cimport mass_cancel
-from .match_follow cimport clock_advance, settle, state_apply
+from .match_follow cimport clock_advance, settle
 from .match_memory cimport state_close, state_open, state_reserve
 from .match_order cimport order_price, order_side
+from .match_plain cimport state_is_plain
 from .match_snapshot cimport (
     SnapshotHeader,
     SnapshotOrder,
@@ -54,6 +74,12 @@ from .resting_book cimport ASK, BID, RestingBook, level_behind, level_find
 
 cnp.import_array()
 
+cdef extern from "numpy/arrayobject.h":
+    cnp.ndarray PyArray_NewFromDescr(
+        type subtype, cnp.PyArray_Descr* dtype, int dimensions, cnp.npy_intp* shape, cnp.npy_intp* strides,
+        void* data, int flags, PyObject* source,
+    )
+
 # The dtypes come from the C declarations, so the two cannot drift; a test compares them with the schema.
 cdef OrderCommand[1] _order_layout
 cdef ExecutionReport[1] _report_layout
@@ -66,6 +92,8 @@ PHASES = ("continuous", "halted", "auction")
 cdef enum:
     # Between chunks pools may grow, within one they never do.
     CHUNK_COMMANDS = 4096
+    # The same for commands that come one by one.
+    ROOM_COMMANDS = 64
 
 cdef Py_ssize_t CAPACITY_MAX = 1 << 30
 
@@ -107,6 +135,18 @@ cdef ExecutionReport* reports_pointer(cnp.ndarray reports) except? NULL:
     if not cnp.PyArray_ISWRITEABLE(reports):
         raise ValueError("out must be writeable")
     return <ExecutionReport*>records_pointer(reports, "out")
+
+
+cdef object first_rows(cnp.ndarray records, cnp.npy_intp count):
+    """Return ``records[:count]``; made directly, since the general slice costs more than a command."""
+    cdef cnp.ndarray rows
+    Py_INCREF(<object>cnp.PyArray_DESCR(records))       # which the new array takes over
+    rows = PyArray_NewFromDescr(
+        cnp.ndarray, cnp.PyArray_DESCR(records), 1, &count, NULL, cnp.PyArray_DATA(records),
+        cnp.NPY_ARRAY_CARRAY, <PyObject*>NULL,
+    )
+    cnp.set_array_base(rows, records)
+    return rows
 
 
 cdef int require_side(int side) except -1:
@@ -172,16 +212,24 @@ cdef class MatchingEngine:
         self.state.self_trade = SELF_TRADE_MODES.index(self_trade)
         self.state.instrument_id = instrument_id
         self.state.venue_id = venue_id
+        self.state.origin = <uint64_t>instrument_id << 32 | <uint64_t>venue_id << 48
 
     def __dealloc__(self):
         state_close(&self.state)
 
-    cdef int enter(self) except -1:
-        """Refuse a second thread, and begin an empty list of reports."""
+    cdef int refuse_busy(self) except -1:
         if self.busy:
             raise RuntimeError("the engine is matching a batch in another thread")
-        if not state_reserve(&self.state, 1):
-            raise MemoryError("no memory for one more order")
+        return 0
+
+    cdef int enter(self) except -1:
+        """Refuse a second thread, and begin an empty list of reports."""
+        self.refuse_busy()
+        if self.room == 0:
+            if not state_reserve(&self.state, ROOM_COMMANDS):
+                raise MemoryError(f"no memory for {ROOM_COMMANDS} more orders")
+            self.room = ROOM_COMMANDS
+        self.room -= 1
         self.state.report_count = 0
         return 0
 
@@ -236,13 +284,14 @@ cdef class MatchingEngine:
             self.state.report_capacity = cnp.PyArray_SIZE(out)
             self.state.reports_owned = False
         self.busy = True
+        self.room = 0
         with nogil:
             while done < count:
                 chunk = min(count - done, <Py_ssize_t>CHUNK_COMMANDS)
                 roomy = state_reserve(&self.state, chunk)
                 if not roomy:
                     break
-                batch_apply(&self.state, first + done, chunk)
+                batch_apply(&self.state, first + done, chunk, NULL)
                 done += chunk
         self.busy = False
         if lent:
@@ -257,34 +306,125 @@ cdef class MatchingEngine:
         if lent and self.state.reports == own:
             if DEBUG_BUILD:
                 self.verify()
-            return (<object>out)[:self.state.report_count]
+            taken = first_rows(out, self.state.report_count)
+            self.state.report_count = 0         # last_reports has only what the engine keeps
+            return taken
         return self.reports_taken()
 
-    def time_commands(self, cnp.ndarray orders not None):
-        """Match commands one by one as `submit` does, and return what each took, for benchmarks.
+    def limit(
+        self, uint64_t order_id, int side, int32_t price_ticks, int64_t size_lots, *,
+        uint32_t owner=0, uint8_t time_in_force=TIF_GTC, uint8_t flags=0, int64_t ts_ns=INT64_MIN,
+    ):
+        """Match one new limit order, as `submit` would, without arrays.
 
-        Nothing is fetched ahead, the reports are dropped, and a reading of the clock is in every figure.
+        Parameters
+        ----------
+        order_id, side, price_ticks, size_lots, owner, time_in_force, flags, ts_ns
+            As the fields of ORDER_DTYPE; the clock never goes back, so by default it stands.
 
         Returns
         -------
-        array of int64, shape (n,)
+        (int, int, int)
+            Lots traded at once, lots that rest now, and the `Reason` of a refusal or of what was
+            cancelled. `last_reports` tells the rest.
+
+        Examples
+        --------
+        >>> engine = MatchingEngine()
+        >>> engine.limit(1, +1, 100, 5)
+        (0, 5, 0)
+        >>> engine.limit(2, -1, 99, 3)
+        (3, 0, 0)
+        >>> engine.cancel(1)
+        2
+        """
+        cdef OrderCommand command
+        cdef const ExecutionReport* answer
+        cdef int64_t traded_lots = 0, leaves_lots = 0
+        cdef uint8_t reason = REASON_NONE
+        cdef uint64_t row
+        memset(&command, 0, sizeof(command))
+        command.client_order_id = order_id
+        command.ts_ns = ts_ns
+        command.size_lots = size_lots
+        command.price_ticks = price_ticks
+        command.owner = owner
+        command.action = ACTION_NEW
+        command.side = <int8_t>(side if -1 <= side <= 1 else 0)
+        command.order_type = ORDER_LIMIT
+        command.time_in_force = time_in_force
+        command.flags = flags
+        self.apply_one(&command)
+        for row in range(self.state.report_count):
+            answer = &self.state.reports[row]
+            if answer.client_order_id == order_id:
+                leaves_lots = answer.leaves_lots
+                if answer.kind == REPORT_FILL:
+                    traded_lots += answer.size_lots
+                elif answer.reason:
+                    reason = answer.reason
+        return traded_lots, leaves_lots, reason
+
+    def cancel(self, uint64_t order_id, *, int64_t ts_ns=INT64_MIN):
+        """Cancel one order, as `submit` would, without arrays; return its lots, or 0 if it was not live."""
+        cdef OrderCommand command
+        cdef const ExecutionReport* answer
+        cdef uint64_t row
+        memset(&command, 0, sizeof(command))
+        command.client_order_id = order_id
+        command.ts_ns = ts_ns
+        command.action = ACTION_CANCEL
+        self.apply_one(&command)
+        for row in range(self.state.report_count):
+            answer = &self.state.reports[row]
+            if answer.client_order_id == order_id and answer.reason == REASON_USER:
+                return answer.size_lots
+        return 0
+
+    def last_reports(self):
+        """Return the reports of the last call as a new array; of a `submit` into a given array, none."""
+        self.refuse_busy()
+        return self.reports_taken()
+
+    cdef int apply_one(self, const OrderCommand* command) except -1:
+        self.enter()
+        command_apply(&self.state, command, state_is_plain(&self.state))
+        if self.state.reports_lost:
+            self.reports_taken()
+        if DEBUG_BUILD:
+            self.verify()
+        return 0
+
+    def time_commands(self, cnp.ndarray orders not None):
+        """Match commands as `submit` does, drop the reports, and return what each took, for benchmarks.
+
+        A command's time runs from the end of the one before it, so fetching ahead and a reading of the
+        processor's clock are in every figure, and the figures sum up to the whole.
+
+        Returns
+        -------
+        array of float64, shape (n,)
             Nanoseconds.
         """
         cdef const OrderCommand* first = orders_pointer(orders)
-        cdef Py_ssize_t row
-        cdef int64_t begun, ended
-        found = np.zeros(cnp.PyArray_SIZE(orders), np.int64)
-        cdef int64_t[::1] taken = found
+        cdef Py_ssize_t count = cnp.PyArray_SIZE(orders), done = 0, chunk
+        stamps = np.zeros(count + 1, np.uint64)
+        cdef uint64_t[::1] stamp = stamps
+        cdef int64_t begun_ns, ended_ns
         self.enter()
-        for row in range(taken.shape[0]):
-            if not state_reserve(&self.state, 1):
-                raise MemoryError(f"no memory to go on after {row} commands")
+        self.room = 0
+        begun_ns = monotonic_ns()
+        stamp[0] = cycle_stamp()
+        while done < count:
+            chunk = min(count - done, <Py_ssize_t>CHUNK_COMMANDS)
             self.state.report_count = 0
-            begun = monotonic_ns()
-            state_apply(&self.state, first + row)
-            ended = monotonic_ns()
-            taken[row] = ended - begun
-        return found
+            if not state_reserve(&self.state, chunk):
+                raise MemoryError(f"no memory to go on after {done} of {count} commands")
+            batch_apply(&self.state, first + done, chunk, &stamp[done + 1])
+            done += chunk
+        ended_ns = monotonic_ns()
+        stamps -= stamps[0]
+        return np.diff(stamps) * (<double>(ended_ns - begun_ns) / max(int(stamps[count]), 1))
 
     def advance(self, int64_t ts_ns):
         """Let time pass: orders whose expiry has come end. Return their reports."""
@@ -562,3 +702,4 @@ cdef class MatchingEngine:
             raise ValueError(f"snapshot: order {row}: expected that {fault.decode()}, was not so")
         state_close(&self.state)
         self.state = fresh
+        self.room = 0

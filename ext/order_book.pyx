@@ -20,7 +20,7 @@ from .layout cimport (
     MarketEvent,
     check,
 )
-from .order_index cimport Order, OrderSlot, order_index_slot
+from .order_index cimport Order
 from .price_index cimport price_of
 from .resting_book cimport (
     ASK,
@@ -152,7 +152,6 @@ cdef class OrderBook:
 
     cdef void add_order(self, const MarketEvent* event, int side) noexcept nogil:
         cdef uint32_t level
-        cdef OrderSlot* slot = NULL
         if side == NO_SIDE or not is_positive(event.size_lots):
             self.refused += 1
             return
@@ -160,17 +159,16 @@ cdef class OrderBook:
             if not order_reserve(&self.resting):
                 self.lost += 1
                 return
-            slot = order_index_slot(&self.resting.by_id, self.resting.orders, event.order_id)
-            if slot.order:
+            if order_find(&self.resting, event.order_id):
                 self.duplicate_orders += 1
                 return
         level = level_require(&self.resting, side, event.price_ticks)
         if level == 0:
             self.lost += 1
             return
-        if slot != NULL:
+        if event.order_id:
             order_append(
-                &self.resting, slot, level, event.order_id, event.size_lots, <uint32_t>self.resting.entries
+                &self.resting, level, event.order_id, event.size_lots, <uint32_t>self.resting.entries
             )
         self.resting.levels[level].total_lots += event.size_lots
         self.refresh_touch(side)

@@ -112,6 +112,18 @@ cdef inline uint32_t index_find(PriceIndex* index, uint32_t rank) noexcept nogil
     return 0 if leaf == NULL else leaf.levels[rank & (LEAF_SLOTS - 1)]
 
 
+cdef inline uint32_t index_near(const PriceIndex* index, uint32_t rank) noexcept nogil:
+    """Return the level of a rank if the leaf used last has it, else 0."""
+    if index.leaf == NULL or index.leaf_key != rank >> LEAF_BITS:
+        return 0
+    return index.leaf.levels[rank & (LEAF_SLOTS - 1)]
+
+
+cdef inline uint32_t index_guess(const PriceIndex* index, uint32_t rank) noexcept nogil:
+    """Return what index_near would, or any other level: for fetching ahead, without a branch to go wrong."""
+    return 0 if index.leaf == NULL else index.leaf.levels[rank & (LEAF_SLOTS - 1)]
+
+
 cdef inline uint32_t index_below(PriceIndex* index, uint32_t rank) noexcept nogil:
     """Return the level of the next lower rank, which is one step away from the touch, or 0."""
     cdef uint32_t key = rank >> LEAF_BITS

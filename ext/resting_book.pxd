@@ -18,11 +18,10 @@ from .node_memory cimport nodes_take
 from .order_index cimport (
     Order,
     OrderIndex,
-    OrderSlot,
+    order_index_enter,
     order_index_erase,
+    order_index_find,
     order_index_resize,
-    order_index_slot,
-    order_tag,
 )
 from .price_index cimport (
     PriceIndex,
@@ -92,7 +91,7 @@ cdef inline bint book_open(
     book.order_capacity = order_capacity
     book.levels_made = book.orders_made = 1
     return (
-        order_index_resize(&book.by_id, order_capacity)
+        order_index_resize(&book.by_id, book.orders, order_capacity)
         and index_open(&book.prices[BID]) and index_open(&book.prices[ASK])
     )
 
@@ -160,7 +159,7 @@ cdef inline uint32_t level_require(RestingBook* book, int side, int32_t price_ti
 cdef inline void order_drop(RestingBook* book, uint32_t number) noexcept nogil:
     """Forget an order's id and give its node back; its level's queue is the caller's business."""
     cdef Order* order = &book.orders[number]
-    order_index_erase(&book.by_id, order.order_id, number)
+    order_index_erase(&book.by_id, book.orders, order.order_id)
     node_drop(book, order, number)
 
 
@@ -205,7 +204,9 @@ cdef inline bint order_reserve(RestingBook* book) noexcept nogil:
     cdef void* larger
     if book.free_order or book.orders_made <= capacity:
         return True
-    if capacity > 0x3fffffff or not order_index_resize(&book.by_id, <uint64_t>capacity * 2):
+    if capacity > 0x3fffffff or not order_index_resize(
+        &book.by_id, book.orders, <uint64_t>capacity * 2
+    ):
         return False
     larger = nodes_grow(
         book.orders, (<size_t>capacity + 1) * sizeof(Order), (<size_t>capacity * 2 + 1) * sizeof(Order)
@@ -219,29 +220,29 @@ cdef inline bint order_reserve(RestingBook* book) noexcept nogil:
 
 cdef inline uint32_t order_find(const RestingBook* book, uint64_t order_id) noexcept nogil:
     """Return the order of an id, or 0."""
-    return order_index_slot(&book.by_id, book.orders, order_id).order
+    return order_index_find(&book.by_id, book.orders, order_id)
+
+
+cdef inline uint32_t chosen(bint condition, uint32_t yes, uint32_t no) noexcept nogil:
+    # In arithmetic, because compilers make a branch of the conditional expression.
+    return no ^ ((yes ^ no) & <uint32_t>-<int>condition)
 
 
 cdef inline void order_append(
-    RestingBook* book, OrderSlot* slot, uint32_t level_number, uint64_t order_id, int64_t size_lots,
-    uint32_t mark,
+    RestingBook* book, uint32_t level_number, uint64_t order_id, int64_t size_lots, uint32_t mark
 ) noexcept nogil:
-    """Queue a new order last on its level. `slot` is its free slot, found after order_reserve.
-
-    The level's total is the caller's business.
-    """
+    """Queue a new order last on its level, after order_reserve. The caller raises the total."""
     cdef uint32_t number = book.free_order
     cdef Level* level = &book.levels[level_number]
     cdef Order* order
-    check(slot.order == 0, "an order id is live once")
+    check(order_find(book, order_id) == 0, "an order id is live once")
     if number:
         book.free_order = book.orders[number].next
     else:
         number = book.orders_made
         book.orders_made += 1
     check(number <= book.order_capacity, "an order was reserved before it is appended")
-    slot.tag = order_tag(order_id)
-    slot.order = number
+    order_index_enter(&book.by_id, order_id, number)
     order = &book.orders[number]
     order.order_id = order_id
     order.size_lots = size_lots
@@ -251,7 +252,7 @@ cdef inline void order_append(
     order.mark = mark
     # Whether the level was empty is a coin's toss: node 0 takes the link that nobody needs.
     book.orders[level.last].next = number
-    level.first = level.first if level.last else number
+    level.first = chosen(level.last == 0, number, level.first)
     level.last = number
     level.order_count += 1
     book.order_count += 1
@@ -263,8 +264,8 @@ cdef inline void order_unlink(RestingBook* book, Level* level, const Order* orde
     cdef uint32_t following = order.next, previous = order.previous
     book.orders[previous].next = following
     book.orders[following].previous = previous
-    level.first = level.first if previous else following
-    level.last = level.last if following else previous
+    level.first = chosen(previous == 0, following, level.first)
+    level.last = chosen(following == 0, previous, level.last)
 
 
 cdef inline void order_remove(RestingBook* book, uint32_t number) noexcept nogil:
@@ -317,10 +318,10 @@ cdef inline uint64_t book_hash(RestingBook* book) noexcept nogil:
 
 cdef inline void book_close(RestingBook* book) noexcept nogil:
     """Free everything a zeroed or opened book owns."""
-    if book.by_id.slots != NULL:
+    if book.by_id.buckets != NULL:
         book_clear(book)
     free(book.levels)
     free(book.orders)
-    free(book.by_id.slots)
+    free(book.by_id.buckets)
     index_close(&book.prices[BID])
     index_close(&book.prices[ASK])

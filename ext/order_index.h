@@ -1,0 +1,167 @@
+/* Where the order of an id stands: open addressing over buckets of six.
+ *
+ * A bucket is half a cache line: six order numbers, a byte of hash for each (its tag, 0 where free), and
+ * how many orders passed it because it was full. All tags are compared at once in one word (the test for
+ * zero bytes of Warren, Hacker's Delight, 6-1), and nearly every bucket has room, so what a probe finds is
+ * seldom a coin's toss for the branch predictor, as the length of a probe sequence is: measured, a command
+ * mispredicts half as many branches. Removal frees a place and moves nothing; the counts of passers
+ * take the place of tombstones, so a table that lived through a billion orders probes like a new one.
+ *
+ * In C, because these must be inlined where they are called twice in a row, and only C can insist.
+ */
+#ifndef ANYTICK_ORDER_INDEX_H
+#define ANYTICK_ORDER_INDEX_H
+
+#include "layout.h"
+
+#define ORDER_BUCKET_PLACES 6
+#define ORDER_PASSED_SHIFT 48      /* of the count of passers, above the tags                         */
+#define ORDER_PASSED_MAX 0xffff    /* a count that got here stays: probes go on, and find what is there */
+
+#define ORDER_TAG_ONES 0x010101010101ull
+#define ORDER_TAG_LOWS 0x7f7f7f7f7f7full
+#define ORDER_TAG_HIGHS 0x808080808080ull
+
+#define ANYTICK_ALWAYS_INLINE static inline __attribute__((always_inline))
+
+/* A resting order; two share a cache line. */
+typedef struct {
+    uint64_t order_id;
+    int64_t  size_lots;       /* still resting                                                        */
+    uint32_t next;            /* behind it on the level, 0 for the last                               */
+    uint32_t previous;        /* ahead of it on the level, 0 for the first                            */
+    uint32_t level;
+    uint32_t mark;            /* the book's owner's: an entry number in OrderBook, a detail in matching */
+} Order;
+
+typedef struct {
+    uint64_t tags;            /* six of a byte each from the lowest up; above them the passers        */
+    uint32_t orders[ORDER_BUCKET_PLACES];
+} OrderBucket;
+
+typedef struct {
+    OrderBucket *buckets;
+    uint32_t mask;
+    uint32_t home_shift;
+} OrderIndex;
+
+_Static_assert(sizeof(Order) == 32, "two orders fill a cache line");
+_Static_assert(sizeof(OrderBucket) == 32, "two buckets fill a cache line");
+
+/* Fibonacci hashing (Knuth, TAOCP 6.4): the upper bits of id * 2^64/phi are the home. */
+ANYTICK_ALWAYS_INLINE uint64_t order_spread(uint64_t order_id) { return order_id * 0x9E3779B97F4A7C15ull; }
+
+/* Seven bits folded from two places: ids at one even distance share a home at even distances too (the three
+ * gaps of multiples), and of a single place they would differ by one number, which may be 0. The high bit
+ * tells a tag from a free place. */
+ANYTICK_ALWAYS_INLINE uint64_t order_tag(uint64_t order_id)
+{
+    uint64_t spread = order_spread(order_id);
+    return ((spread >> 32 ^ spread >> 20) & 0x7f) | 0x80;
+}
+
+/* The bucket where an id belongs: where it nearly always is, if it is in. */
+ANYTICK_ALWAYS_INLINE OrderBucket *order_index_home(const OrderIndex *index, uint64_t order_id)
+{
+    return &index->buckets[order_spread(order_id) >> index->home_shift];
+}
+
+ANYTICK_ALWAYS_INLINE OrderBucket *order_bucket_after(const OrderIndex *index, const OrderBucket *bucket)
+{
+    return &index->buckets[(uint32_t)(bucket - index->buckets + 1) & index->mask];
+}
+
+/* A word with the high bit set of each of the six bytes that equals the tag. */
+ANYTICK_ALWAYS_INLINE uint64_t order_tags_equal(uint64_t tags, uint64_t tag)
+{
+    uint64_t differ = tags ^ tag * ORDER_TAG_ONES;
+    return ~(((differ & ORDER_TAG_LOWS) + ORDER_TAG_LOWS) | differ) & ORDER_TAG_HIGHS;
+}
+
+ANYTICK_ALWAYS_INLINE int order_place_of(uint64_t equal) { return __builtin_ctzll(equal) >> 3; }
+
+/* Where an entry stands; `home` is its id's bucket, `bucket` the same but for ids that found it full. */
+typedef struct {
+    OrderBucket *home;
+    OrderBucket *bucket;
+    int place;
+} OrderPlace;
+
+/* The number of an id's order, or 0; `at` is where it stands. */
+ANYTICK_ALWAYS_INLINE uint32_t order_index_find_at(
+    const OrderIndex *index, const Order *orders, uint64_t order_id, OrderPlace *at)
+{
+    OrderBucket *bucket = order_index_home(index, order_id);
+    uint64_t tag = order_tag(order_id);
+    at->home = bucket;
+    for (;;) {
+        for (uint64_t equal = order_tags_equal(bucket->tags, tag); equal; equal &= equal - 1) {
+            int place = order_place_of(equal);
+            uint32_t number = bucket->orders[place];
+            if (__builtin_expect(orders[number].order_id == order_id, 1)) {
+                at->bucket = bucket;
+                at->place = place;
+                return number;
+            }
+        }
+        if (__builtin_expect(bucket->tags >> ORDER_PASSED_SHIFT == 0, 1))
+            return 0;
+        bucket = order_bucket_after(index, bucket);
+    }
+}
+
+/* The number of an id's order, or 0. */
+ANYTICK_ALWAYS_INLINE uint32_t order_index_find(const OrderIndex *index, const Order *orders, uint64_t order_id)
+{
+    OrderPlace at;
+    return order_index_find_at(index, orders, order_id, &at);
+}
+
+/* The number of an id's order, most likely, from its home bucket and without a look at the order; for an
+ * id that is not in, 0 or some other order's. Without a branch: it serves fetching ahead. */
+ANYTICK_ALWAYS_INLINE uint32_t order_index_guess(const OrderBucket *home, uint64_t order_id)
+{
+    uint64_t equal = order_tags_equal(home->tags, order_tag(order_id));
+    return home->orders[order_place_of(equal | 1ull << 47)];
+}
+
+/* Enter an id that is not in; the table has room. */
+ANYTICK_ALWAYS_INLINE void order_index_enter(OrderIndex *index, uint64_t order_id, uint32_t number)
+{
+    OrderBucket *bucket = order_index_home(index, order_id);
+    uint64_t vacant = ~bucket->tags & ORDER_TAG_HIGHS;
+    int place;
+    while (__builtin_expect(vacant == 0, 0)) {
+        if (bucket->tags >> ORDER_PASSED_SHIFT < ORDER_PASSED_MAX)
+            bucket->tags += 1ull << ORDER_PASSED_SHIFT;
+        bucket = order_bucket_after(index, bucket);
+        vacant = ~bucket->tags & ORDER_TAG_HIGHS;
+    }
+    place = order_place_of(vacant);
+    bucket->tags |= order_tag(order_id) << 8 * place;
+    bucket->orders[place] = number;
+}
+
+/* Remove the entry at a place. */
+ANYTICK_ALWAYS_INLINE void order_index_erase_at(const OrderIndex *index, OrderPlace at)
+{
+    OrderBucket *bucket = at.home;
+    at.bucket->tags &= ~(0xffull << 8 * at.place);
+    while (__builtin_expect(bucket != at.bucket, 0)) {
+        if (bucket->tags >> ORDER_PASSED_SHIFT < ORDER_PASSED_MAX)
+            bucket->tags -= 1ull << ORDER_PASSED_SHIFT;
+        bucket = order_bucket_after(index, bucket);
+    }
+}
+
+/* Remove an id that is in. */
+ANYTICK_ALWAYS_INLINE void order_index_erase(const OrderIndex *index, const Order *orders, uint64_t order_id)
+{
+    OrderPlace at;
+    uint32_t number = order_index_find_at(index, orders, order_id, &at);
+    anytick_check(number != 0, "an erased order is in the index");
+    (void)number;
+    order_index_erase_at(index, at);
+}
+
+#endif
