@@ -30,7 +30,7 @@ CLASSES = 3
 def model(bench: Bench) -> None:
     rows = bench.parameter("rows", smoke=800, full=6_000)
     calls = bench.parameter("calls", smoke=100, full=50_000)
-    features, trained = _train(rows, seed=bench.seed)
+    features, trained = trained_model(rows, seed=bench.seed)
     row = np.ascontiguousarray(features[-1])
     activations = [np.zeros((1, width), np.float32) for width in (len(row), *HIDDEN)]
     widths = (len(row), *HIDDEN, CLASSES)
@@ -48,7 +48,7 @@ def model(bench: Bench) -> None:
     bench.verify(trained.comparison.agreement > 0.8, "INT8 agrees with FP32 on held-back rows")
 
 
-def _train(rows: int, *, seed: int) -> tuple[NDArray[np.float32], WindowModel]:
+def trained_model(rows: int, *, seed: int) -> tuple[NDArray[np.float32], WindowModel]:
     """Return random features with a model that learnt the move they drive."""
     random = np.random.default_rng(seed)
     features = random.standard_normal((rows, len(FEATURE_NAMES))).astype(np.float32)

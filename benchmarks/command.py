@@ -138,7 +138,8 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _print(document: Mapping[str, Any], changes: Sequence[Change]) -> None:
-    print_table(COLUMNS, table_rows(document))
+    if not document["peers"]:
+        print_table(COLUMNS, table_rows(document))
     if rows := peer_rows(document):
         print_table(PEER_COLUMNS, rows)
     for line in conditions_of(document):

@@ -7,7 +7,7 @@ stands, and sizes add up. The same flow also comes aggregated by price level.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,19 +65,45 @@ def order_flow(count: int, *, live: int, seed: int) -> NDArray[np.void]:
     return flow
 
 
+def command_flow(count: int, *, live: int, seed: int) -> NDArray[np.void]:
+    """Return `count` commands of the kind that `order_flow` sends, ORDER_DTYPE, from an empty book on."""
+    draw = np.random.default_rng(seed)
+    engine = MatchingEngine(4 * live, 65_536)
+    chunk = max(64, live // 8)
+    alive, parts = np.zeros(0, np.uint64), []
+    for first in range(0, count, chunk):
+        commands = _commands(draw, chunk, alive, live, first + 1, MID_TICKS)
+        _, alive = _told(engine.submit(commands), commands, alive)
+        parts.append(commands)
+    return np.concatenate(parts)[:count]
+
+
 def level_flow(flow: NDArray[np.void]) -> NDArray[np.void]:
     """Return the same market by price level: after each event the level's whole size, 0 when it is gone."""
-    sign = np.where(flow["kind"] == EventKind.ADD, 1, -1)
+    signed = np.where(flow["kind"] == EventKind.ADD, flow["size_lots"], -flow["size_lots"])
     level = flow["price_ticks"].astype(np.int64) * 2 + (flow["side"] > 0)
     order = np.argsort(level, kind="stable")
-    running = np.cumsum((sign * flow["size_lots"])[order])
-    starts = np.flatnonzero(np.diff(level[order], prepend=-1))
-    # Each level's sum begins where the level begins.
-    before = np.repeat(np.concatenate(([0], running))[starts], np.diff(np.append(starts, len(flow))))
     levels = flow.copy()
-    levels["size_lots"][order] = running - before
+    levels["size_lots"][order] = _running(level[order], signed[order])
     levels["kind"], levels["order_id"] = EventKind.LEVEL, 0
     return levels
+
+
+def remaining_lots(flow: NDArray[np.void]) -> NDArray[np.int64]:
+    """Return what each event's order has left after it, shape (n,): 0 where it is gone."""
+    order = np.argsort(flow["order_id"], kind="stable")
+    signed = np.where(flow["kind"] == EventKind.ADD, flow["size_lots"], -flow["size_lots"])[order]
+    left = np.empty(len(flow), np.int64)
+    left[order] = _running(flow["order_id"][order], signed)
+    return left
+
+
+def _running(group: NDArray[Any], values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the running sum of the values within each group; equal groups stand together."""
+    starts = np.flatnonzero(np.concatenate(([True], group[1:] != group[:-1])))
+    total = np.cumsum(values)
+    before = np.concatenate(([0], total))[starts]
+    return np.asarray(total - np.repeat(before, np.diff(np.append(starts, len(values)))), np.int64)
 
 
 def standing(flow: NDArray[np.void]) -> dict[tuple[int, int], int]:
@@ -107,7 +133,7 @@ def _commands(
     if len(alive) < live:
         return orders
     kind = draw.permutation(count) / count
-    cancels = np.flatnonzero((kind >= _ADD_SHARE) & (kind < _CANCEL_SHARE))
+    cancels = np.flatnonzero((kind >= _ADD_SHARE) & (kind < _CANCEL_SHARE))[: len(alive)]
     takes = np.flatnonzero(kind >= _CANCEL_SHARE)
     orders["action"][cancels] = OrderAction.CANCEL
     orders["client_order_id"][cancels] = draw.choice(alive, len(cancels), replace=False, shuffle=False)
