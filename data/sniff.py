@@ -23,13 +23,14 @@ _SAMPLE_ROWS: Final = 4_096
 _SAMPLE_BYTES: Final = 1 << 18
 _RECEIVE_NAMES: Final = ("local_timestamp", "recv_ns", "receive_time", "ts_recv", "received_at", "local_ts")
 _MORE_TIMES: Final = (
-    *rule.TIME_NAMES, "exchange_timestamp", "ts_event", "date", "gmt time", "transact_time", "trade_time",
-    "created_at", "open time", "origin_time", "event_time", "unix", "unix_time", "ts_exchange",
+    *rule.TIME_NAMES, "exchange_timestamp", "ts_event", "date", "gmt time", "local time",
+    "transact_time", "trade_time", "created_at", "open time",
+    "origin_time", "event_time", "unix", "unix_time", "ts_exchange",
 )  # fmt: skip
 _FORMATS: Final = (
     "%Y%m%d %H%M%S%3f", "%Y%m%d %H:%M:%S%.f", "%Y%m%d-%H:%M:%S%.f", "%d.%m.%Y %H:%M:%S%.f",
-    "%Y.%m.%d %H:%M:%S%.f", "%m/%d/%Y %H:%M:%S%.f", "%d/%m/%Y %H:%M:%S%.f", "%Y/%m/%d %H:%M:%S%.f",
-    "%Y%m%d%H%M%S%3f", "%Y%m%d %H%M%S",
+    "%d.%m.%Y %H:%M:%S%.f GMT%z", "%Y.%m.%d %H:%M:%S%.f", "%m/%d/%Y %H:%M:%S%.f", "%d/%m/%Y %H:%M:%S%.f",
+    "%Y/%m/%d %H:%M:%S%.f", "%Y%m%d%H%M%S%3f", "%Y%m%d %H%M%S",
 )  # fmt: skip
 _NUMBER: Final = re.compile(r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$")
 

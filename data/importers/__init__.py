@@ -74,6 +74,7 @@ MODULES: Final[dict[str, str]] = {
     "coinbase": "coinbase",
     "databento": "databento",
     "dbn": "databento",
+    "dukascopy": "dukascopy",
     "hftbacktest": "hftbacktest",
     "kraken": "kraken",
     "tardis": "tardis",
