@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from . import columns as rule
 from .errors import DataError
+from .mapped_source import ARROW_SUFFIXES, arrow_batches
 from .mapping import Mapping, SideWords, TimeMapping
 from .quote_file import symbol_in
 from .table_file import PARQUET_SUFFIXES, ParquetTable, library_errors
@@ -77,6 +78,13 @@ def _sample(path: Path) -> tuple[pl.DataFrame, str, bool]:
                     assert isinstance(frame, pl.DataFrame)
                     return frame, ",", True
         raise DataError("expected at least one row, was 0", path=path)
+    if path.name.lower().endswith(ARROW_SUFFIXES):
+        found = next((batch for batch in arrow_batches(path) if batch.num_rows), None)
+        if found is None:
+            raise DataError("expected at least one row, was 0", path=path)
+        frame = pl.from_arrow(found.slice(0, _SAMPLE_ROWS))
+        assert isinstance(frame, pl.DataFrame)
+        return frame, ",", True
     with library_errors(path, "a readable text file"), _opened(path) as stream:
         text = stream.read(_SAMPLE_BYTES).decode("utf-8-sig", errors="replace")
     lines = text.splitlines()

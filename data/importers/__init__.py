@@ -76,6 +76,7 @@ MODULES: Final[dict[str, str]] = {
     "dbn": "databento",
     "dukascopy": "dukascopy",
     "hftbacktest": "hftbacktest",
+    "jsonl": "json_streams",
     "kraken": "kraken",
     "tardis": "tardis",
 }
