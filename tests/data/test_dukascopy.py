@@ -22,6 +22,8 @@ ROWS = [
     (417, 138_650, 138_650, 0.75, 1.0),
     (3_599_999, 138_655, 138_651, 3.0, 0.0),
 ]
+HOUR = np.array(ROWS, ROW_DTYPE).tobytes()
+HOUR_NAME = "EURUSD_2014_04_01_13h_ticks.bi5"
 
 
 def hour(root: Path, rows: list[tuple[float, ...]], name: str = "EURUSD/2014/04/01/13h_ticks.bi5") -> Path:

@@ -23,6 +23,13 @@ from data.quarantine import Quarantine
 from data.schema import RECV_NOT_RECORDED, EventKind
 
 CLEAR, LEVEL, TRADE, QUOTE = EventKind.CLEAR, EventKind.LEVEL, EventKind.TRADE, EventKind.QUOTE
+TRADED = {"e": "trade", "T": BASE_MS + 9, "s": "BTCUSDT", "p": "10.02", "q": "0.5", "m": False, "t": 7}
+FEED = [
+    stamped({"lastUpdateId": 5, "bids": [["10.00", "1.0"]], "asks": [["10.03", "2.0"]]}, 1),
+    depth(6, 7, [("10.01", "2.5")], [("10.03", "0.0")], ms=3),
+    stamped({"stream": "btcusdt@trade", "data": TRADED}, 9),
+    stamped({"result": None, "id": 1}, 10),
+]
 
 
 def lines_of(path: Path, *messages: Any) -> Path:
@@ -39,14 +46,7 @@ def round_trip(path: Path, tmp_path: Path, symbol: str | None = None) -> Any:
 
 
 def test_arrays_of_levels_and_trades_of_a_wrapped_stream(tmp_path: Path) -> None:
-    trade = {"e": "trade", "T": BASE_MS + 9, "s": "BTCUSDT", "p": "10.02", "q": "0.5", "m": False, "t": 7}
-    rows = [
-        stamped({"lastUpdateId": 5, "bids": [["10.00", "1.0"]], "asks": [["10.03", "2.0"]]}, 1),
-        depth(6, 7, [("10.01", "2.5")], [("10.03", "0.0")], ms=3),
-        stamped({"stream": "btcusdt@trade", "data": trade}, 9),
-        stamped({"result": None, "id": 1}, 10),
-    ]
-    source = round_trip(write_lines(tmp_path / "feed.jsonl", rows), tmp_path)
+    source = round_trip(write_lines(tmp_path / "feed.jsonl", FEED), tmp_path)
     assert (source.instrument.symbol, source.instrument.price_increment) == ("BTCUSDT", 0.01)
     events = joined(source)
     # The snapshot has no time of its own and arrived 5 ms late by our clock, so the update is raised to it.

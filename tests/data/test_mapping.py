@@ -147,14 +147,17 @@ def test_parquet_tables_are_read_by_their_types(tmp_path: Path) -> None:
     assert events["side"].tolist() == [1, 0]
 
 
+def arrow_trades(count: int) -> pl.DataFrame:
+    times = np.arange(count) + 1_600_000_000 * 10**9
+    sides = pl.Series(["buy"] * count, dtype=pl.Categorical)
+    return pl.DataFrame({"ts_ns": times, "price": [1.25] * count, "qty": [2] * count, "side": sides})
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("compression", ["uncompressed", "lz4", "zstd"])
 def test_arrow_tables_are_read_by_their_types(tmp_path: Path, stream: bool, compression: str) -> None:
     path = tmp_path / "ticks.arrow"
-    frame = pl.DataFrame(
-        {"ts_ns": np.arange(9) + 1_600_000_000 * 10**9, "price": [1.25] * 9, "qty": [2] * 9,
-         "side": pl.Series(["buy"] * 9, dtype=pl.Categorical)}
-    )  # fmt: skip
+    frame = arrow_trades(9)
     (frame.write_ipc_stream if stream else frame.write_ipc)(path, compression=compression)
     mapping = sniff_mapping(path)
     assert (mapping.kind, mapping.price_increment) == ("trades", 0.01)
@@ -166,11 +169,7 @@ def test_arrow_tables_are_read_by_their_types(tmp_path: Path, stream: bool, comp
 
 def test_a_damaged_arrow_file_is_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "ticks.arrow"
-    frame = pl.DataFrame(
-        {"ts_ns": np.arange(99) + 1_600_000_000 * 10**9, "price": [1.25] * 99, "qty": [2] * 99}
-    )
-    frame = frame.with_columns(side=pl.lit("buy"))
-    frame.write_ipc(path, compression="uncompressed")
+    arrow_trades(99).write_ipc(path, compression="uncompressed")
     mapping, data = sniff_mapping(path), path.read_bytes()
     outcomes = set()
     for mutant in mutants(data, count=300, seed=8):
