@@ -24,10 +24,21 @@ from .table_file import TableFile
 TIME_NAMES: Final = (
     "ts_ns", "ts_us", "ts_ms", "ts_s", "ts", "timestamp", "time", "datetime", "date_time",
 )  # fmt: skip
-BID_NAMES: Final = ("bid", "bid_price", "bid_px", "bidprice", "best_bid", "bid_px_00", "bid_ticks")
-ASK_NAMES: Final = ("ask", "ask_price", "ask_px", "askprice", "best_ask", "ask_px_00", "ask_ticks", "offer")
-BID_SIZE_NAMES: Final = ("bid_size", "bid_sz", "bid_qty", "bid_volume", "bidsize", "bid_sz_00", "bid size")
-ASK_SIZE_NAMES: Final = ("ask_size", "ask_sz", "ask_qty", "ask_volume", "asksize", "ask_sz_00", "ask size")
+BID_NAMES: Final = (
+    "bid", "bid_price", "bid_px", "bidprice", "best_bid", "best_bid_price", "bid_px_00", "bid_ticks",
+)  # fmt: skip
+ASK_NAMES: Final = (
+    "ask", "ask_price", "ask_px", "askprice", "best_ask", "best_ask_price", "ask_px_00", "ask_ticks",
+    "offer",
+)  # fmt: skip
+BID_SIZE_NAMES: Final = (
+    "bid_size", "bid_sz", "bid_qty", "bid_volume", "bid_amount", "bidsize", "bidvolume", "bid_sz_00",
+    "bid size", "best_bid_qty",
+)  # fmt: skip
+ASK_SIZE_NAMES: Final = (
+    "ask_size", "ask_sz", "ask_qty", "ask_volume", "ask_amount", "asksize", "askvolume", "ask_sz_00",
+    "ask size", "best_ask_qty",
+)  # fmt: skip
 PRICE_NAMES: Final = ("price", "px", "trade_price", "last_price")
 SIZE_NAMES: Final = ("size", "qty", "quantity", "amount", "volume", "trade_size")
 SIDE_NAMES: Final = ("side", "aggressor", "aggressor_side", "taker_side", "direction")

@@ -1,4 +1,4 @@
-"""Anybody's CSV or Parquet table as events, following a mapping; rows that make no sense are set aside."""
+"""Anybody's CSV, Parquet or Arrow table as events, following a mapping; rows without sense are set aside."""
 
 from __future__ import annotations
 
@@ -34,6 +34,9 @@ GRID_RULE: Final = "prices must be multiples of the price increment that fit 30 
 SIZE_RULE: Final = "sizes must not be negative or more than 32 bits of lots"
 SIDE_RULE: Final = "side must be a word of the mapping"
 CROSSED_RULE: Final = "bid must not exceed ask"
+
+ARROW_SUFFIXES: Final = (".arrow", ".arrows", ".ipc", ".feather")
+_ARROW_MAGIC: Final = b"ARROW1"
 
 _SIZE_LOTS_MAX: Final = (1 << 32) - 1
 _GRID_TOLERANCE: Final = 1e-4
@@ -249,8 +252,11 @@ def read_rows(path: Path, mapping: Mapping, *, block_rows: int) -> Iterator[tupl
             for row, batch in table.batches(section, wanted, batch_rows=block_rows):
                 yield row, _frame(batch)
         return
+    if path.name.lower().endswith(ARROW_SUFFIXES):
+        yield from _arrow_rows(path, mapping, block_rows)
+        return
     if not path.name.lower().endswith(CSV_SUFFIXES):
-        raise DataError(f"expected CSV or Parquet, was {path.name}", path=path)
+        raise DataError(f"expected CSV, Parquet or Arrow, was {path.name}", path=path)
     names = csv_names(path, mapping)
     _require_columns(mapping, names, path)
     row = 0
@@ -266,6 +272,38 @@ def read_rows(path: Path, mapping: Mapping, *, block_rows: int) -> Iterator[tupl
             for first in range(0, batch.num_rows, block_rows):
                 yield row + first, _frame(batch.slice(first, block_rows))
             row += batch.num_rows
+
+
+def arrow_batches(path: Path) -> Iterator[Any]:
+    """Yield the record batches of an Arrow file or stream, checked.
+
+    Raises
+    ------
+    DataError
+        It is neither, or damaged.
+    """
+    with library_errors(path, "a whole Arrow file or stream"), pa.memory_map(str(path)) as stored:
+        head = stored.read(len(_ARROW_MAGIC))
+        stored.seek(0)
+        if head == _ARROW_MAGIC:
+            file = pa.ipc.open_file(stored)
+            batches: Iterator[Any] = (file.get_batch(place) for place in range(file.num_record_batches))
+        else:
+            batches = iter(pa.ipc.open_stream(stored))
+        for batch in batches:
+            # Offsets that point outside their buffers would otherwise be followed.
+            batch.validate(full=True)
+            yield batch
+
+
+def _arrow_rows(path: Path, mapping: Mapping, block_rows: int) -> Iterator[tuple[int, pl.DataFrame]]:
+    row = 0
+    for batch in arrow_batches(path):
+        _require_columns(mapping, batch.schema.names, path)
+        chosen = batch.select(list(mapping.used_columns()))
+        for first in range(0, chosen.num_rows, block_rows):
+            yield row + first, _frame(chosen.slice(first, block_rows))
+        row += chosen.num_rows
 
 
 def csv_names(path: Path, mapping: Mapping) -> list[str]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from . import columns as rule
 from .errors import DataError
+from .mapped_source import ARROW_SUFFIXES, arrow_batches
 from .mapping import Mapping, SideWords, TimeMapping
 from .quote_file import symbol_in
 from .table_file import PARQUET_SUFFIXES, ParquetTable, library_errors
@@ -23,13 +24,14 @@ _SAMPLE_ROWS: Final = 4_096
 _SAMPLE_BYTES: Final = 1 << 18
 _RECEIVE_NAMES: Final = ("local_timestamp", "recv_ns", "receive_time", "ts_recv", "received_at", "local_ts")
 _MORE_TIMES: Final = (
-    *rule.TIME_NAMES, "exchange_timestamp", "ts_event", "date", "gmt time", "transact_time", "trade_time",
-    "created_at", "open time", "origin_time", "event_time", "unix", "unix_time", "ts_exchange",
+    *rule.TIME_NAMES, "exchange_timestamp", "ts_event", "date", "gmt time", "local time",
+    "transact_time", "trade_time", "created_at", "open time",
+    "origin_time", "event_time", "unix", "unix_time", "ts_exchange",
 )  # fmt: skip
 _FORMATS: Final = (
     "%Y%m%d %H%M%S%3f", "%Y%m%d %H:%M:%S%.f", "%Y%m%d-%H:%M:%S%.f", "%d.%m.%Y %H:%M:%S%.f",
-    "%Y.%m.%d %H:%M:%S%.f", "%m/%d/%Y %H:%M:%S%.f", "%d/%m/%Y %H:%M:%S%.f", "%Y/%m/%d %H:%M:%S%.f",
-    "%Y%m%d%H%M%S%3f", "%Y%m%d %H%M%S",
+    "%d.%m.%Y %H:%M:%S%.f GMT%z", "%Y.%m.%d %H:%M:%S%.f", "%m/%d/%Y %H:%M:%S%.f", "%d/%m/%Y %H:%M:%S%.f",
+    "%Y/%m/%d %H:%M:%S%.f", "%Y%m%d%H%M%S%3f", "%Y%m%d %H%M%S",
 )  # fmt: skip
 _NUMBER: Final = re.compile(r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$")
 
@@ -76,6 +78,13 @@ def _sample(path: Path) -> tuple[pl.DataFrame, str, bool]:
                     assert isinstance(frame, pl.DataFrame)
                     return frame, ",", True
         raise DataError("expected at least one row, was 0", path=path)
+    if path.name.lower().endswith(ARROW_SUFFIXES):
+        found = next((batch for batch in arrow_batches(path) if batch.num_rows), None)
+        if found is None:
+            raise DataError("expected at least one row, was 0", path=path)
+        frame = pl.from_arrow(found.slice(0, _SAMPLE_ROWS))
+        assert isinstance(frame, pl.DataFrame)
+        return frame, ",", True
     with library_errors(path, "a readable text file"), _opened(path) as stream:
         text = stream.read(_SAMPLE_BYTES).decode("utf-8-sig", errors="replace")
     lines = text.splitlines()

@@ -42,8 +42,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_source(verb)
     _finish(verb, run_quality)
 
-    verb = verbs.add_parser("sniff", help="propose a column mapping for a CSV or Parquet file")
+    verb = verbs.add_parser("sniff", help="propose a mapping for a CSV, Parquet, Arrow or JSON-lines file")
     verb.add_argument("path", type=Path)
+    verb.add_argument("--symbol", help="which of several, or the name to give it")
     verb.add_argument("--out", type=Path, metavar="FILE", help="also write it there")
     _finish(verb, run_sniff)
 

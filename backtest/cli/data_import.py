@@ -7,8 +7,11 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .data_sources import add_recording, nothing_left_behind, on_a_fitting_grid, openers, proposed_mapping
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,15 +20,6 @@ if TYPE_CHECKING:
     from data.events import EventSource
     from data.import_job import ImportResult
     from data.quality import Gate, QualityReport
-
-OWN_FORMATS = ("auto", "quotes", "trades", "lobster", "events", "table")
-
-
-def formats() -> tuple[str, ...]:
-    """Return every format that can be read: the built-in ones and the importers'."""
-    from data.importers import MODULES
-
-    return (*OWN_FORMATS, *(name for name in MODULES if name not in OWN_FORMATS))
 
 
 def add_import(verb: argparse.ArgumentParser) -> None:
@@ -51,10 +45,7 @@ def add_import(verb: argparse.ArgumentParser) -> None:
 
 def add_source(verb: argparse.ArgumentParser) -> None:
     """Add what import and quality share."""
-    verb.add_argument("format", choices=formats(), help="auto tells by name and columns")
-    verb.add_argument("source", nargs="+", type=Path, help="files or folders")
-    verb.add_argument("--symbol", help="which instrument, or its name instead of what the recording tells")
-    verb.add_argument("--mapping", type=Path, metavar="FILE", help="of columns, for any CSV or Parquet")
+    add_recording(verb)
     verb.add_argument("--strict", action="store_true", help="make every rejected row an error")
     verb.add_argument("--gate", type=Path, metavar="FILE", help="limits in TOML: exit 1 if one is broken")
     verb.add_argument("--quality", type=Path, metavar="FILE", help="write the report as .html or .json")
@@ -72,9 +63,14 @@ def run_import(args: argparse.Namespace) -> int:
     written: list[dict[str, Any]] = []
     reports: list[QualityReport] = []
     done_before = 0
-    for paths, source in open_sources(args):
+
+    def bring_in(paths: list[Path], source: EventSource) -> ImportResult:
         with progress(f"importing {paths[0].name}") as watch:
-            result = import_events(store, source, paths=paths, options=options, watch=watch)
+            return import_events(store, source, paths=paths, options=options, watch=watch)
+
+    for paths, open_source in openers(args):
+        with nothing_left_behind(store.root):
+            source, result = on_a_fitting_grid(open_source, partial(bring_in, paths))
         done_before += result.done_before
         say_result(args, store.root, source, result)
         written += [
@@ -97,23 +93,29 @@ def run_import(args: argparse.Namespace) -> int:
     return 0
 
 
+def looked_at(gate: Gate | None, paths: list[Path], source: EventSource) -> QualityReport:
+    """Read a source to its end and return what was found."""
+    from data.quality import Gate, QualityCheck
+    from data.quarantine import Quarantine, Quarantining
+
+    check, quarantine = QualityCheck(source.instrument, (gate or Gate()).settings), Quarantine()
+    if isinstance(source, Quarantining):
+        source.quarantine = quarantine
+    with progress(f"reading {paths[0].name}") as watch:
+        for block in watch(source.blocks()):
+            check.update(block)
+    return check.report(source=source.source, quarantined=quarantine.counts, notes=source.notes)
+
+
 def run_quality(args: argparse.Namespace) -> int:
     """Look at a recording and write nothing but the report."""
-    from data.quality import Gate, QualityCheck
     from data.quality_page import quality_lines
-    from data.quarantine import Quarantine, Quarantining
 
     gate = load_gate_of(args)
     reports: list[QualityReport] = []
     violations: list[str] = []
-    for paths, source in open_sources(args):
-        check, quarantine = QualityCheck(source.instrument, (gate or Gate()).settings), Quarantine()
-        if isinstance(source, Quarantining):
-            source.quarantine = quarantine
-        with progress(f"reading {paths[0].name}") as watch:
-            for block in watch(source.blocks()):
-                check.update(block)
-        report = check.report(source=source.source, quarantined=quarantine.counts, notes=source.notes)
+    for paths, open_source in openers(args):
+        _, report = on_a_fitting_grid(open_source, partial(looked_at, gate, paths))
         for line in quality_lines(report):
             print(line, file=text_stream(args))
         reports.append(report)
@@ -126,9 +128,8 @@ def run_quality(args: argparse.Namespace) -> int:
 
 def run_sniff(args: argparse.Namespace) -> int:
     from data.errors import ConfigError
-    from data.sniff import sniff_mapping
 
-    mapping = sniff_mapping(args.path)
+    mapping = proposed_mapping(args.path, symbol=args.symbol)
     if args.out is not None:
         if args.out.exists():
             raise ConfigError(f"{args.out} is there already")
@@ -138,47 +139,6 @@ def run_sniff(args: argparse.Namespace) -> int:
     else:
         print(mapping.to_toml(), end="")
     return 0
-
-
-def open_sources(args: argparse.Namespace) -> Iterator[tuple[list[Path], EventSource]]:
-    """Yield each source with the files that it reads; importers take all files as one recording."""
-    from dataclasses import replace
-
-    from data.events import open_events
-    from data.importers import MODULES, importer
-
-    if args.mapping is not None or args.format == "table":
-        yield args.source, mapped_source(args)
-    elif args.format in MODULES:
-        source = importer(args.format).open_source(args.source, symbol=args.symbol, strict=args.strict)
-        yield args.source, source
-    else:
-        for path in args.source:
-            name = None if args.format == "auto" else args.format
-            source = open_events(path, format=name, strict=args.strict)
-            if args.symbol:
-                renamed = replace(source.instrument, symbol=args.symbol)
-                source = open_events(path, format=name, strict=args.strict, instrument=renamed)
-            yield [path], source
-
-
-def mapped_source(args: argparse.Namespace) -> EventSource:
-    """Open a table by its mapping, a proposed one if none is given."""
-    from dataclasses import replace
-
-    from data.mapped_source import MappedSource
-    from data.mapping import load_mapping
-    from data.sniff import sniff_mapping
-
-    if args.mapping is not None:
-        mapping = load_mapping(args.mapping)
-    else:
-        mapping = sniff_mapping(args.source[0])
-        print("mapping proposed by the columns:", file=sys.stderr)
-        print(mapping.to_toml(), file=sys.stderr)
-    if args.symbol:
-        mapping = replace(mapping, symbol=args.symbol)
-    return MappedSource(args.source, mapping, strict=args.strict)
 
 
 def say_result(args: argparse.Namespace, root: Path, source: EventSource, result: ImportResult) -> None:

@@ -74,7 +74,9 @@ MODULES: Final[dict[str, str]] = {
     "coinbase": "coinbase",
     "databento": "databento",
     "dbn": "databento",
+    "dukascopy": "dukascopy",
     "hftbacktest": "hftbacktest",
+    "jsonl": "json_streams",
     "kraken": "kraken",
     "tardis": "tardis",
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
@@ -33,6 +33,23 @@ _TICK_EVIDENCE: Final = 50
 
 # Decimal also takes "NaN", "1_0" and digits of other scripts.
 _PLAIN: Final = re.compile(r"-?(\d+\.?\d*|\.\d+)", re.ASCII)
+
+
+class OffGrid(DataError):
+    """A number falls between two ticks or lots; a finer grid would hold it."""
+
+    def __init__(self, rule: str, *, name: str, text: str, path: Path, row: int) -> None:
+        super().__init__(rule, path=path, row=row)
+        self._name, self._decimals = name, -int(Decimal(text).normalize().as_tuple().exponent)
+
+    def finer(self, instrument: Instrument) -> Instrument:
+        """Return the instrument on the coarsest decimal grid that holds the number and the grid before."""
+        before = instrument.price_increment if self._name == "price" else instrument.lot_size
+        decimals = max(self._decimals, Scale.of(before, name=self._name).decimals)
+        increment = float(Decimal(1).scaleb(-decimals))
+        if self._name == "price":
+            return replace(instrument, price_increment=increment, tick_size_ticks=1)
+        return replace(instrument, lot_size=increment)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,18 +82,16 @@ class Scale:
         """Return texts as whole units; `rows` holds the row of each, for errors."""
         units, good = decimal_units(texts, self.decimals)
         if good < len(texts):
-            raise DataError(
-                f"{name} must be a number in steps of {self}, was {texts[good][:40]!r}",
-                path=path,
-                row=int(rows[good]),
-            )
+            rule = f"{name} must be a number in steps of {self}, was {texts[good][:40]!r}"
+            if is_plain(texts[good]):
+                raise OffGrid(rule, name=name, text=texts[good], path=path, row=int(rows[good]))
+            raise DataError(rule, path=path, row=int(rows[good]))
         if self.step != 1:
             whole, rest = np.divmod(units, self.step)
             if rest.any():
                 at = int(np.argmax(rest != 0))
-                raise DataError(
-                    f"{name} must be in steps of {self}, was {texts[at][:40]!r}", path=path, row=int(rows[at])
-                )
+                rule = f"{name} must be in steps of {self}, was {texts[at][:40]!r}"
+                raise OffGrid(rule, name=name, text=texts[at], path=path, row=int(rows[at]))
             units = whole
         if limit is not None and len(units) and np.abs(units).max() > limit:
             at = int(np.argmax(np.abs(units)))

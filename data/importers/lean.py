@@ -163,7 +163,8 @@ class LeanEvents:
     ) -> NDArray[np.bool_]:
         """Reject the suspicious rows."""
         for at in np.flatnonzero(~passed).tolist():
-            raw = {name: values[at] for name, values in zip(rows._fields[1:], rows[1:], strict=True)}
+            columns: list[Any] = list(rows[1:])
+            raw = {name: values[at] for name, values in zip(rows._fields[1:], columns, strict=True)}
             self._reject(SUSPICIOUS_RULE, file, rows.row + at, raw)
         return passed
 

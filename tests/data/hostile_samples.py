@@ -192,7 +192,22 @@ _add_lines("tardis-zst", "trades.csv", _rows_of("test_tardis", "TRADES"), pack=_
            **_imported("tardis"))  # fmt: skip
 
 
+_add_lines(
+    "json_streams", "feed.jsonl", _rows_of("test_json_streams", "FEED"), **_imported("jsonl"), **_MSGSPEC
+)
+
+
 # Tables.
+
+
+def _hour() -> Files:
+    from test_dukascopy import HOUR, HOUR_NAME
+
+    return {HOUR_NAME: HOUR}
+
+
+_add("dukascopy", parts=_hour, **_imported("dukascopy"),
+     pack=_each("", lambda data: lzma.compress(data, lzma.FORMAT_ALONE)))  # fmt: skip
 
 
 def _lean() -> Files:
@@ -246,8 +261,19 @@ _add_lines("quotes-gz", "quotes.csv", _quotes, pack=_each(".gz", gzip.compress),
 _add("quotes-parquet", parts=_parquet, **_EVENTS)
 _add_lines("trades", "trades.csv", _trades, **_EVENTS)
 _add("events", parts=_array, **_EVENTS)
-_add_lines("table", "anything.csv", _trades,
-           open=lambda paths: MappedSource(paths, sniff_mapping(paths[0])))  # fmt: skip
+
+
+def _arrow() -> Files:
+    from test_mapping import arrow_trades
+
+    target = io.BytesIO()
+    arrow_trades(300).write_ipc(target, compression="zstd")
+    return {"trades.arrow": target.getvalue()}
+
+
+_MAPPED = {"open": lambda paths: MappedSource(paths, sniff_mapping(paths[0]))}
+_add_lines("table", "anything.csv", _trades, **_MAPPED)
+_add("table-arrow", parts=_arrow, **_MAPPED)
 
 
 # Our own.

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from feed_files import depth, write_lines
 from lobster_day import Day
 
 from backtest.cli.main import build_parser
@@ -86,3 +87,62 @@ def test_bad_input_is_an_error_of_ours(tmp_path: Path) -> None:
         with pytest.raises(AnytickError):
             run(*words)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_json_lines_are_sniffed_and_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("msgspec")
+    rows = [depth(at, at, [("10.01", str(at))], [("10.03", "1")], ms=at) for at in range(1, 9)]
+    path = write_lines(tmp_path / "feed.jsonl", rows)
+    assert run("sniff", path, "--out", tmp_path / "m.toml") == 0
+    assert 'columns = { bids = "data.b", asks = "data.a" }' in capsys.readouterr().out
+    words = (
+        "import",
+        "jsonl",
+        path,
+        "--mapping",
+        tmp_path / "m.toml",
+        "--store",
+        tmp_path / "store",
+        "--json",
+    )
+    assert run(*words) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["events"] == 16
+
+
+def test_a_finer_number_later_on_costs_another_attempt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The grid is told by the head; what comes behind it on a finer one is neither rounded nor refused."""
+    pytest.importorskip("msgspec")
+    from data.importers import feed_source
+
+    monkeypatch.setattr(feed_source, "HEAD_LINES_MAX", 3)
+    rows = [depth(at, at, [("10.1", "2")], [("10.3", "1")], ms=at) for at in range(1, 4)]
+    rows += [depth(4, 4, [("10.105", "2.25")], ms=4)]
+    path = write_lines(tmp_path / "feed.jsonl", rows)
+    assert run("import", "binance", path, "--store", tmp_path / "store") == 0
+    streams = capsys.readouterr()
+    assert streams.err.count("once more on a finer grid") == 2
+    assert run("info", tmp_path / "store", "--json") == 0
+    from data.store import TickStore
+
+    instrument = TickStore(tmp_path / "store").instrument()
+    assert (instrument.price_increment, instrument.lot_size) == (0.001, 0.01)
+    capsys.readouterr()
+    words = ("quality", "binance", path, "--lot-size", "0.001", "--price-increment", "0.0005")
+    assert run(*words) == 0
+    assert "once more" not in capsys.readouterr().err
+
+
+def test_a_failed_import_leaves_no_new_store_behind(tmp_path: Path) -> None:
+    pytest.importorskip("msgspec")
+    rows = [depth(1, 1, [("10.1", "2")], ms=1), "{ not json"]
+    path = write_lines(tmp_path / "feed.jsonl", rows)
+    with pytest.raises(AnytickError, match="row 1"):
+        run("import", "binance", path, "--store", tmp_path / "store")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["feed.jsonl"]
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "mine.txt").write_text("kept")
+    with pytest.raises(AnytickError, match="row 1"):
+        run("import", "binance", path, "--store", tmp_path / "store")
+    assert (tmp_path / "store" / "mine.txt").exists()

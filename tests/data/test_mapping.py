@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from feed_files import mutants, survives
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -144,6 +145,37 @@ def test_parquet_tables_are_read_by_their_types(tmp_path: Path) -> None:
     (events,) = MappedSource([path], mapping, strict=True).blocks()
     assert (events["recv_ns"] - events["ts_ns"]).tolist() == [5_000, 8_000]
     assert events["side"].tolist() == [1, 0]
+
+
+def arrow_trades(count: int) -> pl.DataFrame:
+    times = np.arange(count) + 1_600_000_000 * 10**9
+    sides = pl.Series(["buy"] * count, dtype=pl.Categorical)
+    return pl.DataFrame({"ts_ns": times, "price": [1.25] * count, "qty": [2] * count, "side": sides})
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("compression", ["uncompressed", "lz4", "zstd"])
+def test_arrow_tables_are_read_by_their_types(tmp_path: Path, stream: bool, compression: str) -> None:
+    path = tmp_path / "ticks.arrow"
+    frame = arrow_trades(9)
+    (frame.write_ipc_stream if stream else frame.write_ipc)(path, compression=compression)
+    mapping = sniff_mapping(path)
+    assert (mapping.kind, mapping.price_increment) == ("trades", 0.01)
+    events = np.concatenate(list(MappedSource([path], mapping).blocks(4)))
+    assert events["ts_ns"].tolist() == frame["ts_ns"].to_list()
+    assert (events["side"] == 1).all()
+    assert (events["price_ticks"] == 125).all()
+
+
+def test_a_damaged_arrow_file_is_read_or_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ticks.arrow"
+    arrow_trades(99).write_ipc(path, compression="uncompressed")
+    mapping, data = sniff_mapping(path), path.read_bytes()
+    outcomes = set()
+    for mutant in mutants(data, count=300, seed=8):
+        path.write_bytes(mutant)
+        outcomes.add(survives(lambda: MappedSource([path], mapping), path))
+    assert outcomes == {True, False}
 
 
 @pytest.mark.parametrize("text", ["", "a\n1\n", "a,b\nx,y\n", "a,b,c\n1,2,3\n"])

@@ -1,0 +1,220 @@
+"""Dukascopy's hourly tick files (``.bi5``), raw or as a tree of folders, and its CSV exports, as quotes.
+
+``docs/importers/DUKASCOPY.md`` has clocks, units and the path conventions; `dukascopy_files` reads one hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..columns import PRICE_TICKS_MAX, infer_lot_size
+from ..errors import ConfigError, DataError
+from ..events import EventSource
+from ..instrument import Instrument
+from ..mapped_source import MappedSource
+from ..quarantine import LeftOut, Quarantine
+from ..schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
+from ..sniff import sniff_mapping
+from ..table_file import CSV_SUFFIXES, files_sha256
+from . import Verification
+from .dukascopy_files import HourFile, hour_file
+from .event_columns import QUOTE_SIZE_LOTS_MAX, SEQ_MASK, in_blocks
+
+CLOCK_RULE: Final = "times must lie within the hour and not run backwards"
+PRICE_RULE: Final = f"prices must be 1 to {PRICE_TICKS_MAX} points"
+SIZE_RULE: Final = "sizes must be finite and not negative"
+CROSSED_RULE: Final = "bid must not exceed ask"
+
+_HOUR_MS: Final = 3_600_000
+_SAMPLED_HOURS: Final = 24
+_CURRENCIES: Final = (
+    "AUD", "CAD", "CHF", "CNH", "CZK", "DKK", "EUR", "GBP", "HKD", "HUF", "ILS", "JPY", "MXN", "NOK", "NZD",
+    "PLN", "RON", "RUB", "SEK", "SGD", "THB", "TRY", "USD", "ZAR",
+)  # fmt: skip
+_COARSE_QUOTES: Final = frozenset(("CZK", "HUF", "JPY", "RUB", "THB"))
+_METALS: Final = ("XAU", "XAG", "XPD", "XPT")
+
+
+def point_of(symbol: str) -> float | None:
+    """Return the price of one point; None where no convention tells it.
+
+    Pairs count in 0.00001, those quoted in yen, forint, koruna, rouble or baht and metals in 0.001. Indices,
+    shares and crypto differ by instrument.
+
+    >>> point_of("EURUSD"), point_of("USDJPY"), point_of("XAGUSD"), point_of("USA500IDXUSD")
+    (1e-05, 0.001, 0.001, None)
+    """
+    base, quote = symbol[:3], symbol[3:]
+    if base in _METALS and quote in _CURRENCIES:
+        return 0.001
+    if base in _CURRENCIES and quote in _CURRENCIES:
+        return 0.001 if quote in _COARSE_QUOTES else 0.00001
+    return None
+
+
+def open_source(
+    paths: Sequence[Path],
+    *,
+    symbol: str | None = None,
+    instrument: Instrument | None = None,
+    strict: bool = False,
+) -> EventSource:
+    """Open hours of one instrument, or its CSV exports.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        ``.bi5`` files, folders that hold them at any depth, or CSV files in order of time.
+    symbol : str, optional
+        Instead of what the path tells; leaves out the hours of others.
+    instrument : Instrument, optional
+        Needed for what is no currency pair and no metal: its price increment is one point.
+    strict : bool
+        Make a bad row an error instead of setting it aside.
+    """
+    if not paths:
+        raise ConfigError("paths must name at least one recording, was none")
+    if all(path.name.lower().endswith(CSV_SUFFIXES) for path in paths):
+        mapping = sniff_mapping(paths[0])
+        if mapping.kind != "quotes":
+            raise DataError(f"expected columns of quotes, was of {mapping.kind}", path=paths[0])
+        mapping = replace(mapping, symbol=symbol or mapping.symbol)
+        point = point_of(mapping.symbol)
+        if point is not None:
+            mapping = replace(mapping, price_increment=min(point, mapping.price_increment))
+        return MappedSource(paths, mapping, instrument=instrument, strict=strict)
+    files = sorted((hour_file(path) for path in _expanded(paths)), key=lambda file: file.start_ns)
+    wanted = (symbol or (instrument.symbol if instrument else "")).upper().replace("/", "")
+    if wanted:
+        # A folder of any other name is no instrument: the caller knows better.
+        files = [file for file in files if file.symbol == wanted or point_of(file.symbol) is None]
+    names = sorted({file.symbol for file in files})
+    if wanted in names:
+        files, names = [file for file in files if file.symbol == wanted], [wanted]
+    if len(names) != 1:
+        raise ConfigError(f"paths must hold one instrument, was {', '.join(filter(None, names)) or 'none'}")
+    for early, late in pairwise(files):
+        if early.start_ns == late.start_ns:
+            raise DataError(f"expected each hour once, was {early.path} too", path=late.path)
+    return DukascopyEvents(
+        files, instrument=instrument or _instrument(wanted or names[0], files), strict=strict
+    )
+
+
+def _expanded(paths: Sequence[Path]) -> list[Path]:
+    files = [file for path in paths for file in (path.rglob("*h_ticks.bi5") if path.is_dir() else [path])]
+    if not files:
+        raise DataError("expected .bi5 files in the folder, was none", path=paths[0])
+    return files
+
+
+def _instrument(symbol: str, files: Sequence[HourFile]) -> Instrument:
+    point = point_of(symbol)
+    if point is None:
+        raise ConfigError(
+            f"the point of {symbol or 'an instrument without a name'} is not known: give instrument=, on the "
+            "command line --symbol and --price-increment"
+        )
+    sizes: list[Any] = []
+    for file in files[:_SAMPLED_HOURS]:
+        rows = file.rows()
+        sizes += [rows["ask_size"], rows["bid_size"]]
+    joined = np.concatenate(sizes)
+    return Instrument(
+        symbol=symbol,
+        currency=symbol[3:],
+        price_increment=point,
+        lot_size=infer_lot_size(joined[np.isfinite(joined) & (joined >= 0)]),
+    )
+
+
+class DukascopyEvents:
+    """The quotes of one instrument's hours."""
+
+    def __init__(self, files: Sequence[HourFile], *, instrument: Instrument, strict: bool) -> None:
+        self.files, self.instrument, self._strict = tuple(files), instrument, strict
+        self.notes: tuple[str, ...] = ()
+        self.quarantine: Quarantine | None = None
+
+    @property
+    def source(self) -> str:
+        first, last = (
+            str(np.datetime64(file.start_ns, "ns"))[:13] for file in (self.files[0], self.files[-1])
+        )
+        return f"Dukascopy {self.instrument.symbol}, {len(self.files)} hours, {first} to {last} (recorded)"
+
+    @cached_property
+    def data_hash(self) -> str:
+        return files_sha256(tuple(file.path for file in self.files))
+
+    def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
+        """Yield one QUOTE event a row."""
+        return in_blocks(self._pieces(), block_events)
+
+    def _pieces(self) -> Iterator[NDArray[np.void]]:
+        left = LeftOut(self.quarantine)
+        for file in self.files:
+            rows = file.rows()
+            left.pass_over("hours without a tick", int(len(rows) == 0))
+            if len(rows):
+                yield self._events(file, rows, left)
+        self.notes = left.notes()
+
+    def _events(self, file: HourFile, rows: NDArray[np.void], left: LeftOut) -> NDArray[np.void]:
+        clock_ms = rows["ms"].astype(np.int64)
+        reached = np.maximum.accumulate(np.where(clock_ms < _HOUR_MS, clock_ms, 0))
+        sizes = np.stack((rows["bid_size"], rows["ask_size"])).astype(np.float64)
+        good = np.ones(len(rows), bool)
+        for rule, holds in (
+            (CLOCK_RULE, (clock_ms < _HOUR_MS) & (clock_ms >= reached)),
+            (PRICE_RULE, _within(rows["bid"]) & _within(rows["ask"])),
+            (SIZE_RULE, (np.isfinite(sizes) & (sizes >= 0)).all(axis=0)),
+            (CROSSED_RULE, rows["bid"] <= rows["ask"]),
+        ):
+            bad = np.flatnonzero(good & ~holds)
+            if len(bad) and self._strict:
+                raise DataError(f"{rule}, was {rows[bad[0]]}", path=file.path, row=int(bad[0]))
+            left.reject_all(rule, file=file.path, rows=bad, records=rows[bad])
+            good &= holds
+        quotes = np.zeros(int(good.sum()), QUOTE_DTYPE)
+        quotes["ts_ns"], quotes["recv_ns"] = file.start_ns + clock_ms[good] * 10**6, RECV_NOT_RECORDED
+        quotes["bid_price_ticks"], quotes["ask_price_ticks"] = rows["bid"][good], rows["ask"][good]
+        lots = np.rint(sizes[:, good] / self.instrument.lot_size)
+        # A positive quantity never rounds to nothing.
+        lots = np.where(sizes[:, good] > 0, np.clip(lots, 1, QUOTE_SIZE_LOTS_MAX), 0)
+        quotes["bid_size_lots"], quotes["ask_size_lots"] = lots
+        quotes["seq"], quotes["instrument_id"] = (
+            np.flatnonzero(good) & SEQ_MASK,
+            self.instrument.instrument_id,
+        )
+        quotes["kind"], quotes["flags"] = EventKind.QUOTE, EventFlag.LAST_IN_PACKET
+        locked = (quotes["bid_price_ticks"] == quotes["ask_price_ticks"]) & (lots > 0).all(axis=0)
+        quotes["flags"][locked] = EventFlag.LAST_IN_PACKET | EventFlag.CROSSED
+        return quotes.view(EVENT_DTYPE)
+
+
+def _within(points: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    return np.asarray((points >= 1) & (points <= PRICE_TICKS_MAX))
+
+
+def verify(paths: Sequence[Path]) -> Verification:
+    """Count the rows that can be imported; the files carry no other truth."""
+    source = open_source(paths)
+    quarantine = Quarantine()
+    source.quarantine = quarantine  # type: ignore[attr-defined]  # both kinds of source reject rows
+    kept = sum(map(len, source.blocks()))
+    return Verification(
+        matched=kept,
+        total=kept + quarantine.total,
+        what="quotes that keep the rules",
+        first_mismatch=next(iter(quarantine.counts), None),
+        notes=source.notes,
+    )
