@@ -1,4 +1,4 @@
-"""A network run by ONNX Runtime's C interface, without the interpreter; positions and signatures: ort_capi.h."""
+"""A network run by ONNX Runtime's C interface, without the interpreter; its functions: ort_capi.h."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -61,7 +61,7 @@ cdef extern from "run_guard.h" nogil:
 
 cdef enum RunOutcome:
     ANSWERED
-    LATE                                   # stopped at its deadline, or begun after it
+    LATE                                   # stopped at its deadline, or over only after it
     FAILED                                 # `failure` has the message
 
 

@@ -229,17 +229,19 @@ cdef class OrtKernel(SignalSource):
         )
         stopped = deadline_ns > 0 and guard_end(&self.guard, deadline_ns)
         if stopped:
-            # What was computed by then is of no use; a flag left standing would stop the next run.
+            # A flag left standing would stop the next run.
             if status != NULL:
                 ort_release(self.api, ORT_RELEASE_STATUS, status)
             status = ort_apply(self.api, ORT_RUN_OPTIONS_UNSET_TERMINATE, self.run_options)
-            self.runs_late += 1
         if status != NULL:
             if self.failure != NULL:
                 ort_release(self.api, ORT_RELEASE_STATUS, self.failure)
             self.failure = status
             return FAILED
-        return LATE if stopped else ANSWERED
+        if stopped or (deadline_ns > 0 and monotonic_ns() >= deadline_ns):
+            self.runs_late += 1
+            return LATE
+        return ANSWERED
 
     cdef float signal(self, const float* features) noexcept nogil:
         cdef float difference
