@@ -19,8 +19,8 @@ NATIVE = os.environ.get("ANYTICK_NATIVE") == "1"
 # No flag here may change a floating-point result between machines: contraction is off, and there is
 # no -ffast-math.
 compile_args = ["-std=c11", "-Wno-unused-function", "-ffp-contract=off"]
-# Until glibc 2.34 shm_open lives in a library of its own; later ones keep an empty one.
-link_args = ["-lrt"] if platform.system() == "Linux" else []
+# Until glibc 2.34 shm_open, dlopen and threads live in libraries of their own; later ones keep empty ones.
+link_args = ["-lrt", "-ldl", "-lpthread"] if platform.system() == "Linux" else []
 if NATIVE:
     compile_args.append("-march=native")
 elif platform.machine() in ("x86_64", "AMD64"):

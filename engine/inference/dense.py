@@ -105,7 +105,7 @@ class DenseSession:
     def probabilities(self, features: Floats32) -> Floats32:
         """Return P(down), P(flat), P(up) of every row, NaN where a feature is not finite."""
         check_rows(self, features)
-        return self.kernel.run(features.reshape(len(features), -1))
+        return self.kernel.run(features.reshape(len(features), self.kernel.feature_count))
 
     def signal(self, features: Floats32) -> float:
         """Return P(up) − P(down) in [−1, 1]; 0.0 and counted where that is not finite."""

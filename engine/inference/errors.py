@@ -3,6 +3,7 @@
 ModelError              a model, its file or its training sample breaks a rule
 ├── ModelRefused        the bytes are an ONNX graph, but not one we run
 ├── KernelUnsupported   the graph is sound, but our own kernels do not cover it; ONNX Runtime may
+├── RuntimeUnavailable  ONNX Runtime's C interface cannot be used here; its Python binding may
 └── NotLearnable        the sample cannot teach a classifier anything; expected on thin windows
 """
 
@@ -38,6 +39,10 @@ class ModelRefused(ModelError):
 
 class KernelUnsupported(ModelError):
     """The graph is sound, but our own kernels do not cover it; ONNX Runtime may run it."""
+
+
+class RuntimeUnavailable(ModelError):
+    """ONNX Runtime's library is missing, of another version or lacks what we call."""
 
 
 class NotLearnable(ModelError):

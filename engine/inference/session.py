@@ -1,6 +1,7 @@
 """What a session is, and the one that runs everywhere: ONNX Runtime through its Python binding.
 
-`tiers.open_session` prefers our own kernels (`dense`) where they cover a graph.
+`tiers.open_session` prefers our own kernels (`dense`), then the runtime's C interface (`capi`); this
+one remains for machines without the library, and for tools that need the runtime's Python objects.
 
 Hot path: one row is copied into a buffer that the runtime was bound to once, run, and read back from
 another bound buffer. Nothing is allocated by us beyond Python floats. Measured on the 16-32-16-3

@@ -1,17 +1,20 @@
-"""Which of the sessions runs a model: the fastest that can.
+"""Which of the sessions runs a model: the fastest that can, and a warning where one is missing.
 
 | Tier | Runs | Cost of a call beyond the arithmetic |
 |---|---|---|
 | `kernel` | small dense networks, `engine/inference/dense.py` | tens of ns |
-| `python` | everything else, `engine/inference/session.py` | about 3 µs, and the interpreter |
+| `capi` | everything else, `engine/inference/capi.py` | about 2 µs |
+| `python` | the same, without the runtime's library, `session.py` | about 3 µs, and the interpreter |
 """
 
 from __future__ import annotations
 
+import warnings
 from os import PathLike
 
+from .capi import CapiSession
 from .dense import DenseSession
-from .errors import KernelUnsupported
+from .errors import KernelUnsupported, RuntimeUnavailable
 from .graph import ALLOWED_OPERATORS, GraphLimits
 from .session import InferenceSession, OrtSession
 
@@ -39,6 +42,11 @@ def open_session(
     ModelError
         The bytes are unreadable, refused (`ModelRefused`), or fail when run.
 
+    Warns
+    -----
+    RuntimeWarning
+        The graph needs ONNX Runtime and its C interface cannot be used here.
+
     """
     try:
         return DenseSession.from_bytes(
@@ -46,6 +54,12 @@ def open_session(
         )
     except KernelUnsupported:
         pass
+    try:
+        return CapiSession.from_bytes(
+            model, source=source, expected_sha256=expected_sha256, limits=limits, allowed=allowed
+        )
+    except RuntimeUnavailable as missing:
+        warnings.warn(f"models run through ONNX Runtime's Python binding: {missing}", RuntimeWarning, 2)
     return OrtSession.from_bytes(
         model, source=source, expected_sha256=expected_sha256, limits=limits, allowed=allowed
     )

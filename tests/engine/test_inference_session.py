@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from inference_samples import NAMES, graph_bytes, linear_model, window
 from onnx import helper
 
+from engine.inference.capi import CapiSession
 from engine.inference.classifier import TrainingConfig, fit_move_classifier, label_moves, move_threshold
+from engine.inference.dense import DenseSession
 from engine.inference.errors import ModelError
 from engine.inference.export import to_onnx
 from engine.inference.graph import check_graph
 from engine.inference.quantize import quantize_static_int8
-from engine.inference.session import ABSTAIN, InferenceSession, OrtSession, fused_operators
+from engine.inference.session import ABSTAIN, InferenceSession, OrtSession, fused_operators, source_of
 
 FEATURES, CHANGES = window(4_000)
 LABELS = label_moves(CHANGES, threshold=move_threshold(CHANGES))
@@ -43,9 +45,18 @@ def int8_model(fp32_model):
     return quantize_static_int8(fp32_model, FEATURES)
 
 
+# Every implementation of the contract; what holds of one must hold of all.
+KINDS = (OrtSession, CapiSession, DenseSession)
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
+def kind(request):
+    return request.param
+
+
 @pytest.fixture(params=["fp32", "int8"])
-def session(request, fp32_model, int8_model) -> InferenceSession:
-    return OrtSession.from_bytes({"fp32": fp32_model, "int8": int8_model}[request.param])
+def session(request, kind, fp32_model, int8_model) -> InferenceSession:
+    return kind.from_bytes({"fp32": fp32_model, "int8": int8_model}[request.param])
 
 
 @pytest.mark.parametrize("hidden", [(32, 16), (8,), (16, 16, 16)])
@@ -172,6 +183,16 @@ def test_signal_is_up_minus_down_of_the_same_row(session):
     assert session.abstentions == 0
 
 
+def test_a_compiled_forecast_is_the_signal(session):
+    rows = np.ascontiguousarray(FEATURES[:50])
+    source = source_of(session)
+    assert source.feature_count == 8
+    assert [source.forecast(row) for row in rows] == [np.float32(session.signal(row)) for row in rows]
+    assert source.measure(rows, 20).shape == (2, 20)
+    assert session.abstentions == 0
+    assert session.runtime.split()[0] in ("kernel", "onnxruntime")
+
+
 def test_signal_holds_no_state_between_calls(session):
     first = [session.signal(row) for row in FEATURES[:50]]
     assert [session.signal(row) for row in FEATURES[49::-1]] == first[::-1]
@@ -187,7 +208,7 @@ def test_a_strided_or_wider_row_means_the_same(session):
 @given(row=st.integers(0, 99), column=st.integers(0, 7), value=st.sampled_from([np.nan, np.inf, -np.inf]))
 def test_a_feature_that_is_not_finite_abstains_and_is_counted(fp32_model, int8_model, row, column, value):
     for model in (fp32_model, int8_model):
-        session = OrtSession.from_bytes(model)
+        session = KINDS[row % 3].from_bytes(model)
         rows = FEATURES[:100].copy()
         rows[row, column] = value
         assert session.signal(rows[row]) == ABSTAIN
@@ -196,7 +217,7 @@ def test_a_feature_that_is_not_finite_abstains_and_is_counted(fp32_model, int8_m
         assert np.flatnonzero(unfit).tolist() == [row]
 
 
-def test_a_model_that_answers_nan_abstains():
+def test_a_model_that_answers_nan_abstains(kind):
     """Finite weights whose product overflows: softmax of infinity minus infinity."""
     nodes = [
         helper.make_node("Mul", ["x", "big"], ["wide"]),
@@ -204,7 +225,7 @@ def test_a_model_that_answers_nan_abstains():
         helper.make_node("Softmax", ["z"], ["y"], axis=-1),
     ]
     constants = {"big": np.full(4, 3e38, np.float32), "w": np.full((4, 3), 3.0, np.float32)}
-    session = OrtSession.from_bytes(graph_bytes(nodes, constants))
+    session = kind.from_bytes(graph_bytes(nodes, constants))
     assert session.signal(np.full(4, 2.0, np.float32)) == ABSTAIN
     assert session.abstentions == 1
 
@@ -221,9 +242,9 @@ def test_a_batch_of_another_width_is_refused_and_an_empty_one_is_empty(session):
     assert session.probabilities(np.zeros((0, 8), np.float32)).shape == (0, 3)
 
 
-def test_a_session_knows_its_file(fp32_model, int8_model):
-    fp32 = OrtSession.from_bytes(fp32_model, expected_sha256=check_graph(fp32_model).sha256)
+def test_a_session_knows_its_file(kind, fp32_model, int8_model):
+    fp32 = kind.from_bytes(fp32_model, expected_sha256=check_graph(fp32_model).sha256)
     assert (fp32.feature_count, fp32.precision) == (8, "fp32")
-    assert OrtSession.from_bytes(int8_model).precision == "int8"
+    assert kind.from_bytes(int8_model).precision == "int8"
     with pytest.raises(ModelError, match=r"fresh\.onnx: SHA-256 must be"):
-        OrtSession.from_bytes(int8_model, expected_sha256=fp32.sha256, source="fresh.onnx")
+        kind.from_bytes(int8_model, expected_sha256=fp32.sha256, source="fresh.onnx")
