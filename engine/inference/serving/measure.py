@@ -11,7 +11,8 @@ import numpy as np
 from data.errors import ConfigError
 
 from ..ladder import Variant
-from ..session import InferenceSession, OrtSession
+from ..session import InferenceSession
+from ..tiers import open_session
 from .forecast import BATCHES, CostTable
 from .planning import ValueTable
 
@@ -29,7 +30,7 @@ def open_variant(variant: Variant) -> InferenceSession:
     ModelError
         The file is missing, damaged or refused.
     """
-    return OrtSession.from_bytes(variant.read(), source=variant.path, expected_sha256=variant.sha256)
+    return open_session(variant.read(), source=variant.path, expected_sha256=variant.sha256)
 
 
 def measure_costs(
