@@ -1,17 +1,186 @@
-"""``anytick stress``: not there yet."""
+"""``anytick stress``: the anytime router under closed- and open-loop load, beside the naive way to serve."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from .parser import explain, number, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from engine.inference.arrays import Floats32
+    from engine.inference.serving.front import Front
+
+    from ..stress.verdict import Figures
+
+_HEADS: Final = (
+    *("load", "req/s", "in time", "p50", "p99", "p99.9 ms", "refused", "value"),
+    *("of clairvoyant", "cores", "naive in time"),
+)
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("stress", help="faults and overload on purpose (not there yet)")
+    parser = commands.add_parser(
+        "stress",
+        help="load the inference router until it shows what it is worth",
+        description="Serve the ladder of models to virtual users with a deadline, in closed loop and on a "
+        "schedule, and beside it the naive way: one shared session, a thread per user. Prints who answered "
+        "what when, and what a clairvoyant could have got. Exit code 1 when a goal is missed.",
+    )
+    parser.add_argument(
+        "--users", type=whole(1, 4_096), nargs="+", default=[64], metavar="N", help="default: 64"
+    )
+    parser.add_argument(
+        "--seconds", type=number(0.1, 3_600), default=10.0, help="of each load; default: %(default)s"
+    )
+    parser.add_argument("--deadline-ms", type=number(1, 10_000), default=50.0, help="default: %(default)s")
+    parser.add_argument(
+        "--rate", type=number(1, 1e6), metavar="HZ", help="of the open loop; default: 0.8 of the closed one"
+    )
+    parser.add_argument("--hog", action="store_true", help="spin on every core meanwhile")
+    parser.add_argument("--kill-worker", action="store_true", help="SIGKILL one worker in the middle")
+    parser.add_argument("--models", type=Path, metavar="DIR", help="a ladder; default: the one shipped")
+    parser.add_argument("--workers", type=whole(1, 32), metavar="N", help="default: one per core")
+    explain(parser, "anytick stress --users 1 4 16 64 --seconds 10 --deadline-ms 50 --hog")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Say so."""
-    from data.errors import ConfigError
+    """Serve, load, print, judge."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    raise ConfigError("stress: not there yet")
+    from ..stress.verdict import missed_goals
+
+    # So that workers end with us, however politely we are asked to.
+    signal.signal(signal.SIGTERM, _interrupt)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True, disable=args.json) as progress:
+        found = _loads(args, progress)
+    missed: list[str] = []
+    for figures in found:
+        missed += missed_goals(figures, deadline_ms=args.deadline_ms)
+    if args.json:
+        document = {"loads": [figures.to_json() for figures in found], "missed": missed, "seed": args.seed}
+        print(json.dumps(document, sort_keys=True))
+    else:
+        _print(found)
+        for sentence in missed:
+            print(f"missed  {sentence}")
+    return 1 if missed else 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _loads(args: argparse.Namespace, progress: Any) -> list[Figures]:
+    import numpy as np
+
+    from engine.inference.ladder import load_ladder
+    from engine.inference.serving.front import Front
+    from engine.inference.serving.measure import largest, measure_costs, open_variant
+
+    from ..stress.rivals import Hogs, run_naive, usable_cores
+
+    variants = load_ladder(args.models)
+    measuring = progress.add_task("profiling the ladder", total=None)
+    sessions = [open_variant(variant) for variant in variants]
+    costs = measure_costs(sessions, [variant.input_shape for variant in variants], seed=args.seed)
+    progress.remove_task(measuring)
+    random = np.random.default_rng(args.seed)
+    deadline_ns = int(args.deadline_ms * 1e6)
+    found: list[Figures] = []
+    with Front(variants, costs=costs, workers=args.workers) as front, ExitStack() as stack:
+        payloads = random.standard_normal((64, *front.arena.rows.shape[1:])).astype(np.float32)
+        if args.hog:
+            stack.enter_context(Hogs(usable_cores()))
+        for users in args.users:
+            task = progress.add_task(f"naive, {users} users", total=None)
+            large = largest(variants)
+            naive = run_naive(
+                sessions[large],
+                _cut(payloads, variants[large].input_shape),
+                users=users,
+                seconds=min(args.seconds, 5.0),
+                deadline_ns=deadline_ns,
+            )
+            progress.remove_task(task)
+            found += _pair(args, front, payloads, users, naive, progress)
+    return found
+
+
+def _pair(
+    args: argparse.Namespace, front: Front, payloads: Floats32, users: int, naive: Any, progress: Any
+) -> list[Figures]:
+    """Run the closed loop, then the open one at a rate that follows from it."""
+    from ..stress.load import LoadLoop
+    from ..stress.verdict import figures_of
+
+    deadline_ns = int(args.deadline_ms * 1e6)
+    shared: dict[str, Any] = {"variants": front.variants, "costs": front.costs, "values": front.values}
+    shared["deadline_ns"] = deadline_ns
+
+    def ticker(title: str) -> tuple[int, Callable[[float], None]]:
+        task = progress.add_task(title, total=args.seconds)
+        return task, lambda done: progress.update(task, completed=done)
+
+    task, tick = ticker(f"closed loop, {users} users")
+    loop = LoadLoop(front, payloads, deadline_ns=deadline_ns)
+    closed_run = loop.closed(users, args.seconds, kill_worker=args.kill_worker, tick=tick)
+    closed = figures_of(closed_run, load=f"{users} users", users=users, naive=naive, **shared)
+    progress.remove_task(task)
+    rate = args.rate or max(0.8 * closed.rate, 1.0)
+    task, tick = ticker(f"open loop, {rate:.0f}/s")
+    loop = LoadLoop(front, payloads, deadline_ns=deadline_ns)
+    open_run = loop.open(rate, args.seconds, seed=args.seed, tick=tick)
+    opened = figures_of(open_run, load=f"{rate:.0f}/s", users=None, **shared)
+    progress.remove_task(task)
+    return [closed, opened]
+
+
+def _cut(payloads: Floats32, shape: tuple[int, int]) -> Floats32:
+    """Return what a model of this shape takes of the payloads."""
+    window, _ = shape
+    return payloads[:, -1] if window == 1 else payloads[:, -window:]
+
+
+def _print(found: list[Figures]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for index, head in enumerate(_HEADS):
+        table.add_column(head, justify="right" if index else "left", no_wrap=True)
+    for figures in found:
+        naive = "-"
+        if figures.naive_hit_rate is not None:
+            naive = f"{figures.naive_hit_rate:.1%}, p99 {figures.naive_p99_ms:.0f}"
+        share = figures.value / figures.clairvoyant if figures.clairvoyant else float("nan")
+        table.add_row(
+            figures.load,
+            f"{figures.rate:,.0f}",
+            f"{figures.hit_rate:.2%}",
+            f"{figures.p50_ms:.1f}",
+            f"{figures.p99_ms:.1f}",
+            f"{figures.p999_ms:.1f}",
+            f"{figures.refused:.2%}" + (f", {figures.refusal_ms:.1f} ms" if figures.refused else ""),
+            f"{figures.value:.3f}",
+            f"{share:.1%}",
+            f"{figures.cores:.2f}",
+            naive,
+        )
+    console = Console()
+    Console(width=None if console.is_terminal else 140).print(table)
+    for figures in found:
+        shares = [f"{name} {share:.1%}" for name, share in figures.variants.items() if share >= 0.0005]
+        print(f"{figures.load}: {', '.join(shares)}")
+        if figures.late_after_kill is not None:
+            print(f"{figures.load}: after the kill {figures.late_after_kill:.2%} late, {figures.lost} lost")

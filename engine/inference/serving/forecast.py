@@ -26,6 +26,7 @@ _GAIN: Final = 0.08
 _TAIL_START: Final = 1.2
 # A time beyond this says that the process was stopped, not what the machine does.
 _RATIO_MAX: Final = 50.0
+_PACE_NS: Final = 500_000_000.0
 
 
 class QuantileTracker:
@@ -78,6 +79,10 @@ class CostTable:
     def __len__(self) -> int:
         return len(self.times_ns)
 
+    def plus(self, overhead_ns: float) -> CostTable:
+        """Return a table whose every batch takes so much longer."""
+        return CostTable([[time + overhead_ns for time in row] for row in self.times_ns])
+
     def batch_ns(self, variant: int, count: int) -> float:
         """Return the time of one batch of `count` items, up to the largest size."""
         return self._by_size[variant][count]
@@ -105,38 +110,53 @@ def _efficient_batch(times: Sequence[float]) -> int:
 
 
 class LatencyForecast:
-    """Forecasts batches from the cost table, the present slowdown and what batches really took.
+    """Forecasts batches from the table, the present slowdown and what batches really took.
 
-    What is followed is the ratio of a batch's time to (table time × slowdown), per variant and level of
-    load, so that a slowdown seen on one variant counts for all at once and a table that is wrong for one is
-    corrected for that one.
+    A variant's table is corrected by the median of what its batches took while the machine was quiet. A
+    single batch is forecast by the tail of (its time over corrected table × slowdown), per variant and
+    level of load. A queue of batches is forecast by the pace: what a long run of batches took over
+    corrected table × slowdown, per level. A median would promise too much there, since under a hog half of
+    the batches run undisturbed.
     """
 
     def __init__(self, costs: CostTable) -> None:
         self.costs = costs
         levels = range(len(LEVEL_EDGES) + 1)
-        self._typical = [[QuantileTracker(TYPICAL, start=1.0) for _ in levels] for _ in range(len(costs))]
+        # Time spent and time forecast, forgotten exponentially: their ratio is the pace at that level.
+        self._pace = [[_PACE_NS, _PACE_NS] for _ in levels]
+        self._correction = [QuantileTracker(TYPICAL, start=1.0) for _ in range(len(costs))]
         self._tail = [[QuantileTracker(TAIL, start=_TAIL_START) for _ in levels] for _ in range(len(costs))]
 
+    def table_ns(self, variant: int, count: int) -> float:
+        """Return the time of a batch on a quiet machine."""
+        return self.costs.batch_ns(variant, count) * self._correction[variant].value
+
     def typical_ns(self, variant: int, count: int, slowdown: float) -> float:
-        """Return the median time of a batch."""
-        ratio = self._typical[variant][level_of(slowdown)].value
-        return self.costs.batch_ns(variant, count) * slowdown * ratio
+        """Return the time that a batch takes on average over many."""
+        return self.table_ns(variant, count) * self.pace(slowdown)
+
+    def pace(self, slowdown: float) -> float:
+        """Return how much longer than the table work takes, over many batches at this slowdown."""
+        spent_ns, forecast_ns = self._pace[level_of(slowdown)]
+        return slowdown * spent_ns / forecast_ns
 
     def tail_ns(self, variant: int, count: int, slowdown: float) -> float:
         """Return the time that a batch exceeds once in twenty."""
-        level = level_of(slowdown)
-        ratio = max(self._tail[variant][level].value, self._typical[variant][level].value)
-        return self.costs.batch_ns(variant, count) * slowdown * ratio
+        ratio = max(self._tail[variant][level_of(slowdown)].value, 1.0)
+        return self.table_ns(variant, count) * slowdown * ratio
 
-    def observe(self, variant: int, count: int, slowdown: float, took_ns: float) -> float:
-        """Take a finished batch in; return its time over the table's."""
+    def observe(self, variant: int, count: int, slowdown: float, took_ns: float) -> None:
+        """Take a finished batch in, with the slowdown it was forecast under."""
+        level = level_of(slowdown)
         table_ns = self.costs.batch_ns(variant, count)
-        level, ratio = level_of(slowdown), min(took_ns / (table_ns * slowdown), _RATIO_MAX)
-        if ratio > 0.0:
-            self._typical[variant][level].update(ratio)
-            self._tail[variant][level].update(ratio)
-        return took_ns / table_ns
+        ratio = min(max(took_ns / table_ns, 1.0 / _RATIO_MAX), _RATIO_MAX)
+        self._tail[variant][level].update(ratio / (self._correction[variant].value * slowdown))
+        pace, forecast_ns = self._pace[level], table_ns * self._correction[variant].value * slowdown
+        keep = exp(-forecast_ns / _PACE_NS)
+        pace[0] = pace[0] * keep + min(took_ns, _RATIO_MAX * table_ns)
+        pace[1] = pace[1] * keep + forecast_ns
+        if level == 0:
+            self._correction[variant].update(ratio)
 
 
 def level_of(slowdown: float) -> int:

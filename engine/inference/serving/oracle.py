@@ -101,9 +101,10 @@ def work_done(jobs: Sequence[tuple[float, float, float]]) -> float:
             continue
         until = min(deadline, now + left[index])
         if upcoming < len(jobs):
-            until = min(until, max(jobs[upcoming][0], now))
-        if until == now:
-            # The next arrival is due; take it in before going on.
+            until = min(until, jobs[upcoming][0])
+        if until <= now:
+            # What is left is less than the clock can tell apart.
+            heappop(waiting)
             continue
         if until - now >= left[index]:
             left[index] = 0.0

@@ -1,12 +1,12 @@
 """Which variant runs next, and with how many requests: the decision that this package exists for.
 
-A queue of deadlines is a budget of time. A variant is *affordable* when the whole queue, run at it in
-batches, meets every deadline by forecast: the first batch at its tail, those behind it at their median. The
-best affordable variant on the efficient frontier (value against time) runs the head of the queue. Nothing
+A queue of deadlines is a budget of time. A variant is *affordable* when the head of the queue, run at it,
+leaves time to run all behind it one rung lower on the efficient frontier (value against time): the head's
+run at its tail forecast, those behind it at the pace. The best affordable variant runs the head. Nothing
 needs to be known about future arrivals: when they come faster, the queue grows and affords less, and it
 comes to rest where the time per request equals the time between requests. That rest is a mix of two
 neighbours on the frontier, which is the optimum of the linear program that a clairvoyant would solve for a
-steady load (see `oracle.py`).
+steady load (see `oracle.py`). The rungs below the two are what catches a surprise.
 
 The cascade bends this per request. The slope of the frontier at the affordable variant is the price of
 time. A request whose first answer was unsure gains more than average from a larger variant, and buys it
@@ -27,6 +27,7 @@ from data.errors import ConfigError
 from .forecast import LatencyForecast
 
 _EPSILON_NS = 1.0
+_PRESSED_MAX = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +40,8 @@ class PlanLimits:
         Kept free before every deadline, for the way back and for whatever forecasts do not know.
     utilisation_max : float
         Share of the time to a deadline that the queue before it may fill.
+    reserve_share : float
+        Share of that time kept free in addition for each unit of slowdown above 1, up to two of them.
     step_up_share : float
         Spare share of time that a step up needs.
     batch_max : int
@@ -47,12 +50,15 @@ class PlanLimits:
 
     guard_ns: int = 2_000_000
     utilisation_max: float = 0.9
+    reserve_share: float = 0.15
     step_up_share: float = 0.08
     batch_max: int = 64
 
     def __post_init__(self) -> None:
         if self.guard_ns < 0 or not 0.0 < self.utilisation_max <= 1.0:
             raise ConfigError(f"a plan needs guard_ns >= 0 and 0 < utilisation_max <= 1, was {self}")
+        if not 0.0 <= _PRESSED_MAX * self.reserve_share < self.utilisation_max:
+            raise ConfigError(f"a reserve must leave some time to use, was {self}")
         if not (0.0 <= self.step_up_share < 1.0 and 1 <= self.batch_max <= 64):
             raise ConfigError(f"a plan needs 0 <= step_up_share < 1 and 1 <= batch_max <= 64, was {self}")
 
@@ -154,6 +160,7 @@ class Planner:
     ) -> None:
         self.forecast, self.values = forecast, values
         self.limits = limits or PlanLimits()
+        self.guard_ns = self.limits.guard_ns
         self._allowed = allowed
         # Cost of the variant used last, in table time: stepping above it needs slack to spare.
         self._last_item_ns = float("inf")
@@ -179,7 +186,8 @@ class Planner:
 
     def affords_all(self, deadlines: Sequence[int], now_ns: int, slowdown: float) -> bool:
         """Return whether the cheapest variant meets every deadline of a queue."""
-        return bool(self.frontier) and self._affordable(self.frontier[0], deadlines, now_ns, slowdown, 1.0)
+        cheapest = self.frontier[0] if self.frontier else None
+        return cheapest is not None and self._affordable(cheapest, cheapest, deadlines, now_ns, slowdown, 1.0)
 
     def choose(
         self, deadlines: Sequence[int], margins: Sequence[float], now_ns: int, slowdown: float
@@ -193,49 +201,73 @@ class Planner:
         margins : sequence of float
             Of the same requests' first answers.
         """
+        place = self._best_affordable(deadlines, now_ns, slowdown, self._usable(slowdown))
+        if place is None:
+            # Somebody is already inside the reserve; that is what it is for.
+            place = self._best_affordable(deadlines, now_ns, slowdown, 1.0)
+        if place is None:
+            # Nothing fits the whole queue: the cheapest for as many of the head as its deadline allows.
+            return (
+                self._plan(self.frontier[0], deadlines, margins, now_ns, slowdown) if self.frontier else None
+            )
+        if self.values.cascades:
+            place = self._bent(place, deadlines, margins, now_ns, slowdown)
+        return self._plan(self.frontier[place], deadlines, margins, now_ns, slowdown)
+
+    def _best_affordable(
+        self, deadlines: Sequence[int], now_ns: int, slowdown: float, usable: float
+    ) -> int | None:
         for place in range(len(self.frontier) - 1, -1, -1):
-            variant = self.frontier[place]
+            variant, below = self.frontier[place], self.frontier[max(place - 1, 0)]
             steps_up = self.forecast.costs.item_ns(variant) > self._last_item_ns
-            share = 1.0 - self.limits.step_up_share if steps_up else 1.0
-            if self._affordable(variant, deadlines, now_ns, slowdown, share):
-                if self.values.cascades:
-                    place = self._bent(place, deadlines, margins, now_ns, slowdown)
-                return self._plan(self.frontier[place], deadlines, margins, now_ns, slowdown)
-        # Nothing fits the whole queue: the cheapest for as many of the head as its deadline allows.
-        if not self.frontier:
-            return None
-        return self._plan(self.frontier[0], deadlines, margins, now_ns, slowdown)
+            share = usable * (1.0 - self.limits.step_up_share) if steps_up else usable
+            if self._affordable(variant, below, deadlines, now_ns, slowdown, share):
+                return place
+        return None
+
+    def _usable(self, slowdown: float) -> float:
+        """Return the share of the time to a deadline that may be planned away.
+
+        On a machine that others use, time comes in slices: the more pressure, the more is kept in reserve.
+        """
+        pressed = min(max(self.forecast.pace(slowdown) - 1.0, 0.0), _PRESSED_MAX)
+        return self.limits.utilisation_max - self.limits.reserve_share * pressed
 
     def _batch(self, variant: int, waiting: int) -> int:
         return min(waiting, self.forecast.costs.efficient[variant], self.limits.batch_max)
 
     def _affordable(
-        self, variant: int, deadlines: Sequence[int], now_ns: int, slowdown: float, share: float
+        self, variant: int, below: int, deadlines: Sequence[int], now_ns: int, slowdown: float, usable: float
     ) -> bool:
-        """Whether the whole queue meets its deadlines at this variant, using `share` of the time allowed."""
+        """Whether a run at `variant` leaves time for all others at `below`, within `usable` of the time."""
         waiting = len(deadlines)
         batch = self._batch(variant, waiting)
-        ready_ns = now_ns + self.forecast.tail_ns(variant, batch, slowdown)
-        step_ns = self.forecast.typical_ns(variant, batch, slowdown)
-        usable = self.limits.utilisation_max * share
-        for first in range(0, waiting, batch):
-            # The first of a batch has its tightest deadline.
-            limit_ns = now_ns + usable * (deadlines[first] - self.limits.guard_ns - now_ns)
-            if ready_ns > limit_ns:
-                return False
+        # A run begins with the tightest of its deadlines.
+        ready_ns = self.forecast.tail_ns(variant, batch, slowdown)
+        if ready_ns > usable * (deadlines[0] - self.guard_ns - now_ns):
+            return False
+        step = self._batch(below, waiting)
+        step_ns = self.forecast.typical_ns(below, step, slowdown)
+        for first in range(batch, waiting, step):
             ready_ns += step_ns
+            if ready_ns > usable * (deadlines[first] - self.guard_ns - now_ns):
+                return False
         return True
 
     def _bent(
         self, place: int, deadlines: Sequence[int], margins: Sequence[float], now_ns: int, slowdown: float
     ) -> int:
         """Return the place on the frontier that the head is worth at the present price of time."""
-        top = len(self.frontier) - 1
-        if place == top:
+        own, below = self.frontier[place], self.frontier[max(place - 1, 0)]
+        usable = self._usable(slowdown)
+        if own == below or (
+            place == len(self.frontier) - 1
+            and self._affordable(own, own, deadlines, now_ns, slowdown, usable)
+        ):
+            # Time has no price where there is enough, or where nothing cheaper is left.
             return place
-        own, upper = self.frontier[place], self.frontier[place + 1]
-        rise = self.values.values[upper] - self.values.values[own]
-        price = rise / max(self._item_ns(upper) - self._item_ns(own), _EPSILON_NS)
+        rise = self.values.values[own] - self.values.values[below]
+        price = rise / max(self._item_ns(own) - self._item_ns(below), _EPSILON_NS)
         gains = [
             self.values.value(variant, margins[0]) - price * self._item_ns(variant)
             for variant in self.frontier
@@ -250,17 +282,17 @@ class Planner:
     ) -> bool:
         """Whether one request at `wanted` leaves the rest in time one rung below `place`."""
         head_ns = self.forecast.tail_ns(self.frontier[wanted], 1, slowdown)
-        if now_ns + head_ns > deadlines[0] - self.limits.guard_ns:
+        if now_ns + head_ns > deadlines[0] - self.guard_ns:
             return False
         rest = deadlines[1:]
         below = self.frontier[max(place - 1, 0)]
-        return not rest or self._affordable(below, rest, now_ns + int(head_ns), slowdown, 1.0)
+        return not rest or self._affordable(below, below, rest, now_ns + int(head_ns), slowdown, 1.0)
 
     def _plan(
         self, variant: int, deadlines: Sequence[int], margins: Sequence[float], now_ns: int, slowdown: float
     ) -> Plan | None:
         """Return the largest efficient batch whose forecast meets the head's deadline."""
-        room_ns = deadlines[0] - self.limits.guard_ns - now_ns
+        room_ns = deadlines[0] - self.guard_ns - now_ns
         count = self._batch(variant, len(deadlines))
         if self.values.cascades and count > 1:
             # Requests of one run share its variant, so only those that want the same may share the run.

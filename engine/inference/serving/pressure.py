@@ -14,8 +14,8 @@ PSI
     The kernel's own account, `/proc/pressure/cpu`; its total moves in steps of up to two seconds, so it
     never lowers quality, it holds recovery back.
 
-Slower is believed at once (time constant 8 ms), faster only slowly (80 ms), so that a hog which comes and
-goes does not make quality flap.
+Slower is believed at once (time constant 20 ms), faster only slowly (200 ms, and twice that while held
+back), so that a hog which comes and goes does not make quality flap.
 """
 
 from __future__ import annotations
@@ -38,15 +38,16 @@ class PressureLimits:
     attack_ns, release_ns : int
         Time constants of belief in slower and in faster.
     queue_share_hold, psi_share_hold : float
-        From these on, recovery waits.
+        From these on, recovery takes `hold_factor` times as long. It goes on: busy workers are pressure too.
     slowdown_max : float
         Nothing slower is believed: one long stall must not silence the large models for seconds.
     """
 
-    attack_ns: int = 8_000_000
-    release_ns: int = 80_000_000
+    attack_ns: int = 20_000_000
+    release_ns: int = 200_000_000
     queue_share_hold: float = 0.8
-    psi_share_hold: float = 0.5
+    psi_share_hold: float = 0.95
+    hold_factor: float = 2.0
     slowdown_max: float = 8.0
 
     def __post_init__(self) -> None:
@@ -55,14 +56,20 @@ class PressureLimits:
 
 
 class PressureGauge:
-    """Turns samples into one slowdown, 1.0 on a quiet machine. Holds no clock."""
+    """Turns samples into one slowdown, 1.0 on a quiet machine. Holds no clock.
 
-    __slots__ = ("_delay", "_last_ns", "_limits", "_own", "slowdown")
+    Time spent and time it should have taken are summed with exponential forgetting and divided, so that one
+    run that was cut in two weighs as much as the time it lost, no more.
+    """
+
+    __slots__ = ("_last_ns", "_limits", "_ran_ns", "_spent_ns", "_table_ns", "slowdown")
 
     def __init__(self, limits: PressureLimits | None = None) -> None:
         self._limits = limits or PressureLimits()
-        self._delay = self._own = self.slowdown = 1.0
+        self.slowdown = 1.0
         self._last_ns: int | None = None
+        # As if a quiet window lay behind: the first sample alone decides nothing.
+        self._spent_ns = self._ran_ns = self._table_ns = float(self._limits.attack_ns)
 
     def observe(
         self,
@@ -70,7 +77,7 @@ class PressureGauge:
         *,
         span_ns: float,
         run_delay_ns: float,
-        own_ratio: float,
+        table_ns: float,
         queue_share: float = 0.0,
         psi_share: float = 0.0,
     ) -> float:
@@ -80,44 +87,40 @@ class PressureGauge:
         ----------
         span_ns, run_delay_ns : float
             How long the work took, and how much of it the thread waited for a core.
-        own_ratio : float
-            Its time over the table's.
+        table_ns : float
+            How long it takes on a quiet machine.
         queue_share : float
             Forecast time of the queue over the time to its last deadline.
         psi_share : float
             Share of recent time in which some task waited for a core.
         """
         limits = self._limits
-        waited = min(max(run_delay_ns, 0.0), span_ns)
-        ceiling = limits.slowdown_max
-        delay = (
-            ceiling if waited * ceiling > span_ns * (ceiling - 1.0) else span_ns / (span_ns - waited or 1.0)
-        )
-        delay = max(delay, 1.0)
-        held = queue_share > limits.queue_share_hold or psi_share > limits.psi_share_hold
-        self._delay = self._follow(self._delay, delay, span_ns, held=held)
-        self._own = self._follow(self._own, min(max(own_ratio, 1.0), ceiling), span_ns, held=held)
-        self._last_ns = now_ns
+        span_ns = max(span_ns, 0.0)
+        keep = exp(-span_ns / limits.attack_ns)
+        self._spent_ns = self._spent_ns * keep + span_ns
+        self._ran_ns = self._ran_ns * keep + span_ns - min(max(run_delay_ns, 0.0), span_ns)
+        # Faster than the table is the table's fault, not the machine's speed.
+        self._table_ns = self._table_ns * keep + min(max(table_ns, 0.0), span_ns)
         # Run-delay is part of own latency; where the table is right both agree, and the larger is safe.
-        self.slowdown = max(self._delay, self._own)
+        useful_ns = min(self._ran_ns, self._table_ns)
+        seen = min(
+            self._spent_ns / max(useful_ns, self._spent_ns / limits.slowdown_max, 1.0), limits.slowdown_max
+        )
+        if seen < self.slowdown:
+            held = queue_share > limits.queue_share_hold or psi_share > limits.psi_share_hold
+            release_ns = limits.release_ns * (limits.hold_factor if held else 1.0)
+            seen += (self.slowdown - seen) * exp(-span_ns / release_ns)
+        self.slowdown = max(seen, 1.0)
+        self._last_ns = now_ns
         return self.slowdown
 
     def idle(self, now_ns: int) -> float:
         """Let time pass without work: nothing is learnt, old pressure is slowly forgotten."""
         if self._last_ns is not None and now_ns > self._last_ns:
             keep = exp((self._last_ns - now_ns) / self._limits.release_ns)
-            self._delay = 1.0 + (self._delay - 1.0) * keep
-            self._own = 1.0 + (self._own - 1.0) * keep
-            self.slowdown = max(self._delay, self._own)
+            self.slowdown = 1.0 + (self.slowdown - 1.0) * keep
             self._last_ns = now_ns
         return self.slowdown
-
-    def _follow(self, belief: float, sample: float, span_ns: float, *, held: bool) -> float:
-        if sample > belief:
-            return sample + (belief - sample) * exp(-span_ns / self._limits.attack_ns)
-        if held:
-            return belief
-        return sample + (belief - sample) * exp(-span_ns / self._limits.release_ns)
 
 
 class RunDelayReader:

@@ -121,7 +121,7 @@ class WorkerScheduler:
             self._opened = any(not breaker.allows(now_ns) for breaker in self.breakers)
         slowdown = self.gauge.slowdown
         hopeless: list[Request] = []
-        guard_ns = self.planner.limits.guard_ns
+        guard_ns = self.planner.guard_ns
         # Too many even for the cheapest: those worth least go, an eighth at a time. Where all are worth the
         # same, deadline order and the test below shed the fewest.
         while self.queue.values_differ() and not self.planner.affords_all(
@@ -161,12 +161,13 @@ class WorkerScheduler:
         """
         self._now_ns = now_ns
         variant, count = run.plan.variant, len(run.requests)
-        ratio = self.forecast.observe(variant, count, self.gauge.slowdown, took_ns)
+        table_ns = self.forecast.table_ns(variant, count)
+        self.forecast.observe(variant, count, self.gauge.slowdown, took_ns)
         self.gauge.observe(
             now_ns,
             span_ns=took_ns,
             run_delay_ns=run_delay_ns,
-            own_ratio=ratio,
+            table_ns=table_ns,
             queue_share=self.queue_share(now_ns),
             psi_share=psi_share,
         )

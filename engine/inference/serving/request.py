@@ -13,8 +13,6 @@ from typing import Final
 
 import numpy as np
 
-FIRST_WORKER: Final = 255
-"""The worker of an answer that the front gave by itself."""
 NO_VARIANT: Final = 255
 
 

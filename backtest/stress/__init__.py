@@ -1,0 +1,1 @@
+"""Load on a serving ladder: virtual users, schedules, hogs, a killed worker, and a verdict."""

@@ -1,0 +1,208 @@
+"""Virtual users and schedules that ask a front, in one light loop.
+
+One thread drives all users: on a machine whose cores the workers need, a thread per user would measure its
+own switching. A closed-loop user asks again as soon as it has its answer; its latency counts from that
+moment, whenever the loop comes to send. An open-loop request counts from the time its schedule says,
+however late the loop is (no coordinated omission). A user that is refused comes back at its deadline:
+refusals are no way to faster answers.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.inference.arrays import Floats32
+from engine.inference.serving.front import Front
+from engine.inference.serving.request import Answer, Outcome
+
+_WAIT_S = 0.05
+_DRAIN_NS = 2_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadRun:
+    """What a load got.
+
+    Parameters
+    ----------
+    arrivals_ns, latencies_ns : array of int64, shape (n,)
+    outcomes, variants : array of int64, shape (n,)
+    on_time : array of bool, shape (n,)
+    asked, lost : int
+        Requests sent, and those of them that never ended.
+    cores : float
+        Cores' worth of time that the workers ran or could have run.
+    seconds : float
+    killed_ns : int or None
+        When a worker was killed.
+    """
+
+    arrivals_ns: NDArray[np.int64]
+    latencies_ns: NDArray[np.int64]
+    outcomes: NDArray[np.int64]
+    variants: NDArray[np.int64]
+    on_time: NDArray[np.bool_]
+    asked: int
+    lost: int
+    cores: float
+    seconds: float
+    killed_ns: int | None
+    slowdowns: tuple[tuple[float, float], ...]
+    """(seconds since the start, mean of the workers' gauges), some hundred times."""
+
+
+class LoadLoop:
+    """Asks on behalf of users or a schedule, and writes down every answer.
+
+    Parameters
+    ----------
+    payloads : array of float32, shape (k, window, features)
+        Sent in turn.
+    """
+
+    def __init__(self, front: Front, payloads: Floats32, *, deadline_ns: int) -> None:
+        self._front, self._payloads, self._deadline_ns = front, payloads, deadline_ns
+        self._answers: list[Answer] = []
+        self._asked = 0
+        self._owners: dict[int, int] = {}
+        self._back: list[tuple[int, int]] = []
+        self._samples: list[tuple[float, float]] = []
+
+    def closed(
+        self,
+        users: int,
+        seconds: float,
+        *,
+        kill_worker: bool = False,
+        tick: Callable[[float], None] = lambda done: None,
+    ) -> LoadRun:
+        """Let `users` ask again and again for some time; optionally kill a worker half-way."""
+        start_ns = time.monotonic_ns()
+        end_ns = start_ns + int(seconds * 1e9)
+        clock = _WorkerClock(self._front)
+        killed_ns = None
+        for user in range(users):
+            self._ask(user, time.monotonic_ns())
+        now_ns = start_ns
+        while now_ns < end_ns:
+            wake_ns = min(end_ns, self._back[0][0]) if self._back else end_ns
+            for answer in self._front.poll(timeout_s=max(0.0, min(_WAIT_S, (wake_ns - now_ns) / 1e9))):
+                self._answers.append(answer)
+                self._ask(self._owners.pop(answer.request_id), time.monotonic_ns())
+            now_ns = time.monotonic_ns()
+            while self._back and self._back[0][0] <= now_ns:
+                self._ask(heappop(self._back)[1], now_ns)
+            self._sample(now_ns - start_ns)
+            tick(min((now_ns - start_ns) / 1e9, seconds))
+            if kill_worker and killed_ns is None and now_ns - start_ns > seconds * 5e8:
+                killed_ns = now_ns
+                os.kill(self._front.worker_ids[0], signal.SIGKILL)
+        return self._result(clock, start_ns, killed_ns)
+
+    def open(
+        self, rate: float, seconds: float, *, seed: int, tick: Callable[[float], None] = lambda done: None
+    ) -> LoadRun:
+        """Ask on a Poisson schedule of `rate` requests per second."""
+        random = np.random.default_rng((seed, 3))
+        gaps = random.exponential(1e9 / rate, max(int(rate * seconds), 1))
+        start_ns = time.monotonic_ns()
+        schedule = (start_ns + np.cumsum(gaps)).astype(np.int64).tolist()
+        clock = _WorkerClock(self._front)
+        place, now_ns = 0, start_ns
+        while place < len(schedule):
+            while place < len(schedule) and schedule[place] <= now_ns:
+                self._send(place, schedule[place])
+                place += 1
+            wake_ns = schedule[place] if place < len(schedule) else now_ns
+            self._answers += self._front.poll(timeout_s=max(0.0, min(_WAIT_S, (wake_ns - now_ns) / 1e9)))
+            now_ns = time.monotonic_ns()
+            self._sample(now_ns - start_ns)
+            tick(min((now_ns - start_ns) / 1e9, seconds))
+        return self._result(clock, start_ns, None)
+
+    def _send(self, turn: int, arrival_ns: int) -> tuple[int, Answer | None]:
+        rows = self._payloads[turn % len(self._payloads)]
+        self._asked += 1
+        request_id, answer = self._front.submit(
+            rows, deadline_ns=arrival_ns + self._deadline_ns, arrival_ns=arrival_ns, stream=turn
+        )
+        if answer is not None:
+            self._answers.append(answer)
+        return request_id, answer
+
+    def _ask(self, user: int, arrival_ns: int) -> None:
+        request_id, answer = self._send(user, arrival_ns)
+        if answer is None:
+            self._owners[request_id] = user
+        else:
+            heappush(self._back, (answer.deadline_ns, user))
+
+    def _sample(self, since_ns: int) -> None:
+        seconds = since_ns / 1e9
+        if not self._samples or seconds - self._samples[-1][0] >= 0.01:
+            self._samples.append((seconds, float(np.mean(self._front.slowdowns))))
+
+    def _result(self, clock: _WorkerClock, start_ns: int, killed_ns: int | None) -> LoadRun:
+        seconds = (time.monotonic_ns() - start_ns) / 1e9
+        cores = clock.cores(seconds)
+        stop_ns = time.monotonic_ns() + _DRAIN_NS
+        while self._front.open_requests and time.monotonic_ns() < stop_ns:
+            self._answers += self._front.poll(timeout_s=_WAIT_S)
+        answers = sorted(self._answers, key=lambda answer: answer.arrival_ns)
+        self._owners.clear()
+        self._back.clear()
+
+        def column(read: Callable[[Answer], Any], kind: type) -> NDArray[Any]:
+            return np.array([read(answer) for answer in answers], kind)
+
+        return LoadRun(
+            arrivals_ns=column(lambda answer: answer.arrival_ns, np.int64),
+            latencies_ns=column(lambda answer: answer.done_ns - answer.arrival_ns, np.int64),
+            outcomes=column(lambda answer: answer.outcome, np.int64),
+            variants=column(lambda answer: answer.variant, np.int64),
+            on_time=column(lambda answer: answer.on_time, np.bool_),
+            asked=self._asked,
+            lost=self._asked - len(answers),
+            cores=cores,
+            seconds=seconds,
+            killed_ns=killed_ns,
+            slowdowns=tuple(self._samples),
+        )
+
+
+class _WorkerClock:
+    """How much time the workers ran or could have run: all of it, less what they waited for a core."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self._workers = len(front.worker_ids)
+        self._before = {pid: _run_delay_ns(pid) for pid in front.worker_ids}
+
+    def cores(self, seconds: float) -> float:
+        waited_ns = 0
+        for pid in self._front.worker_ids:
+            waited_ns += _run_delay_ns(pid) - self._before.get(pid, 0)
+        return max(self._workers - waited_ns / (seconds * 1e9), 0.0)
+
+
+def _run_delay_ns(process: int) -> int:
+    try:
+        return int(Path(f"/proc/{process}/schedstat").read_bytes().split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
+def answered(run: LoadRun) -> NDArray[np.bool_]:
+    """Return which requests a model answered, in time or not."""
+    found: NDArray[np.bool_] = run.outcomes == Outcome.MODEL
+    return found

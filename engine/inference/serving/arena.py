@@ -1,0 +1,95 @@
+"""The memory that front and workers share: payload slots, and a line of status for each of them.
+
+It has no name. The front makes it, workers inherit its descriptor, and it is gone with the last process that
+holds it, however that ends. Only the front hands slots out and takes them back; workers read a slot between a
+request and its answer. Everybody writes their own status line and nothing else.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.errors import ConfigError
+
+from ..arrays import Floats32
+
+STATUS_DTYPE: Final = np.dtype(
+    {
+        "names": ["beat", "busy_until_ns", "slowdown", "runs", "trips", "ready", "queued"],
+        "formats": ["<u8", "<i8", "<f8", "<u8", "<u8", "<u4", "<u4"],
+        "offsets": [0, 8, 16, 24, 32, 40, 44],
+        # Two cache lines: a worker's beat must not slow its neighbour's.
+        "itemsize": 128,
+    }
+)
+FRONT_DTYPE: Final = np.dtype({"names": ["guard_ns"], "formats": ["<i8"], "itemsize": 128})
+PLACES: Final = 64
+"""Status lines; a worker that is replaced gives its line back."""
+
+
+class Arena:
+    """Slots of float32 rows and the status lines, in anonymous shared memory.
+
+    Parameters
+    ----------
+    slots : int
+        Requests that can be open at once.
+    row_shape : tuple of int
+        (window, features) of one payload.
+    descriptor : int, optional
+        Of an arena that another process made.
+    """
+
+    def __init__(self, *, slots: int, row_shape: tuple[int, int], descriptor: int | None = None) -> None:
+        if slots < 1 or min(row_shape) < 1:
+            raise ConfigError(f"an arena needs slots and rows, was {slots} of {row_shape}")
+        status_bytes = PLACES * STATUS_DTYPE.itemsize
+        head_bytes = FRONT_DTYPE.itemsize + status_bytes
+        total = head_bytes + slots * row_shape[0] * row_shape[1] * 4
+        if descriptor is None:
+            self.descriptor = _anonymous_file()
+            os.ftruncate(self.descriptor, total)
+        else:
+            self.descriptor = descriptor
+            found = os.fstat(descriptor).st_size
+            if found != total:
+                raise ConfigError(f"an arena of this shape has {total} bytes, was {found}")
+        self._map = mmap.mmap(self.descriptor, total)
+        self.front: NDArray[Any] = np.frombuffer(self._map, FRONT_DTYPE, 1)
+        self.status: NDArray[Any] = np.frombuffer(self._map, STATUS_DTYPE, PLACES, FRONT_DTYPE.itemsize)
+        self.rows: Floats32 = np.frombuffer(self._map, np.float32, offset=head_bytes).reshape(
+            slots, *row_shape
+        )
+        self._free = list(range(slots - 1, -1, -1))
+
+    def take(self) -> int | None:
+        """Return a free slot, None when all are in use. Front only."""
+        return self._free.pop() if self._free else None
+
+    def give_back(self, slot: int) -> None:
+        """Free a slot. Front only."""
+        self._free.append(slot)
+
+    @property
+    def free_slots(self) -> int:
+        """How many slots are free."""
+        return len(self._free)
+
+    def close(self) -> None:
+        """Give the descriptor back. The mapping goes with the last array that looks at it."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("anytick-arena", os.MFD_CLOEXEC)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

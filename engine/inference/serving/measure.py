@@ -1,0 +1,99 @@
+"""Opening the variants of a ladder and timing them on this machine, before anything depends on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from data.errors import ConfigError
+
+from ..ladder import Variant
+from ..session import InferenceSession
+from ..tiers import open_session
+from .forecast import BATCHES, CostTable
+from .planning import ValueTable
+
+_ROUNDS: Final = 7
+# A batch that takes longer serves no deadline that this package is for; its time is extrapolated.
+_BATCH_NS_MAX: Final = 60_000_000
+_VARIANT_NS: Final = 400_000_000
+
+
+def open_variant(variant: Variant) -> InferenceSession:
+    """Load one variant, checked against its SHA-256 and the list of allowed operators.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, damaged or refused.
+    """
+    return open_session(variant.read(), source=variant.path, expected_sha256=variant.sha256)
+
+
+def measure_costs(
+    sessions: Sequence[InferenceSession], shapes: Sequence[tuple[int, int]], *, seed: int = 1
+) -> CostTable:
+    """Time every session at every batch size, in a few hundred milliseconds each.
+
+    The lower quartile is kept: whatever disturbs a timing makes it longer, and what the machine does later is
+    the pressure gauge's business.
+    """
+    random = np.random.default_rng(seed)
+    table = []
+    for session, (window, features) in zip(sessions, shapes, strict=True):
+        shape = (features,) if window == 1 else (window, features)
+        rows = random.standard_normal((BATCHES[-1], *shape)).astype(np.float32)
+        session.probabilities(rows[:1])
+        times: list[float] = []
+        stop_ns = time.perf_counter_ns() + _VARIANT_NS
+        for size in BATCHES:
+            if times and times[-1] > _BATCH_NS_MAX:
+                times.append(times[-1] * 2.0)
+                continue
+            taken = []
+            for _ in range(_ROUNDS):
+                start_ns = time.perf_counter_ns()
+                session.probabilities(rows[:size])
+                taken.append(time.perf_counter_ns() - start_ns)
+                if time.perf_counter_ns() > stop_ns and len(taken) > 1:
+                    break
+            times.append(float(np.quantile(taken, 0.25)))
+        # More items never take less time; where a timing says so, it was disturbed.
+        table.append([float(value) for value in np.maximum.accumulate(times)])
+    return CostTable(table)
+
+
+def largest(variants: Sequence[Variant]) -> int:
+    """Return the index of the largest model, in FP32 where the ladder has that."""
+    return max(
+        range(len(variants)),
+        key=lambda index: (variants[index].parameters, variants[index].precision == "fp32"),
+    )
+
+
+def smallest(variants: Sequence[Variant]) -> int:
+    """Return the index of the smallest model, in FP32 where the ladder has that."""
+    return min(
+        range(len(variants)),
+        key=lambda index: (variants[index].parameters, variants[index].precision != "fp32"),
+    )
+
+
+def value_table(variants: Sequence[Variant]) -> ValueTable:
+    """Return what answers are worth: the largest model's 1, no skill 0.
+
+    Raises
+    ------
+    ConfigError
+        The largest model has no skill.
+    """
+    large = variants[largest(variants)]
+    span = large.score - large.no_skill_score
+    if span <= 0.0:
+        raise ConfigError(
+            f"the largest model must score above {large.no_skill_score}, was {large.name} with {large.score}"
+        )
+    return ValueTable([(variant.score - variant.no_skill_score) / span for variant in variants])

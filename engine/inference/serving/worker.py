@@ -1,0 +1,208 @@
+"""The worker process: takes requests from its ring, runs models, gives answers to the front's ring.
+
+One thread, one session per variant, opened before it says that it is ready. Whatever it decides, its
+`WorkerScheduler` decides; this file reads clocks, runs sessions and moves records. It beats in its status
+line on every turn; a worker that stops beating is killed and replaced.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ext.ring_buffer import MpscRing, SpscRing
+from ext.ring_memory import unlink_ring
+
+from .arena import Arena
+from .forecast import CostTable
+from .measure import open_variant
+from .planning import ValueTable
+from .pressure import RunDelayReader, StallReader
+from .queueing import Run, WorkerScheduler
+from .request import ANSWER_DTYPE, NO_VARIANT, REQUEST_DTYPE, Outcome, Request
+from .spec import WorkerSpec, read_spec
+
+BEAT_NS: Final = 20_000_000
+_POP_MAX: Final = 256
+_STALL_EVERY_NS: Final = 50_000_000
+_BUSY_ALLOWANCE: Final = 8.0
+
+
+class Worker:
+    """One worker's turn-by-turn work. `turn` may be called by any loop; `main` has the only one in use."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._spec = spec
+        self._arena = Arena(slots=spec.slots, row_shape=spec.row_shape, descriptor=spec.arena_descriptor)
+        self._status = self._arena.status[spec.place : spec.place + 1]
+        self._sessions = [open_variant(variant) for variant in spec.variants]
+        self._previous = [None if variant is None else open_variant(variant) for variant in spec.previous]
+        self._scheduler = WorkerScheduler(
+            CostTable(spec.times_ns), ValueTable(spec.values), plan_limits=spec.limits
+        )
+        self._requests = SpscRing.attach(spec.requests, "consumer", dtype=REQUEST_DTYPE)
+        self._ring = MpscRing.attach(spec.answers, "producer", dtype=ANSWER_DTYPE)
+        self._answers = self._ring.producer()
+        self._delay, self._stall = RunDelayReader(), StallReader()
+        self._stall_ns, self._stall_at_ns, self._stall_share = self._stall.read_ns(), 0, 0.0
+        self._beats = 0
+
+    def ready(self) -> None:
+        """Say that requests may come."""
+        self._beat()
+        self._status["ready"] = 1
+
+    def turn(self) -> bool:
+        """Do one run, or wait for requests a beat long; return False when the front has closed the ring."""
+        self._beat()
+        scheduler, ring = self._scheduler, self._requests
+        if not scheduler.queue and not ring.wait(timeout_s=BEAT_NS / 1e9):
+            scheduler.gauge.idle(time.monotonic_ns())
+            self._publish()
+            return not ring.drained and os.getppid() == self._spec.parent
+        # A run's time is a whole turn's, so that forecasts contain taking requests and giving answers.
+        delay_ns, start_ns = self._delay.read_ns(), time.monotonic_ns()
+        if len(ring):
+            for record in ring.pop(_POP_MAX).tolist():
+                scheduler.offer(_request_of(record))
+        scheduler.planner.guard_ns = int(self._arena.front["guard_ns"][0])
+        run, hopeless = scheduler.next_run(time.monotonic_ns())
+        if hopeless:
+            self._push(hopeless, Outcome.ABSTAIN, NO_VARIANT, None)
+        if run is not None:
+            self._run(run, start_ns, delay_ns)
+        self._publish()
+        return True
+
+    def _run(self, run: Run, start_ns: int, delay_ns: int) -> None:
+        self._status["busy_until_ns"] = time.monotonic_ns() + int(_BUSY_ALLOWANCE * run.plan.tail_ns)
+        rows = self._rows(run)
+        try:
+            found = self._sessions[run.plan.variant].probabilities(rows)
+            good: list[bool] = np.asarray(np.isfinite(found).all(axis=1)).tolist()
+        # Whatever a model raises is the model's failure; its breaker deals with it.
+        except Exception:
+            found, good = None, [False] * len(run.requests)
+        if all(good):
+            self._push(run.requests, Outcome.MODEL, run.plan.variant, found)
+        elif found is not None and any(good):
+            kept = [request for request, ok in zip(run.requests, good, strict=True) if ok]
+            self._push(kept, Outcome.MODEL, run.plan.variant, found[np.asarray(good)])
+        now_ns = time.monotonic_ns()
+        tripped = self._scheduler.finished(
+            run,
+            now_ns,
+            took_ns=now_ns - start_ns,
+            run_delay_ns=self._delay.read_ns() - delay_ns,
+            good=good,
+            psi_share=self._psi_share(now_ns),
+        )
+        if tripped:
+            self._roll_back(run.plan.variant)
+        # A failed answer is asked again: of the same variant until it trips, then of the next.
+        for request, ok in zip(run.requests, good, strict=True):
+            if not ok:
+                self._scheduler.offer(request)
+
+    def _rows(self, run: Run) -> NDArray[np.float32]:
+        window, _ = self._spec.variants[run.plan.variant].input_shape
+        rows = self._arena.rows
+        if len(run.requests) == 1:
+            # In place: the model reads the slot itself.
+            slot = run.requests[0].slot
+            return rows[slot : slot + 1, -1] if window == 1 else rows[slot : slot + 1, -window:]
+        slots = [request.slot for request in run.requests]
+        return rows[slots, -1] if window == 1 else rows[slots, -window:]
+
+    def _push(
+        self,
+        requests: Sequence[Request],
+        outcome: Outcome,
+        variant: int,
+        probabilities: NDArray[np.float32] | None,
+    ) -> None:
+        records: NDArray[Any] = np.zeros(len(requests), ANSWER_DTYPE)
+        records["request_id"] = [request.request_id for request in requests]
+        records["attempt"] = [request.attempt for request in requests]
+        records["slot"] = [request.slot for request in requests]
+        records["done_ns"] = time.monotonic_ns()
+        records["worker"] = self._spec.place
+        records["variant"], records["outcome"] = variant, outcome
+        if probabilities is not None:
+            records["probabilities"] = probabilities
+        # The ring holds more than requests can be open, so this waits only for a front that is stopped.
+        pushed = 0
+        while pushed < len(records) and os.getppid() == self._spec.parent:
+            pushed += self._answers.push(records[pushed:], timeout_s=BEAT_NS / 1e9)
+            self._beat()
+
+    def _roll_back(self, variant: int) -> None:
+        self._status["trips"] += 1
+        previous = self._previous[variant]
+        if previous is not None:
+            self._sessions[variant], self._previous[variant] = previous, None
+            self._scheduler.breakers[variant].reset()
+
+    def _psi_share(self, now_ns: int) -> float:
+        if now_ns - self._stall_at_ns >= _STALL_EVERY_NS:
+            stall_ns = self._stall.read_ns()
+            self._stall_share = (stall_ns - self._stall_ns) / (now_ns - self._stall_at_ns)
+            self._stall_ns, self._stall_at_ns = stall_ns, now_ns
+        return self._stall_share
+
+    def _beat(self) -> None:
+        self._beats += 1
+        self._status["beat"] = self._beats
+
+    def _publish(self) -> None:
+        self._status["slowdown"] = self._scheduler.gauge.slowdown
+        self._status["queued"] = len(self._scheduler.queue)
+        self._status["runs"] += 1
+
+
+def _request_of(record: tuple[Any, ...]) -> Request:
+    request_id, arrival_ns, deadline_ns, value, margin, slot, stream, attempt, _ = record
+    return Request(
+        request_id=request_id,
+        arrival_ns=arrival_ns,
+        deadline_ns=deadline_ns,
+        value=value,
+        margin=margin,
+        slot=slot,
+        stream=stream,
+        attempt=attempt,
+    )
+
+
+def main() -> int:
+    """Run one worker until the front closes its ring or is gone."""
+    # Ctrl-C reaches the whole group; the front decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    spec = read_spec(sys.stdin.readline())
+    worker = Worker(spec)
+    worker.ready()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    while worker.turn():
+        pass
+    if os.getppid() != spec.parent:
+        # The front was killed and cannot tidy up.
+        for name in (spec.requests, spec.answers):
+            try:
+                unlink_ring(name)
+            except FileNotFoundError:
+                continue
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
