@@ -161,7 +161,7 @@ def build_ladder(
         baselines=baselines(
             data, test.days, test.ends, test.labels, block_rows=test.block_rows, seed=config.seed
         ),
-        models=tuple(cards),
+        models=tuple(sorted(cards, key=lambda made: made.parameters)),
     )
     _write(folder / MANIFEST_NAME, format_ladder(variants, horizon=config.horizon).encode())
     _write(folder / CARD_NAME, format_card(card).encode())

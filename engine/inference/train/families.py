@@ -54,7 +54,7 @@ FAMILIES: Final = (
     Family(
         name="encoder",
         shape=ForecastShape(kind="encoder", window=WINDOW, features=FEATURE_COUNT, width=128, depth=5),
-        config=FitConfig(learning_rate=1e-3),
+        config=FitConfig(learning_rate=1e-3, stretch_rows=500),
         form="dynamic-s8",
     ),
 )

@@ -56,7 +56,8 @@ class FitConfig:
     batch_answers : int
         Rows answered per step, about.
     stretch_rows : int
-        Answers per stretch of a convolution; an encoder's stretch is its window.
+        From one stretch to the next. A convolution answers all of them; an encoder, whose answers cost more,
+        the last four fifths of one window.
     """
 
     epochs: int = 3
@@ -181,18 +182,20 @@ class _Batches:
     def __init__(self, shape: ForecastShape, stretches: Sequence[Stretch], config: FitConfig) -> None:
         self._stretches = stretches
         if shape.kind == "mlp":
-            self._context, self._answers = 0, 1
+            self._context, self._answers, self._step = 0, 1, 1
         elif shape.kind == "tcn":
             self._context, self._answers = shape.reach - 1, config.stretch_rows
+            self._step = config.stretch_rows
         else:
             # Answers near a window's beginning see little of the past; they would teach haste.
             self._context, self._answers = shape.window // 5, shape.window - shape.window // 5
+            self._step = max(self._answers, config.stretch_rows)
         length = self._context + self._answers
         self._length = length
         self._pieces = [
             (index, start)
             for index, stretch in enumerate(stretches)
-            for start in range(0, len(stretch.features) - length + 1, self._answers)
+            for start in range(0, len(stretch.features) - length + 1, self._step)
         ]
         self._per_batch = max(1, config.batch_answers // self._answers)
         if not self._pieces:
