@@ -1,7 +1,8 @@
 """How long a model takes on this machine: by batch, by workers, idle and under load; kept per machine.
 
 `profile.py` holds what a backtest charges; this is what the router plans with. Service time is measured
-through `OrtSession.probabilities`, back to back, no queue before the call. A cell is one combination of
+through the session that would run, `tiers.open_session`, back to back, no queue before the call. A cell
+is one combination of
 
 - batch: inputs a call;
 - workers: threads that call at once, each with a session of its own;
@@ -35,7 +36,8 @@ from data.errors import ConfigError
 from .arrays import Floats32
 from .graph import check_graph
 from .profile import machine_name
-from .session import OrtSession, runtime_version
+from .session import InferenceSession, runtime_version
+from .tiers import open_session
 
 SCHEMA_VERSION: Final = 1
 LOADS: Final = ("idle", "hog")
@@ -207,7 +209,7 @@ def measure_profile(
     for load in plan.loads:
         with hogs(core_count()) if load == "hog" else nullcontext():
             for workers in plan.worker_counts:
-                sessions = [OrtSession.from_bytes(model, source=source) for _ in range(workers)]
+                sessions = [open_session(model, source=source) for _ in range(workers)]
                 cells += [_cell(sessions, rows, batch, load, plan) for batch in plan.batches]
     return MachineProfile(sha256=summary.sha256, conditions=conditions(), cells=tuple(cells))
 
@@ -298,7 +300,7 @@ def _keep(path: Path, profile: MachineProfile) -> None:
 
 
 def _cell(
-    sessions: Sequence[OrtSession], rows: Floats32, batch: int, load: str, plan: ProfilePlan
+    sessions: Sequence[InferenceSession], rows: Floats32, batch: int, load: str, plan: ProfilePlan
 ) -> ProfileCell:
     start = threading.Barrier(len(sessions))
     taken: list[list[int]] = [[] for _ in sessions]
@@ -334,7 +336,7 @@ def _cell(
 
 
 def _time_calls(
-    session: OrtSession,
+    session: InferenceSession,
     inputs: Sequence[Floats32],
     start: threading.Barrier,
     taken: list[int],
