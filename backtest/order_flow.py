@@ -29,8 +29,7 @@ _START_TICKS: Final = 10_000
 _LEVELS: Final = 15
 _ROUND_LOT: Final = 100
 _UNKNOWN_ID: Final = 1 << 40
-_LIVE_MAX: Final = 400
-# Shares of arrivals, cumulated; a book with more orders than _LIVE_MAX cancels instead of adding.
+# Shares of arrivals, cumulated; a book with more orders than live_max cancels instead of adding.
 _ADD, _CANCEL, _MARKET = 0.54, 0.88, 0.985
 
 Row = tuple[int, int, int, int, int, int, int]
@@ -75,7 +74,7 @@ class GeneratedFlow:
     @cached_property
     def _events(self) -> NDArray[np.void]:
         draw = np.random.Generator(np.random.PCG64(np.random.SeedSequence([GENERATOR_VERSION, self.seed])))
-        rows = _Market(draw, self.steps).rows
+        rows = self._market(draw).rows
         table = np.array(rows, dtype=np.int64)
         gaps = draw.integers(1, 2 * _DAY_NS // (self.steps + 1), self.steps + 1)
         events = np.zeros(len(rows), EVENT_DTYPE)
@@ -86,14 +85,21 @@ class GeneratedFlow:
         events["seq"] = np.arange(len(events))
         return events
 
+    def _market(self, draw: np.random.Generator) -> FlowMarket:
+        return FlowMarket(draw, self.steps)
 
-class _Market:
+
+class FlowMarket:
     """The book behind the flow: per side and price the lots nobody announced, then orders by age."""
+
+    live_max = 400
+    nearness = 0.35
+    """Of new orders: the distance from the opposite touch is geometric with this chance of a tick."""
 
     def __init__(self, draw: np.random.Generator, steps: int) -> None:
         self.rows: list[Row] = []
         self._draw = draw
-        self._step = 0
+        self.step = 0
         self._unknown: dict[int, dict[int, int]] = {1: {}, -1: {}}
         self._queues: dict[int, dict[int, OrderedDict[int, int]]] = {1: {}, -1: {}}
         self._live: list[tuple[int, int, int]] = []
@@ -103,33 +109,37 @@ class _Market:
                 price = _START_TICKS - side * level
                 self._unknown[side][price] = 5 * _ROUND_LOT
                 self._write(EventKind.LEVEL, 0, side, price, 5 * _ROUND_LOT, EventFlag.SNAPSHOT)
-        self._end_packet()
+        self.end_packet()
         uniform = draw.random((steps, 3))
-        geometric = draw.geometric(0.35, steps)
+        geometric = draw.geometric(self.nearness, steps)
         lots = draw.integers(1, 6, steps) * _ROUND_LOT
         for step in range(steps):
-            self._step = step + 1
+            self.step = step + 1
             what, place, coin = uniform[step]
-            self._arrive(what, place, 1 if coin < 0.5 else -1, int(geometric[step]), int(lots[step]))
+            self.arrive(what, place, 1 if coin < 0.5 else -1, int(geometric[step]), int(lots[step]))
 
-    def _arrive(self, what: float, place: float, side: int, distance: int, lots: int) -> None:
-        best, other = self._best(side), self._best(-side)
-        if best is None or other is None or (what < _ADD and len(self._live) < _LIVE_MAX):
-            self._add(side, (other if other is not None else _START_TICKS) - side * distance, lots)
+    def arrive(self, what: float, place: float, side: int, distance: int, lots: int) -> None:
+        best, other = self.best(side), self.best(-side)
+        if best is None or other is None or (what < _ADD and len(self._live) < self.live_max):
+            self.add(side, (other if other is not None else _START_TICKS) - side * distance, lots)
         elif what < _CANCEL:
             self._cancel(place, side)
         elif what < _MARKET:
-            self._trade(-side, lots)
+            self.trade(-side, lots)
         else:
             # Somebody hidden inside the spread, or at the touch, met an aggressor of the other side.
             self._write(EventKind.TRADE, 0, -side, best, lots, EventFlag.HIDDEN)
-        self._end_packet()
+        self.end_packet()
 
-    def _best(self, side: int) -> int | None:
+    def best(self, side: int) -> int | None:
         prices = [*self._unknown[side], *self._queues[side]]
         return (max(prices) if side > 0 else min(prices)) if prices else None
 
-    def _add(self, side: int, price: int, lots: int) -> None:
+    def size_at(self, side: int, price: int) -> int:
+        queue = self._queues[side].get(price)
+        return self._unknown[side].get(price, 0) + (sum(queue.values()) if queue else 0)
+
+    def add(self, side: int, price: int, lots: int) -> None:
         order_id, self._next_id = self._next_id, self._next_id + 1
         self._queues[side].setdefault(price, OrderedDict())[order_id] = lots
         self._live.append((order_id, side, price))
@@ -153,11 +163,11 @@ class _Market:
                     del self._queues[its_side][price]
                 self._write(EventKind.CANCEL, order_id, its_side, price, lots)
                 return
-        self._add(side, (self._best(side) or _START_TICKS) - side, _ROUND_LOT)
+        self.add(side, (self.best(side) or _START_TICKS) - side, _ROUND_LOT)
 
-    def _trade(self, side: int, lots: int) -> None:
+    def trade(self, side: int, lots: int) -> None:
         """Let an aggressor consume side's best queue: first what nobody announced, then by age."""
-        while lots > 0 and (price := self._best(side)) is not None:
+        while lots > 0 and (price := self.best(side)) is not None:
             unseen = min(self._unknown[side].get(price, 0), lots)
             if unseen:
                 self._take_unknown(side, price, unseen)
@@ -187,8 +197,8 @@ class _Market:
         return _UNKNOWN_ID + len(self.rows)
 
     def _write(self, kind: int, order_id: int, side: int, price: int, lots: int, flags: int = 0) -> None:
-        self.rows.append((self._step, kind, order_id, side, price, lots, flags))
+        self.rows.append((self.step, kind, order_id, side, price, lots, flags))
 
-    def _end_packet(self) -> None:
+    def end_packet(self) -> None:
         *rest, flags = self.rows[-1]
         self.rows[-1] = (*rest, flags | EventFlag.LAST_IN_PACKET)  # type: ignore[assignment]

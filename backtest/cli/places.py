@@ -9,6 +9,8 @@ from typing import Final
 MARKET_DATA_VARIABLE: Final = "ANYTICK_MARKET_DATA"
 MARKET_DATA: Final = Path("var/market-data")
 TRIALS: Final = Path("var/trials.sqlite")
+MODEL_LADDER: Final = Path("var/models/ladder")
+MODEL_REGISTRY: Final = Path("var/models/registry")
 
 
 def find_market_data() -> Path | None:

@@ -215,7 +215,7 @@ def fit_move_classifier(
     class_counts = np.bincount(fit_labels, minlength=len(CLASSES))
     if np.count_nonzero(class_counts) < 2:
         raise NotLearnable(f"at least two classes must occur, was {class_counts.tolist()}", source=source)
-    center, inverse_scale = _robust_scale(features[:fit_rows])
+    center, inverse_scale = robust_scale(features[:fit_rows])
     if not inverse_scale.any():
         raise NotLearnable("at least one feature must vary, was none", source=source)
 
@@ -262,8 +262,11 @@ def _check_labels(labels: Labels, *, rows: int, source: str) -> None:
         raise ModelError(f"a label must be 0, 1 or 2, was {labels[row]}", source=source, row=row)
 
 
-def _robust_scale(features: Floats32) -> tuple[Floats32, Floats32]:
-    """Return (center, inverse scale); the standard deviation serves where half of a column is one value."""
+def robust_scale(features: Floats32) -> tuple[Floats32, Floats32]:
+    """Return (center, inverse scale) of every column, inverse scale 0 where a column never varies.
+
+    The standard deviation serves where half of a column is one value.
+    """
     low, center, high = np.percentile(features, (25.0, 50.0, 75.0), axis=0)
     scale = (high - low) / _NORMAL_IQR
     deviation = features.std(axis=0, dtype=np.float64)

@@ -54,7 +54,7 @@ def quantize_static_int8(
         The model is refused, already quantized or too shallow, or the rows do not fit it.
     """
     summary = check_graph(model, source=source)
-    rows = _spread(checked_features(calibration, source=source))
+    rows = spread(checked_features(calibration, source=source))
     _check_fit(summary, rows, source=source)
     parsed = parse_model(model, source=source)
     dense = [node.name for node in parsed.graph.node if node.op_type in ("Gemm", "MatMul")]
@@ -81,7 +81,7 @@ def quantize_static_int8(
         )
         quantized = onnx.load_model_from_string(target.read_bytes())
     onnx.helper.set_model_props(quantized, notes)
-    _drop_foreign_imports(quantized)
+    drop_foreign_imports(quantized)
     encoded: bytes = quantized.SerializeToString(deterministic=True)
     if check_graph(encoded, source=source).precision != "int8":
         raise ModelError("quantization must reach a layer, was none", source=source)
@@ -105,13 +105,14 @@ def _check_fit(summary: GraphSummary, rows: Floats32, *, source: str | PathLike[
         raise ModelError(f"calibration rows must have shape {expected}, was {rows.shape}", source=source)
 
 
-def _spread(rows: Floats32) -> Floats32:
-    if len(rows) <= CALIBRATION_ROWS_MAX:
+def spread(rows: Floats32, rows_max: int = CALIBRATION_ROWS_MAX) -> Floats32:
+    """Return at most `rows_max` of the rows, evenly spread."""
+    if len(rows) <= rows_max:
         return rows
-    return rows[np.linspace(0, len(rows) - 1, CALIBRATION_ROWS_MAX).astype(np.int64)]
+    return rows[np.linspace(0, len(rows) - 1, rows_max).astype(np.int64)]
 
 
-def _drop_foreign_imports(model: onnx.ModelProto) -> None:
+def drop_foreign_imports(model: onnx.ModelProto) -> None:
     """Older versions of the tools import their own domain even where no operator uses it."""
     used = {node.domain for node in model.graph.node} | DOMAINS
     kept = [entry for entry in model.opset_import if entry.domain in used]

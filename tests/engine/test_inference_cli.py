@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 import numpy as np
 import polars as pl
@@ -13,8 +14,11 @@ from onnx import helper
 
 from backtest.cli import models
 from data.errors import AnytickError
+from engine.inference.classifier import label_moves
+from engine.inference.machine_profile import ProfilePlan
 from engine.inference.pipeline import train_window
 from engine.inference.profile import load_profile
+from engine.inference.quantize_forms import FORMS
 
 FEATURES, CHANGES = window(2_000)
 
@@ -87,17 +91,99 @@ def test_profile_stores_what_backtests_read(files, capsys):
     profile = load_profile(output)
     assert profile.latency_ns("int8") == found["latency"]["int8"]["p50_ns"]
     with pytest.raises(AnytickError, match="differ in precision, was fp32 twice"):
-        anytick("profile", files / "fp32.onnx", files / "fp32.onnx", "--repetitions", 2)
+        anytick("profile", files / "fp32.onnx", files / "fp32.onnx", "--output", output)
+    with pytest.raises(AnytickError, match="must come with the models"):
+        anytick("profile", "--output", output)
+
+
+def test_profile_measures_this_machine_once(files, capsys, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(files / "cache"))
+    plan = ProfilePlan(batches=(1, 2), workers=(1,), loads=("idle",), calls=5)
+    monkeypatch.setattr("engine.inference.machine_profile.ProfilePlan", lambda **options: plan)
+    words = ("profile", files / "fp32.onnx", files / "int8.onnx")
+    assert anytick(*words, "--json") == 0
+    first = last_json(capsys)
+    assert len(first["models"]["int8.onnx"]["cells"]) == 2
+    assert anytick(*words, "--json") == 0
+    assert last_json(capsys) == first
+    kept = next((files / "cache" / "anytick" / "profiles").glob("*.json"))
+    kept.write_text("{")
+    assert anytick(*words) == 0
+    shown = capsys.readouterr()
+    assert "damaged" in shown.err
+    assert "p99.9 µs" in shown.out
+
+
+def test_validate_prints_every_rule_and_exits_with_1_when_one_is_broken(files, capsys):
+    words = ("validate", files / "int8.onnx", "--against", files / "fp32.onnx", "--rows", files / "rows.npy")
+    assert anytick(*words) == 0
+    shown = capsys.readouterr().out
+    assert "passed" in shown
+    assert shown.count("holds") == 8
+    assert anytick(*words, "--agreement", 1.0, "--difference", 0.0, "--json") == 1
+    found = last_json(capsys)
+    assert found["passed"] is False
+    assert "mean signal difference" in [rule["rule"] for rule in found["rules"] if not rule["passed"]]
+    (files / "half.onnx").write_bytes((files / "int8.onnx").read_bytes()[:-30])
+    words = ("validate", files / "half.onnx", "--against", files / "fp32.onnx", "--rows", files / "rows.npy")
+    assert anytick(*words) == 1
+    assert "BROKEN" in capsys.readouterr().out
+    np.save(files / "labels.npy", np.full(len(FEATURES), 3))
+    with pytest.raises(AnytickError, match="0, 1 or 2, was 3"):
+        anytick(*words, "--labels", files / "labels.npy")
+
+
+def test_the_registry_s_verbs(files, capsys):
+    place = ("--registry", files / "registry")
+    assert anytick("list", *place) == 0
+    assert capsys.readouterr().out == "no versions\n"
+    for name in ("fp32", "int8"):
+        assert anytick("stage", files / f"{name}.onnx", "--name", "mid", "--note", name, *place) == 0
+    assert anytick("promote", "mid", 1, *place) == 0
+    assert anytick("promote", "mid", 2, *place) == 0
+    assert anytick("rollback", "mid", *place) == 0
+    assert anytick("retire", "mid", 2, *place) == 0
+    capsys.readouterr()
+    assert anytick("list", "mid", "--json", *place) == 0
+    found = last_json(capsys)["versions"]
+    assert [(version["number"], version["state"]) for version in found] == [(1, "live"), (2, "retired")]
+    assert anytick("list", *place) == 0
+    assert "int8" in capsys.readouterr().out
+    with pytest.raises(AnytickError, match="earlier live version"):
+        anytick("rollback", "mid", *place)
 
 
 def test_quantize_takes_columns_by_name(files, capsys):
+    form = ("--form", "static-u8s8-channel")
     for rows in ("rows.npy", "rows.parquet"):
         output = files / f"{rows}.onnx"
-        words = ("quantize", files / "fp32.onnx", "--calibration", files / rows, "--output", output)
+        words = ("quantize", files / "fp32.onnx", "--calibration", files / rows, "--output", output, *form)
         assert anytick(*words) == 0
     assert (files / "rows.npy.onnx").read_bytes() == (files / "rows.parquet.onnx").read_bytes()
-    assert anytick("quantize", files / "fp32.onnx", "--calibration", files / "rows.npy", "--json") == 0
+    assert anytick("quantize", files / "fp32.onnx", "--calibration", files / "rows.npy", "--json", *form) == 0
     assert last_json(capsys)["output"] == str(files / "fp32.int8.onnx")
+
+
+def test_quantize_tries_every_form_and_writes_the_fastest_that_holds(files, capsys):
+    np.save(files / "labels.npy", label_moves(CHANGES, threshold=0.5))
+    words = ("quantize", files / "fp32.onnx", "--calibration", files / "rows.npy", "--labels",
+             files / "labels.npy", "--front", files / "front")  # fmt: skip
+    assert anytick(*words, "--json") == 0
+    found = last_json(capsys)
+    assert [form["form"] for form in found["forms"]] == ["fp32", *(form.name for form in FORMS)]
+    assert found["judged_by"] == "accuracy"
+    written = (files / "fp32.int8.onnx").read_bytes()
+    assert found["int8"] in [form["form"] for form in found["forms"] if form["bytes"] == len(written)]
+    front = {f"fp32.{form['form']}.onnx" for form in found["forms"] if form["on_front"]}
+    assert {path.name for path in (files / "front").iterdir()} == front
+    assert anytick(*words) == 0
+    shown = capsys.readouterr().out
+    assert "kept: " in shown
+    assert "static-s8s8-channel" in shown
+    with pytest.raises(AnytickError, match="must come with the rows"):
+        anytick("quantize", files / "fp32.onnx", "--labels", files / "labels.npy")
+    with pytest.raises(AnytickError, match="not one of a ladder"):
+        anytick("quantize", files / "fp32.onnx")
 
 
 def test_quantize_refuses_unfit_calibration_and_writes_nothing(files):
@@ -132,7 +218,8 @@ def test_quantize_refuses_unfit_calibration_and_writes_nothing(files):
     assert sorted(files.iterdir()) == before
 
 
-@pytest.mark.parametrize("action", ["build", "validate"])
-def test_what_is_not_there_yet_says_so(action, capsys):
-    assert anytick(action) == 2
-    assert capsys.readouterr().err == f"anytick models {action}: not there yet\n"
+def test_build_without_torch_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(AnytickError, match=r"pip install 'anytick\[train\]'"):
+        anytick("build", "--output", tmp_path / "ladder")
+    assert not (tmp_path / "ladder").exists()

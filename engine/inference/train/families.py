@@ -1,0 +1,60 @@
+"""The families of the ladder: what is trained, how long, and the INT8 form each ships in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ..forecast_export import ForecastShape
+from ..lob_features import FEATURE_COUNT, WINDOW
+from .fit import FitConfig
+
+# Seven layers that reach back 99 rows with three taps each.
+_DILATIONS: Final = (1, 2, 4, 8, 16, 18)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Family:
+    """One architecture.
+
+    Parameters
+    ----------
+    form : str
+        The INT8 form by `quantize_forms.form_named`. Fixed, since a form chosen by its measured speed
+        would make a build's files depend on the machine's load; docs/MODELS.md has the measurements.
+    """
+
+    name: str
+    shape: ForecastShape
+    config: FitConfig
+    form: str
+
+
+def _tcn(name: str, width: int, learning_rate: float) -> Family:
+    return Family(
+        name=name,
+        shape=ForecastShape(
+            kind="tcn", window=WINDOW, features=FEATURE_COUNT, width=width, dilations=_DILATIONS
+        ),
+        config=FitConfig(learning_rate=learning_rate),
+        form="static-u8s8-channel",
+    )
+
+
+FAMILIES: Final = (
+    Family(
+        name="mlp-tiny",
+        shape=ForecastShape(kind="mlp", window=1, features=FEATURE_COUNT, width=64, depth=2),
+        config=FitConfig(),
+        form="static-u8s8-channel",
+    ),
+    _tcn("tcn-small", 36, 2e-3),
+    _tcn("tcn-medium", 72, 2e-3),
+    _tcn("tcn-large", 144, 1e-3),
+    Family(
+        name="encoder",
+        shape=ForecastShape(kind="encoder", window=WINDOW, features=FEATURE_COUNT, width=128, depth=5),
+        config=FitConfig(learning_rate=1e-3, stretch_rows=500),
+        form="dynamic-s8",
+    ),
+)
