@@ -64,10 +64,10 @@ def _floor(events: NDArray[np.void], live: int, *, seed: int) -> Callable[[], No
     "each.",
 )
 def book(bench: Bench) -> None:
-    count = bench.parameter("events", smoke=4_000, full=2_000_000)
+    count = bench.parameter("events", smoke=4_000, full=1_000_000)
     for live in (200, 400) if bench.smoke else (1_000, 50_000, 1_000_000):
-        # Twice the orders: the book is full before the timed part begins.
-        filling = 2 * live
+        # The book has its size before the timed part begins.
+        filling = live + live // 4
         flow = order_flow(filling + count, live=live, seed=bench.seed)
         _by_order(bench, flow, filling=filling, live=live)
         if live < 1_000_000:

@@ -33,7 +33,7 @@ def generator(bench: Bench) -> None:
 
 
 def _quotes(bench: Bench) -> None:
-    days = bench.parameter("days", smoke=1, full=20)
+    days = bench.parameter("days", smoke=1, full=8)
     rows = SyntheticQuotes(seed=bench.seed, years=days / 260).rows()
     last: list[QuoteBlock] = []
 
@@ -53,7 +53,7 @@ def _quotes(bench: Bench) -> None:
 
 
 def _day_of_flow(bench: Bench) -> None:
-    steps = bench.parameter("steps", smoke=500, full=30_000)
+    steps = bench.parameter("steps", smoke=500, full=8_000)
     events = np.concatenate(list(GeneratedFlow(seed=bench.seed, steps=steps).blocks()))
     made: list[NDArray[np.void]] = []
 
@@ -73,7 +73,7 @@ def _day_of_flow(bench: Bench) -> None:
 
 
 def _benchmark_flow(bench: Bench) -> None:
-    count = bench.parameter("events", smoke=2_000, full=400_000)
+    count = bench.parameter("events", smoke=2_000, full=200_000)
     made = np.zeros(0, EVENT_DTYPE)
 
     def flow() -> None:

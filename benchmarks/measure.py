@@ -31,7 +31,7 @@ class Measure:
     peer_name, peer_ratio, peer_ratios : str, float, list of float
         Who; the median of theirs over ours, turn by turn; and each turn's.
     goal : float or None
-        The ratio to the peer that was asked for.
+        What was asked for: beside a peer the least ratio to it, alone the longest time.
     instructions, instructions_spread : float or None
         In user mode per item, the least of three passes, and how far the others lie above, as a share.
     """

@@ -22,6 +22,7 @@ COLUMNS: Final = (
     "max",
     "floor",
     "x floor",
+    "asked",
     "instructions",
 )
 PEER_COLUMNS: Final = ("scenario", "measure", "unit", "ours", "peer", "theirs", "ratio", "turns", "asked")
@@ -53,6 +54,7 @@ def table_rows(document: Mapping[str, Any]) -> Rows:
             number(measure["max"]),
             number(measure["floor"]),
             _ratio(measure["p50"], measure["floor"]),
+            _asked(measure) if measure["peer"] is None else "-",
             _instructions(measure),
         )
         for scenario in document["scenarios"]
@@ -68,7 +70,6 @@ def peer_rows(document: Mapping[str, Any]) -> Rows:
             if measure["peer"] is None:
                 continue
             turns = measure["peer_ratios"]
-            goal = measure["goal"]
             rows.append(
                 (
                     scenario["name"],
@@ -79,9 +80,7 @@ def peer_rows(document: Mapping[str, Any]) -> Rows:
                     number(measure["peer"]),
                     f"{measure['peer_ratio']:.3g}",
                     f"{min(turns):.3g} to {max(turns):.3g}" if len(turns) > 1 else "-",
-                    "-"
-                    if goal is None
-                    else f"{goal:g} {'met' if measure['peer_ratio'] >= goal else 'missed'}",
+                    _asked(measure),
                 )
             )
     return rows
@@ -191,7 +190,7 @@ def print_table(columns: Sequence[str], rows: Rows) -> None:
         table.add_row(*row)
     console = Console()
     # Not a terminal: as wide as the table needs, since a cut number is worse than a long line.
-    Console(width=None if console.is_terminal else 170).print(table)
+    Console(width=None if console.is_terminal else 200).print(table)
 
 
 def number(value: float | None) -> str:
@@ -203,6 +202,16 @@ def number(value: float | None) -> str:
 
 def _ratio(value: float, base: float | None) -> str:
     return "-" if not base else f"{value / base:.3g}"
+
+
+def _asked(measure: Mapping[str, Any]) -> str:
+    """Return the goal and whether it was met: at least that ratio to a peer, or at most that time."""
+    goal = measure["goal"]
+    if goal is None:
+        return "-"
+    ratio = measure["peer_ratio"]
+    met = measure["p50"] <= goal if ratio is None else ratio >= goal
+    return f"{goal:g} {'met' if met else 'missed'}"
 
 
 def _instructions(measure: Mapping[str, Any]) -> str:

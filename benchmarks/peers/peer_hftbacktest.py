@@ -1,9 +1,10 @@
-"""hftbacktest beside our event loop: the same market by level and by order, no strategy on either side.
+"""hftbacktest beside our replay: the same market by level and by order, no strategy on either side.
 
 hftbacktest gets its own 64-byte records in memory, made beforehand, zero latencies, and one call
 (`elapse`) that runs to the end of the data inside its compiled code. Building the backtest and the first
 call, in which numba compiles, are outside the clock. It applies every event to two books, its exchange's
-and the trader's view; ours applies it to one, since nobody trades, and computes the features besides.
+and the trader's view; ours applies it to one, since nobody trades. It is measured without features, of which
+hftbacktest has none, and with all of them.
 """
 
 from __future__ import annotations
@@ -16,41 +17,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.schema import EventKind
-from ext.event_loop import EventLoop
+from ext.feature_set import ALL_FEATURE_NAMES, FeatureSet
+from ext.replay import Replay
 
-from ..bench_events import RING_EVENTS, quiet_loop
 from ..flow import MID_TICKS, REACH_TICKS, level_flow, order_flow, remaining_lots, standing
 from ..harness import Bench, peer_scenario
 
 TICK_SIZE: Final = 0.01
+OF_THE_MARKET: Final = tuple(name for name in ALL_FEATURE_NAMES if not name.startswith("queue_ahead"))
 FOREVER_NS: Final = 10**15
 NEEDS: Final = ("hftbacktest",)
 CONDITIONS: Final = (
-    "whole replay in memory, one venue, nobody trades; ours: ring, book and features; theirs: records "
+    "whole replay in memory, one venue, nobody trades; ours: one book; theirs: records "
     "prepared, compiled beforehand, one call, no latency, no fees, prices of the region of interest given; "
     "both books compared level by level at the end."
 )
 
 
 class OurReplay:
-    """The events through ring, book and features, in the batches that the ring holds."""
+    """The events through our book, without features or with all that need no order of ours."""
 
-    def __init__(self, events: NDArray[np.void]) -> None:
-        self.events = events
-        self.loop: EventLoop = quiet_loop(1)
+    def __init__(self, events: NDArray[np.void], *, features: bool = False) -> None:
+        self.events, self.features = events, features
+        self.prepare()
 
     def prepare(self) -> None:
-        self.loop = quiet_loop(1)
+        features = FeatureSet(OF_THE_MARKET) if self.features else None
+        self.replay = Replay(1, features=features, order_capacity=16_384, level_capacity=4_096)
 
     def run(self) -> None:
-        loop, events = self.loop, self.events
-        for first in range(0, len(events), RING_EVENTS):
-            loop.ring.try_push(events[first : first + RING_EVENTS])
-            loop.run(RING_EVENTS)
+        self.replay.apply(self.events)
 
     def levels(self) -> dict[tuple[int, int], int]:
         """Return lots by (side, price_ticks)."""
-        book = self.loop.venues[0].book
+        (book,) = self.replay.books
         prices = range(MID_TICKS - REACH_TICKS, MID_TICKS + REACH_TICKS)
         found = {(side, price): book.size_at(side, price) for side in (1, -1) for price in prices}
         return {key: lots for key, lots in found.items() if lots}
@@ -145,16 +145,19 @@ def _compare(bench: Bench, name: str, ours: OurReplay, theirs: TheirReplay, *, g
 
 
 def _replay(bench: Bench, *, by_order: bool, live: int, goals: tuple[float | None, float | None]) -> None:
-    count = bench.parameter("events", smoke=3_000, full=1_000_000)
+    count = bench.parameter("events", smoke=3_000, full=500_000)
     flow = order_flow(count, live=min(live, count // 8), seed=bench.seed)
     wanted = standing(flow)
     name = f"by order, {live:,} live" if by_order else f"by level, {live:,} live"
+    events = flow if by_order else level_flow(flow)
     for vector_book, goal in zip((False, True), goals, strict=True):
-        ours = OurReplay(flow if by_order else level_flow(flow))
         theirs = TheirReplay(flow, by_order=by_order, vector_book=vector_book)
-        _compare(bench, name, ours, theirs, goal=goal)
-        bench.verify(ours.levels() == wanted, "our book shows every level that numpy counts")
-        bench.verify(theirs.levels() == wanted, "hftbacktest's book shows every level that numpy counts")
+        for features in (False, True):
+            ours = OurReplay(events, features=features)
+            title = f"{name}, all features" if features else name
+            _compare(bench, title, ours, theirs, goal=None if features else goal)
+            bench.verify(ours.levels() == wanted, "our book shows every level that numpy counts")
+            bench.verify(theirs.levels() == wanted, "hftbacktest's book shows every level that numpy counts")
 
 
 def _declare(name: str, title: str, work: Callable[[Bench], None]) -> None:

@@ -1,4 +1,4 @@
-"""NautilusTrader beside our event loop: the same market as order book deltas, no strategy on either side.
+"""NautilusTrader beside our replay: the same market as order book deltas, no strategy on either side.
 
 Its deltas are made and added before the clock starts; logging is bypassed, statistics are off, data is
 neither validated nor sorted again. The book that its simulated exchange keeps is compared in a pass of its
@@ -130,7 +130,7 @@ def _final_levels(flow: NDArray[np.void], *, by_order: bool) -> dict[tuple[int, 
 @peer_scenario(
     "nautilus",
     "replay beside NautilusTrader",
-    conditions="one venue, nobody trades; ours: ring, book and features; theirs: one delta an event, made "
+    conditions="one venue, nobody trades; ours: one book and all features; theirs: one delta an event, made "
     "and added beforehand, logging bypassed, no analysis; the books are compared level by level.",
     needs=("nautilus_trader",),
 )
@@ -139,7 +139,7 @@ def nautilus(bench: Bench) -> None:
     flow = order_flow(count, live=min(1_000, count // 8), seed=bench.seed)
     wanted = standing(flow)
     for name, by_order in (("by level", False), ("by order", True)):
-        ours = OurReplay(flow if by_order else level_flow(flow))
+        ours = OurReplay(flow if by_order else level_flow(flow), features=True)
         theirs = Engine(flow, by_order=by_order)
         bench.throughput(
             f"event, {name}, 1,000 live",
