@@ -291,9 +291,18 @@ def arrow_batches(path: Path) -> Iterator[Any]:
         else:
             batches = iter(pa.ipc.open_stream(stored))
         for batch in batches:
-            # Offsets that point outside their buffers would otherwise be followed.
+            # Offsets that point outside their buffers would otherwise be followed. Metadata is of no use
+            # here, and Polars ends in a panic over some that is damaged.
             batch.validate(full=True)
-            yield batch
+            yield pa.RecordBatch.from_arrays(list(map(_plain, batch.columns)), names=batch.schema.names)
+
+
+def _plain(column: Any) -> Any:
+    """Return a column of words as plain text; others as they are."""
+    if not pa.types.is_dictionary(column.type):
+        return column
+    words = column.dictionary.cast(pa.string())
+    return pa.DictionaryArray.from_arrays(column.indices, words).dictionary_decode()
 
 
 def _arrow_rows(path: Path, mapping: Mapping, block_rows: int) -> Iterator[tuple[int, pl.DataFrame]]:

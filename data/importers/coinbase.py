@@ -1,4 +1,4 @@
-"""Coinbase Exchange's websocket, recorded raw: level2, matches and ticker channels.
+"""Coinbase's websockets, recorded raw: level2, trades and tickers of Exchange and of Advanced Trade.
 
 The lines are those of `ws_dump`. ``docs/importers/COINBASE.md`` says what becomes of each message. The feed
 carries no checksum; `verify` holds the book against the best bid and offer that tickers tell.
@@ -7,7 +7,7 @@ carries no checksum; `verify` holds the book against the best bid and offer that
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ from ext.order_book import OrderBook
 from ..errors import DataError
 from ..instrument import Instrument
 from ..quarantine import LeftOut
-from ..schema import EventFlag, EventKind
+from ..schema import RECV_NOT_RECORDED, EventFlag, EventKind
 from . import Verification
 from .event_columns import EventColumns
 from .feed_source import FeedEvents, Pairs, chosen_symbol, in_order_of_name, read_heads, require_time
@@ -32,10 +32,47 @@ _SIDE: Final = {"buy": 1, "sell": -1}
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z", re.ASCII)
 
 
-class Message(msgspec.Struct):
-    """The fields of all channels that are read."""
+class Trade(msgspec.Struct):
+    """A trade of Advanced Trade."""
 
-    type: str
+    product_id: str
+    price: str
+    size: str
+    side: str
+    time: str
+    trade_id: str | int | None = None
+
+
+class Ticker(msgspec.Struct):
+    """A ticker of Advanced Trade."""
+
+    product_id: str
+    best_bid: str | None = None
+    best_ask: str | None = None
+
+
+class Level(msgspec.Struct):
+    """A level of Advanced Trade."""
+
+    side: str
+    price_level: str
+    new_quantity: str
+
+
+class Event(msgspec.Struct):
+    """What an envelope of Advanced Trade holds."""
+
+    type: str = ""
+    product_id: str = ""
+    updates: list[Level] = []
+    trades: list[Trade] = []
+    tickers: list[Ticker] = []
+
+
+class Message(msgspec.Struct):
+    """The fields of all channels of Exchange that are read."""
+
+    type: str = ""
     product_id: str = ""
     time: str | None = None
     asks: list[tuple[str, str]] = []
@@ -49,13 +86,70 @@ class Message(msgspec.Struct):
     best_ask: str | None = None
 
 
-_RECORDS: Final = JsonRecords(Message)
+class Envelope(Message):
+    """A message of Exchange, or an envelope of Advanced Trade."""
+
+    channel: str = ""
+    timestamp: str | None = None
+    sequence_num: int | None = None
+    events: list[Event] | None = None
 
 
-def parse_line(line: bytes, *, path: Path, row: int) -> tuple[int, Message] | None:
-    """Return (receive time in ns, message); None for what was sent."""
+_RECORDS: Final = JsonRecords(Envelope)
+_L2_SIDES: Final = {"bid": "buy", "offer": "sell", "ask": "sell"}
+
+
+def parse_line(line: bytes, *, path: Path, row: int) -> tuple[int, list[Message]] | None:
+    """Return (receive time in ns, messages in the terms of Exchange); None for what was sent."""
     found = received(line, path=path, row=row)
-    return None if found is None else (found[0], _RECORDS.decode(found[1], path=path, row=row))
+    if found is None:
+        return None
+    record = _RECORDS.decode(found[1], path=path, row=row)
+    if record.events is None:
+        return found[0], [record]
+    return found[0], [message for event in record.events for message in _as_exchange(record, event)] or [
+        Message(type=f"{record.channel or 'unnamed'}")
+    ]
+
+
+def _as_exchange(record: Envelope, event: Event) -> Iterator[Message]:
+    """Tell an event of Advanced Trade as Exchange would."""
+    if record.channel == "l2_data":
+        changes = [
+            (_L2_SIDES.get(one.side, one.side), one.price_level, one.new_quantity) for one in event.updates
+        ]
+        if event.type != "snapshot":
+            yield Message(
+                type="l2update", product_id=event.product_id, time=record.timestamp, changes=changes
+            )
+            return
+        bids, asks = (
+            [(price, size) for told, price, size in changes if told == side] for side in ("buy", "sell")
+        )
+        yield Message(
+            type="snapshot", product_id=event.product_id, time=record.timestamp, bids=bids, asks=asks
+        )
+    elif record.channel == "market_trades":
+        # The newest comes first. A snapshot repeats trades from before the subscription.
+        for trade in reversed(event.trades):
+            text = str(trade.trade_id)
+            yield Message(
+                type="match" if event.type != "snapshot" else "last_match",
+                product_id=trade.product_id,
+                time=trade.time,
+                side=trade.side.lower(),
+                price=trade.price,
+                size=trade.size,
+                trade_id=int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None,
+            )
+    elif record.channel == "ticker":
+        for ticker in event.tickers:
+            yield Message(
+                type="ticker",
+                product_id=ticker.product_id,
+                best_bid=ticker.best_bid,
+                best_ask=ticker.best_ask,
+            )
 
 
 def time_ns(message: Message, *, path: Path, row: int) -> int:
@@ -74,9 +168,10 @@ def time_ns(message: Message, *, path: Path, row: int) -> int:
 def observe(line: bytes, *, path: Path, row: int) -> tuple[str, str, Pairs] | None:
     """Say what a line holds, see `feed_source.Observer`."""
     found = parse_line(line, path=path, row=row)
-    if found is None or not found[1].product_id:
+    # The products of one envelope show themselves in others too.
+    message = found[1][0] if found is not None else None
+    if message is None or not message.product_id:
         return None
-    message = found[1]
     if message.type == "snapshot":
         return message.product_id, message.type, [*message.bids, *message.asks]
     if message.type == "l2update":
@@ -107,11 +202,15 @@ class CoinbaseDecoder:
         found = parse_line(line, path=path, row=row)
         if found is None:
             return
-        recv_ns, message = found
+        recv_ns, messages = found
+        for message in messages:
+            self._message(message, recv_ns, path, row)
+
+    def _message(self, message: Message, recv_ns: int, path: Path, row: int) -> None:
         if message.product_id != self._product:
             self._left.pass_over("messages of other products or none")
         elif message.type == "snapshot":
-            self._snapshot(message, recv_ns, row)
+            self._snapshot(message, recv_ns, path, row)
         elif message.type == "l2update":
             self._update(message, recv_ns, path, row)
         elif message.type == "match":
@@ -121,9 +220,15 @@ class CoinbaseDecoder:
             if message.type == "ticker":
                 self.ticker = message
 
-    def _snapshot(self, message: Message, recv_ns: int, row: int) -> None:
-        # Snapshots carry no time: the last one the venue told, and before any, ours.
-        ts_ns = self._reach("level2", max(self._reached_ns.values()) or recv_ns, expected_late=True)
+    def _snapshot(self, message: Message, recv_ns: int, path: Path, row: int) -> None:
+        if message.time is not None:
+            told_ns = time_ns(message, path=path, row=row)
+        else:
+            # Those of Exchange carry none: the last one the venue told, and before any, ours.
+            told_ns = max(self._reached_ns.values()) or recv_ns
+            if told_ns == RECV_NOT_RECORDED:
+                raise DataError("expected a time, of the venue or of receipt, was none", path=path, row=row)
+        ts_ns = self._reach("level2", told_ns, expected_late=True)
         self._started = True
         self._columns.packet()
         self._columns.mark(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..instrument import Instrument
+from ..instrument import Instrument, Session
 from ..quarantine import LeftOut, Quarantine
 from ..table_file import files_sha256
 from . import Verification
@@ -154,7 +154,7 @@ def _instrument(
                 # Fifty multiples are taken for evidence of a tick; nothing finer is traded, spreads aside.
                 prices = [_nano_text(step * factor) for factor in range(1, 101)] + prices
                 break
-    return instrument_of(symbol, prices, ["1"], path=files[0].path)
+    return instrument_of(symbol, prices, ["1"], path=files[0].path, session=Session())
 
 
 def _sampled_prices(filters: Mapping[Path, SymbolFilter], files: Sequence[DbnFile]) -> list[str]:

@@ -21,6 +21,7 @@ from .text_lines import pieces
 PRICE_UNDEFINED: Final = (1 << 63) - 1
 TIME_UNDEFINED: Final = (1 << 64) - 1
 METADATA_BYTES_MAX: Final = 64 << 20
+_READ_BYTES: Final = 2 << 20
 
 _HEADER: Final = [
     ("length", "u1"), ("rtype", "u1"), ("publisher_id", "<u2"), ("instrument_id", "<u4"), ("ts_event", "<u8"),
@@ -156,7 +157,7 @@ class DbnFile:
         Records of types without a layout here come as bare headers.
         """
         rest, offset, skipped, count = b"", 0, 0, 0
-        for piece in self._pieces():
+        for piece in _joined(self._pieces()):
             rest += piece
             if skipped < self._head_bytes:
                 cut = min(self._head_bytes - skipped, len(rest))
@@ -188,8 +189,15 @@ class DbnFile:
         if whole == 0:
             return None
         table = np.frombuffer(data, np.uint8, whole * length, start).reshape(whole, length)
-        same = (table[:, 0] == data[start]) & (table[:, 1] == rtype)
-        run = whole if same.all() else int(np.argmin(same))
+        run, looked = 0, 16
+        # Types may alternate record by record: look a little ahead first, then further and further.
+        while run < whole:
+            ahead = table[run : run + looked]
+            same = (ahead[:, 0] == data[start]) & (ahead[:, 1] == rtype)
+            if not same.all():
+                run += int(np.argmin(same))
+                break
+            run, looked = min(run + looked, whole), looked * 8
         layout = DTYPES.get(rtype, HEADER_DTYPE)
         # A gateway's send time may follow each record (ts_out).
         if length - layout.itemsize not in (0, 8) and rtype in DTYPES:
@@ -201,3 +209,15 @@ class DbnFile:
         body = np.ascontiguousarray(table[:run, : layout.itemsize])
         records: NDArray[np.void] = body.view(layout).reshape(run)
         return records, run * length
+
+
+def _joined(stream: Iterator[bytes]) -> Iterator[bytes]:
+    """Join pieces until they pay for the work done once for each."""
+    held: list[bytes] = []
+    for piece in stream:
+        held.append(piece)
+        if sum(map(len, held)) >= _READ_BYTES:
+            yield b"".join(held)
+            held = []
+    if held:
+        yield b"".join(held)

@@ -22,7 +22,7 @@ from ext.decimal_text import DECIMALS_MAX, decimal_units
 
 from ..columns import PRICE_TICKS_MAX
 from ..errors import ConfigError, DataError
-from ..instrument import Instrument
+from ..instrument import Instrument, Session
 
 SIZE_LOTS_MAX: Final = 1 << 53
 SAMPLED_MAX: Final = 20_000
@@ -180,8 +180,18 @@ def decimals_of(texts: Sequence[str], *, name: str, path: Path) -> int:
     return most
 
 
+ALWAYS: Final = Session(weekdays=(0, 1, 2, 3, 4, 5, 6))
+"""Hours of markets that never close."""
+
+
 def instrument_of(
-    symbol: str, prices: Sequence[str], sizes: Sequence[str], *, path: Path, currency: str = "USD"
+    symbol: str,
+    prices: Sequence[str],
+    sizes: Sequence[str],
+    *,
+    path: Path,
+    currency: str = "USD",
+    session: Session = ALWAYS,
 ) -> Instrument:
     """Return an instrument on the grid that a sample of its prices and sizes shows.
 
@@ -206,6 +216,7 @@ def instrument_of(
     return Instrument(
         symbol=symbol,
         currency=currency,
+        session=session,
         price_increment=float(Decimal(1).scaleb(-decimals)),
         tick_size_ticks=max(tick, 1),
         lot_size=float(Decimal(1).scaleb(-decimals_of(list(dict.fromkeys(sizes)), name="size", path=path))),

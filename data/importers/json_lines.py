@@ -24,10 +24,11 @@ class JsonRecords(Generic[Record]):
     Parameters
     ----------
     kind : type
+        Where it leaves a number's type open, one with a point or an exponent stays text.
     """
 
     def __init__(self, kind: type[Record]) -> None:
-        self._decoder = msgspec.json.Decoder(kind)
+        self._decoder = msgspec.json.Decoder(kind, float_hook=str)
 
     def decode(self, text: bytes | msgspec.Raw, *, path: Path, row: int) -> Record:
         """Return the record.

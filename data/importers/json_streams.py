@@ -28,7 +28,7 @@ from ..schema import RECV_NOT_RECORDED, EventFlag, EventKind
 from . import Verification
 from .event_columns import QUOTE_SIZE_LOTS_MAX, EventColumns
 from .feed_source import FeedEvents, in_order_of_name
-from .grid import SIZE_LOTS_MAX, Grid
+from .grid import ALWAYS, SIZE_LOTS_MAX, Grid
 from .json_mapping import ANYTHING, PREFIX, Conditions, JsonMapping, StreamMapping
 
 JSON_RULE: Final = "a line must be JSON, perhaps with a prefix"
@@ -317,6 +317,7 @@ def open_source(
             symbol=(symbol or found.symbol).replace("/", "-"),
             price_increment=found.price_increment,
             lot_size=found.lot_size,
+            session=ALWAYS,
         )
     for stream in found.streams:
         for time in (stream.time, stream.receive):

@@ -1,4 +1,4 @@
-"""Kraken's websocket (version 1), recorded raw: book and trade channels.
+"""Kraken's websocket, versions 1 and 2, recorded raw: book and trade channels.
 
 The lines are those of `ws_dump`. ``docs/importers/KRAKEN.md`` says what becomes of each message. Kraken sends
 a CRC-32 over the best ten levels of either side with every update; `verify` computes it from our book.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,13 +18,14 @@ from ext.order_book import OrderBook
 from ..errors import DataError
 from ..instrument import Instrument
 from ..quarantine import LeftOut
-from ..schema import EventFlag, EventKind
+from ..schema import RECV_NOT_RECORDED, EventFlag, EventKind
 from . import Verification
 from .depth_window import DepthWindow
 from .event_columns import EventColumns
 from .feed_source import FeedEvents, Pairs, chosen_symbol, in_order_of_name, read_heads
 from .grid import Grid, instrument_of
 from .json_lines import JsonRecords
+from .kraken_v2 import as_version_1, is_version_2, subscribed_depth
 from .ws_dump import received, seconds_ns
 
 CHECKED_LEVELS: Final = 10
@@ -38,20 +40,34 @@ Message = tuple[int, str, int, list[Any], str]
 """Receive time, channel (book or trade), depth, payload parts, pair."""
 
 
-def parse_line(line: bytes, *, path: Path, row: int) -> Message | str | None:
-    """Return a book or trade message, the name of what else was received, or None for what was sent."""
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """The answer to a subscription of version 2."""
+
+    pair: str
+    levels: int
+
+
+def parse_line(line: bytes, *, path: Path, row: int) -> list[Message] | Depth | str | None:
+    """Return book or trade messages, the name of what else was received, or None for what was sent."""
     found = received(line, path=path, row=row)
     if found is None:
         return None
     record = _RECORDS.decode(found[1], path=path, row=row)
+    if isinstance(record, dict) and is_version_2(record):
+        clock = "0" if found[0] == RECV_NOT_RECORDED else f"{found[0] // 10**9}.{found[0] % 10**9:09}"
+        told = as_version_1(record, clock=clock, path=path, row=row)
+        return [(found[0], *one) for one in told] or f"{str(record['channel'])[:20]} messages"
     if isinstance(record, dict):
-        return f"{str(record.get('event', 'unnamed'))[:20]} messages"
+        depth = subscribed_depth(record)
+        name = record.get("event", record.get("method", record.get("channel", "unnamed")))
+        return Depth(*depth) if depth else f"{str(name)[:20]} messages"
     if len(record) < 4 or not isinstance(record[-2], str) or not isinstance(record[-1], str):
         raise DataError("expected [channel id, payload, channel, pair]", path=path, row=row)
     channel = _CHANNEL.fullmatch(record[-2])
     if channel is None:
         return f"{record[-2][:20]} messages"
-    return found[0], channel[1] or channel[3], int(channel[2] or 0), record[1:-2], record[-1]
+    return [(found[0], channel[1] or channel[3], int(channel[2] or 0), record[1:-2], record[-1])]
 
 
 def levels_of(part: object, *, path: Path, row: int) -> dict[str, list[list[str]]]:
@@ -94,10 +110,11 @@ def _is_texts(values: object, *, at_least: int) -> bool:
 
 def observe(line: bytes, *, path: Path, row: int) -> tuple[str, str, Pairs] | None:
     """Say what a line holds, see `feed_source.Observer`."""
-    message = parse_line(line, path=path, row=row)
-    if message is None or isinstance(message, str):
+    messages = parse_line(line, path=path, row=row)
+    if not isinstance(messages, list):
         return None
-    _, channel, _, parts, pair = message
+    # Several pairs in one message are seldom; the others show themselves in their own.
+    _, channel, _, parts, pair = messages[0]
     if channel == "trade":
         rows = trades_of(parts, path=path, row=row)
     else:
@@ -127,15 +144,22 @@ class KrakenDecoder:
         self._reached_ns = {"book": 0, "trade": 0}
         self.checksum: int | None = None
         self.decimals = (0, 0)
+        self._depth: int | None = None
+        self._untimed: tuple[Message, Path, int] | None = None
 
     def line(self, line: bytes, *, path: Path, row: int) -> None:
         self.checksum = None
-        message = parse_line(line, path=path, row=row)
-        if message is None:
-            return
-        if isinstance(message, str):
-            self._left.pass_over(message)
-        elif message[4] != self._pair:
+        messages = parse_line(line, path=path, row=row)
+        if isinstance(messages, str):
+            self._left.pass_over(messages)
+        elif isinstance(messages, Depth):
+            self._depth = messages.levels if messages.pair == self._pair else self._depth
+            self._left.pass_over("answers to subscriptions")
+        for message in messages if isinstance(messages, list) else ():
+            self._message(message, path, row)
+
+    def _message(self, message: Message, path: Path, row: int) -> None:
+        if message[4] != self._pair:
             self._left.pass_over("messages of other pairs")
         elif message[1] == "trade":
             self._trades(message[0], trades_of(message[3], path=path, row=row), path, row)
@@ -155,21 +179,29 @@ class KrakenDecoder:
                 side=_TRADE_SIDE[side],
             )
 
-    def _book(self, message: Message, path: Path, row: int) -> None:
+    def _book(self, message: Message, path: Path, row: int, at_ns: int = 0) -> None:
         recv_ns, _, depth, parts, _ = message
         groups = [
             (key, levels) for part in parts for key, levels in levels_of(part, path=path, row=row).items()
         ]
         stamps = {level[2] for _, levels in groups for level in levels}
-        ts_ns = self._reach("book", max((seconds_ns(text, path=path, row=row) for text in stamps), default=0))
+        told_ns = max((seconds_ns(text, path=path, row=row) for text in stamps), default=0)
         opening = any(key in ("as", "bs") for key, _ in groups)
+        if opening and not max(told_ns, at_ns, self._reached_ns["book"]):
+            # A snapshot without any time is taken with the update behind it.
+            self._untimed = (message, path, row)
+            return
+        if self._untimed is not None:
+            untimed, self._untimed = self._untimed, None
+            self._book(*untimed, at_ns=told_ns)
+        ts_ns = self._reach("book", max(told_ns, at_ns))
         if not self._windows and not opening:
             self._left.reject(UNOPENED_RULE)
             return
         self._columns.packet()
         if opening:
             self._windows = {
-                side: DepthWindow(side=side, depth=depth, decimals=self._grid.price.decimals)
+                side: DepthWindow(side=side, depth=self._depth or depth, decimals=self._grid.price.decimals)
                 for side in (1, -1)
             }
             self._columns.mark(
@@ -190,7 +222,11 @@ class KrakenDecoder:
         self.checksum = _checksum_of(parts, path=path, row=row)
 
     def _note_decimals(self, level: list[str]) -> None:
-        self.decimals = (len(level[0].partition(".")[2]), len(level[1].partition(".")[2]))
+        # A removal may be written as a bare 0.
+        self.decimals = (
+            max(self.decimals[0], len(level[0].partition(".")[2])),
+            max(self.decimals[1], len(level[1].partition(".")[2])),
+        )
 
     def _reach(self, stream: str, ts_ns: int) -> int:
         """Return the time, which never runs backwards within one channel."""

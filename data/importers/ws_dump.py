@@ -6,6 +6,8 @@
     wss://ws.kraken.com <- 1618678132.8253062: {"event":...        sent by us
     1618678133.2949052: {"event":"heartbeat"}                      received
     https://api.example/book -> 1641343696.24: {"bids":...         received over HTTP
+    1618678133294905200 {"event":"heartbeat"}                      ns, us or ms by the number of digits
+    {"event":"heartbeat"}                                          receipt not recorded
 
 Our clock was printed from a double, which holds an instant of our time to about 0.2 µs; its digits are taken
 as they stand.
@@ -21,16 +23,26 @@ from ext.decimal_text import decimal_units
 
 from ..columns import TS_NS_MAX
 from ..errors import DataError
+from ..schema import RECV_NOT_RECORDED
 
 _LINE: Final = re.compile(
     rb"(?:(?P<address>\S+) (?P<direction><->|<-|->) )?(?P<clock>\d{1,12}(?:\.\d{1,12})?)"
     rb"(?:: (?P<message>.*))?",
     re.DOTALL,
 )
+_PLAIN: Final = re.compile(
+    rb"(?:(?P<count>\d{10}|\d{13}|\d{16}|\d{19})[ \t:,]+)?(?P<message>[\[{].*)", re.DOTALL
+)
 
 
 def received(line: bytes, *, path: Path, row: int) -> tuple[int, bytes] | None:
     """Return (receive time in ns, message); None for what we sent and for the opening of a connection."""
+    if (plain := _PLAIN.fullmatch(line)) is not None:
+        count = plain["count"]
+        if count is None:
+            return RECV_NOT_RECORDED, plain["message"]
+        stamp = (count[:10] + b"." + count[10:]).decode()
+        return seconds_ns(stamp.rstrip("."), path=path, row=row), plain["message"]
     match = _LINE.fullmatch(line)
     if match is None:
         raise DataError(f"expected 'seconds: message', was {line[:60]!r}", path=path, row=row)

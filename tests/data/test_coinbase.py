@@ -114,6 +114,53 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
     assert outcomes == {True, False}
 
 
+def advanced(channel: str, tick: int, *events: object) -> str:
+    stamp = f"2023-11-14T22:13:20.{tick:03}456789Z"
+    return json.dumps({"channel": channel, "client_id": "", "timestamp": stamp, "sequence_num": tick,
+                       "events": events})  # fmt: skip
+
+
+def test_advanced_trade_is_read_as_exchange_is(tmp_path: Path) -> None:
+    def level(side: str, price: str, size: str) -> dict[str, str]:
+        return {
+            "side": side,
+            "event_time": "2023-11-14T22:13:20Z",
+            "price_level": price,
+            "new_quantity": size,
+        }
+
+    def trade(number: int, side: str, product: str = "BTC-USD") -> dict[str, str]:
+        return {"trade_id": str(number), "product_id": product, "price": "10.1", "size": "2", "side": side,
+                "time": f"2023-11-14T22:13:20.{number:03}Z"}  # fmt: skip
+
+    book = [level("bid", "10.0", "1"), level("offer", "10.2", "3")]
+    ticker = {"type": "ticker", "product_id": "BTC-USD", "best_bid": "10.1", "best_ask": "10.2"}
+    rows = [
+        advanced("subscriptions", 0, {"subscriptions": {"level2": ["BTC-USD"]}}),
+        advanced("l2_data", 1, {"type": "snapshot", "product_id": "BTC-USD", "updates": book}),
+        advanced("market_trades", 2, {"type": "snapshot", "trades": [trade(2, "BUY"), trade(1, "SELL")]}),
+        advanced("ticker", 3, {"type": "snapshot", "tickers": [ticker]}),
+        advanced(
+            "l2_data", 4, {"type": "update", "product_id": "BTC-USD", "updates": [level("bid", "10.1", "2")]}
+        ),
+        advanced("market_trades", 9, {"type": "update", "trades": [trade(8, "BUY"), trade(7, "SELL")]}),
+        advanced("ticker", 10, {"type": "update", "tickers": [ticker]}),
+        advanced(
+            "l2_data", 11, {"type": "update", "product_id": "ETH-USD", "updates": [level("bid", "9", "1")]}
+        ),
+    ]
+    path = write_lines(tmp_path / "advanced.jsonl", rows)
+    events = joined(coinbase.open_source([path], symbol="BTC-USD"))
+    assert told(events) == [
+        (CLEAR, 0, 0, 0, 4), (LEVEL, 1, 100, 1, 4), (LEVEL, -1, 102, 3, 5), (LEVEL, 1, 101, 2, 1),
+        (TRADE, 1, 101, 2, 1), (TRADE, -1, 101, 2, 1),
+    ]  # fmt: skip
+    assert events["ts_ns"][-1] % 10**9 == 8_000_000
+    assert events["ts_ns"][0] % 10**9 == 1_456_789
+    check = coinbase.verify([path])
+    assert (check.matched, check.total) == (1, 1)
+
+
 @pytest.mark.recording("crypto_ws_raw_checksums")
 def test_every_ticker_of_the_recording_agrees(market_data: Path) -> None:
     check = coinbase.verify([market_data / "COINBASE.ws.28.0.xz"])

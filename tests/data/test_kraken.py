@@ -158,6 +158,51 @@ def test_a_window_holds_the_best_levels(updates: list[tuple[int, int]], side: in
             del held[price]
 
 
+def crc_2(asks: list[tuple[str, str]], bids: list[tuple[str, str]]) -> int:
+    return int(crc(asks, bids))
+
+
+def version_2(
+    kind: str, bids: list[tuple[str, str]], asks: list[tuple[str, str]], check: int, tick: int
+) -> str:
+    """A book message whose numbers stand as they are given, zeros at the end included."""
+
+    def side(levels: list[tuple[str, str]]) -> str:
+        return ",".join(f'{{"price":{price},"qty":{qty}}}' for price, qty in levels)
+
+    stamp = f',"timestamp":"2023-11-14T22:13:20.{tick:03}000Z"' if kind == "update" else ""
+    data = f'{{"symbol":"BTC/USD","bids":[{side(bids)}],"asks":[{side(asks)}],"checksum":{check}{stamp}}}'
+    return f'{{"channel":"book","type":"{kind}","data":[{data}]}}'
+
+
+@pytest.mark.parametrize("prefix", ["", f"{SECONDS}.500000: ", f"{SECONDS}500000000 "])
+def test_version_2_keeps_its_digits_and_its_depth(tmp_path: Path, prefix: str) -> None:
+    asks = [("45285.2", "0.00100000"), ("45286.0", "1.00000000")]
+    bids = [("45283.5", "0.10000000"), ("45283.0", "2.50000000")]
+    better = [("45284.0", "3.00000000"), bids[0]]
+    rows = [
+        '{"method":"subscribe","result":{"channel":"book","depth":2,"symbol":"BTC/USD"},"success":true}',
+        '{"channel":"heartbeat"}',
+        version_2("update", bids, [], 1, 90),
+        version_2("snapshot", bids, asks, crc_2(asks, bids), 100),
+        # The third bid falls out of the depth and is never removed by the venue.
+        version_2("update", [("45284.0", "3.00000000")], [], crc_2(asks, better), 110),
+        version_2("update", [], [("45285.2", "0")], crc_2(asks[1:], better), 120),
+        '{"channel":"trade","type":"update","data":[{"symbol":"BTC/USD","side":"sell","price":45284.0,'
+        '"qty":0.5,"trade_id":1,"timestamp":"2023-11-14T22:13:20.115Z"}]}',
+    ]
+    path = write_lines(tmp_path / "v2.txt", [prefix + row for row in rows])
+    events = joined(kraken.open_source([path]))
+    wanted = [
+        (CLEAR, 0, 0, 0, 4), (LEVEL, -1, 452_852, 1, 4), (LEVEL, -1, 452_860, 1_000, 4),
+        (LEVEL, 1, 452_835, 100, 4), (LEVEL, 1, 452_830, 2_500, 5), (LEVEL, 1, 452_840, 3_000, 0),
+        (LEVEL, 1, 452_830, 0, 5), (TRADE, -1, 452_840, 500, 1), (LEVEL, -1, 452_852, 0, 1),
+    ]  # fmt: skip
+    assert sorted(told(events)) == sorted(wanted)
+    check = kraken.verify([path])
+    assert (check.matched, check.total) == (3, 3)
+
+
 @pytest.mark.recording("crypto_ws_raw_checksums")
 def test_every_checksum_of_the_recording_matches(market_data: Path) -> None:
     check = kraken.verify([market_data / "KRAKEN.ws.50.0.xz"])
