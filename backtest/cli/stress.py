@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 from contextlib import ExitStack
 from pathlib import Path
@@ -133,7 +134,8 @@ def _pair(
 
     task, tick = ticker(f"closed loop, {users} users")
     loop = LoadLoop(front, payloads, deadline_ns=deadline_ns)
-    closed_run = loop.closed(users, args.seconds, kill_worker=args.kill_worker, tick=tick)
+    halfway = (lambda: os.kill(front.worker_ids[0], signal.SIGKILL)) if args.kill_worker else None
+    closed_run = loop.closed(users, args.seconds, halfway=halfway, tick=tick)
     closed = figures_of(closed_run, load=f"{users} users", users=users, naive=naive, **shared)
     progress.remove_task(task)
     rate = args.rate or max(0.8 * closed.rate, 1.0)

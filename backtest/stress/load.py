@@ -9,8 +9,6 @@ refusals are no way to faster answers.
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,8 +41,8 @@ class LoadRun:
     cores : float
         Cores' worth of time that the workers ran or could have run.
     seconds : float
-    killed_ns : int or None
-        When a worker was killed.
+    halfway_s : float or None
+        Seconds after `start_ns` at which something was done to the system.
     """
 
     arrivals_ns: NDArray[np.int64]
@@ -56,7 +54,8 @@ class LoadRun:
     lost: int
     cores: float
     seconds: float
-    killed_ns: int | None
+    halfway_s: float | None
+    start_ns: int
     slowdowns: tuple[tuple[float, float], ...]
     """(seconds since the start, mean of the workers' gauges), some hundred times."""
 
@@ -83,14 +82,14 @@ class LoadLoop:
         users: int,
         seconds: float,
         *,
-        kill_worker: bool = False,
+        halfway: Callable[[], object] | None = None,
         tick: Callable[[float], None] = lambda done: None,
     ) -> LoadRun:
-        """Let `users` ask again and again for some time; optionally kill a worker half-way."""
+        """Let `users` ask again and again for some time; do something to the system half-way."""
         start_ns = time.monotonic_ns()
         end_ns = start_ns + int(seconds * 1e9)
         clock = _WorkerClock(self._front)
-        killed_ns = None
+        halfway_ns = None
         for user in range(users):
             self._ask(user, time.monotonic_ns())
         now_ns = start_ns
@@ -104,10 +103,10 @@ class LoadLoop:
                 self._ask(heappop(self._back)[1], now_ns)
             self._sample(now_ns - start_ns)
             tick(min((now_ns - start_ns) / 1e9, seconds))
-            if kill_worker and killed_ns is None and now_ns - start_ns > seconds * 5e8:
-                killed_ns = now_ns
-                os.kill(self._front.worker_ids[0], signal.SIGKILL)
-        return self._result(clock, start_ns, killed_ns)
+            if halfway is not None and halfway_ns is None and now_ns - start_ns > seconds * 5e8:
+                halfway_ns = now_ns
+                halfway()
+        return self._result(clock, start_ns, halfway_ns)
 
     def open(
         self, rate: float, seconds: float, *, seed: int, tick: Callable[[float], None] = lambda done: None
@@ -152,7 +151,7 @@ class LoadLoop:
         if not self._samples or seconds - self._samples[-1][0] >= 0.01:
             self._samples.append((seconds, float(np.mean(self._front.slowdowns))))
 
-    def _result(self, clock: _WorkerClock, start_ns: int, killed_ns: int | None) -> LoadRun:
+    def _result(self, clock: _WorkerClock, start_ns: int, halfway_ns: int | None) -> LoadRun:
         seconds = (time.monotonic_ns() - start_ns) / 1e9
         cores = clock.cores(seconds)
         stop_ns = time.monotonic_ns() + _DRAIN_NS
@@ -175,7 +174,8 @@ class LoadLoop:
             lost=self._asked - len(answers),
             cores=cores,
             seconds=seconds,
-            killed_ns=killed_ns,
+            halfway_s=None if halfway_ns is None else (halfway_ns - start_ns) / 1e9,
+            start_ns=start_ns,
             slowdowns=tuple(self._samples),
         )
 

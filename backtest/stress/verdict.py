@@ -86,10 +86,10 @@ def figures_of(
     counts = np.bincount(run.variants[run.on_time], minlength=len(variants))
     worth = float(counts[: len(variants)] @ np.array(values.values)) / max(run.asked, 1)
     late = None
-    if run.killed_ns is not None:
-        after = (run.arrivals_ns >= run.killed_ns - deadline_ns) & (
-            run.arrivals_ns < run.killed_ns + KILL_WINDOW_NS
-        )
+    if run.halfway_s is not None:
+        since_ns = run.arrivals_ns - run.start_ns - int(run.halfway_s * 1e9)
+        # What was under way counts too.
+        after = (since_ns >= -deadline_ns) & (since_ns < KILL_WINDOW_NS)
         late = float(1.0 - run.on_time[after].mean()) if after.any() else None
     return Figures(
         load=load,

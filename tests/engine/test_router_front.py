@@ -139,7 +139,7 @@ def test_what_cannot_be_met_is_said_at_once(serve: Callable[..., Front]) -> None
 
 def test_the_last_good_answer_stands_in_without_a_first_one(serve: Callable[..., Front]) -> None:
     front, rows = serve(first_answers=False, stale_ns_max=60 * SECOND), payloads(2)
-    request_id, _ = front.submit(rows[0], deadline_ns=time.monotonic_ns() + 10 * SECOND, stream=7)
+    front.submit(rows[0], deadline_ns=time.monotonic_ns() + 10 * SECOND, stream=7)
     good = finish(front, [])[0]
     _, again = front.submit(rows[1], deadline_ns=time.monotonic_ns(), stream=7)
     _, other = front.submit(rows[1], deadline_ns=time.monotonic_ns(), stream=8)

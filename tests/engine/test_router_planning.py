@@ -91,7 +91,7 @@ def test_a_quiet_worker_uses_the_best_and_a_full_one_the_cheapest() -> None:
     alone = planner.choose([DEADLINE_NS], [float("nan")], 0, 1.0)
     assert alone is not None
     assert alone.variant == 5
-    crowd = planner.choose([10 * MILLISECOND] * 5_000, [float("nan")] * 5_000, 0, 4.0)
+    crowd = planner.choose([10 * MILLISECOND] * 20_000, [float("nan")] * 20_000, 0, 4.0)
     assert crowd is not None
     assert (crowd.variant, crowd.count) == (0, 64)
 

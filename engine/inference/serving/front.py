@@ -7,6 +7,8 @@ waits with its models loaded; what they held goes to the others while there is t
 
 The first answer is the smallest model's, run here on submission in some microseconds. It makes every request
 answerable at any moment, which is what "anytime" means, and tells the cascade how sure a small model is.
+
+Over 400 lines because a request's whole life, from its slot to its one answer, is to be read in one place.
 """
 
 from __future__ import annotations

@@ -27,7 +27,6 @@ from data.errors import ConfigError
 from .forecast import LatencyForecast
 
 _EPSILON_NS = 1.0
-_PRESSED_MAX = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,8 +39,6 @@ class PlanLimits:
         Kept free before every deadline, for the way back and for whatever forecasts do not know.
     utilisation_max : float
         Share of the time to a deadline that the queue before it may fill.
-    reserve_share : float
-        Share of that time kept free in addition for each unit of slowdown above 1, up to two of them.
     step_up_share : float
         Spare share of time that a step up needs.
     batch_max : int
@@ -49,16 +46,13 @@ class PlanLimits:
     """
 
     guard_ns: int = 2_000_000
-    utilisation_max: float = 0.9
-    reserve_share: float = 0.15
+    utilisation_max: float = 0.85
     step_up_share: float = 0.08
     batch_max: int = 64
 
     def __post_init__(self) -> None:
         if self.guard_ns < 0 or not 0.0 < self.utilisation_max <= 1.0:
             raise ConfigError(f"a plan needs guard_ns >= 0 and 0 < utilisation_max <= 1, was {self}")
-        if not 0.0 <= _PRESSED_MAX * self.reserve_share < self.utilisation_max:
-            raise ConfigError(f"a reserve must leave some time to use, was {self}")
         if not (0.0 <= self.step_up_share < 1.0 and 1 <= self.batch_max <= 64):
             raise ConfigError(f"a plan needs 0 <= step_up_share < 1 and 1 <= batch_max <= 64, was {self}")
 
@@ -201,9 +195,9 @@ class Planner:
         margins : sequence of float
             Of the same requests' first answers.
         """
-        place = self._best_affordable(deadlines, now_ns, slowdown, self._usable(slowdown))
+        place = self._best_affordable(deadlines, now_ns, slowdown, self.limits.utilisation_max)
         if place is None:
-            # Somebody is already inside the reserve; that is what it is for.
+            # Somebody is already inside the margin; that is what it is for.
             place = self._best_affordable(deadlines, now_ns, slowdown, 1.0)
         if place is None:
             # Nothing fits the whole queue: the cheapest for as many of the head as its deadline allows.
@@ -224,14 +218,6 @@ class Planner:
             if self._affordable(variant, below, deadlines, now_ns, slowdown, share):
                 return place
         return None
-
-    def _usable(self, slowdown: float) -> float:
-        """Return the share of the time to a deadline that may be planned away.
-
-        On a machine that others use, time comes in slices: the more pressure, the more is kept in reserve.
-        """
-        pressed = min(max(self.forecast.pace(slowdown) - 1.0, 0.0), _PRESSED_MAX)
-        return self.limits.utilisation_max - self.limits.reserve_share * pressed
 
     def _batch(self, variant: int, waiting: int) -> int:
         return min(waiting, self.forecast.costs.efficient[variant], self.limits.batch_max)
@@ -259,7 +245,7 @@ class Planner:
     ) -> int:
         """Return the place on the frontier that the head is worth at the present price of time."""
         own, below = self.frontier[place], self.frontier[max(place - 1, 0)]
-        usable = self._usable(slowdown)
+        usable = self.limits.utilisation_max
         if own == below or (
             place == len(self.frontier) - 1
             and self._affordable(own, own, deadlines, now_ns, slowdown, usable)

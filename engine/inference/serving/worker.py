@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ext.ring_buffer import MpscRing, SpscRing
 from ext.ring_memory import unlink_ring
 
+from ..capi import CapiSession
 from .arena import Arena
 from .forecast import CostTable
 from .measure import open_variant
@@ -34,6 +35,8 @@ BEAT_NS: Final = 20_000_000
 _POP_MAX: Final = 256
 _STALL_EVERY_NS: Final = 50_000_000
 _BUSY_ALLOWANCE: Final = 8.0
+# Stopping a run costs a watcher that looks every millisecond; shorter ones are not worth it.
+_STOP_NS_MIN: Final = 2_000_000
 
 
 class Worker:
@@ -86,7 +89,10 @@ class Worker:
         self._status["busy_until_ns"] = time.monotonic_ns() + int(_BUSY_ALLOWANCE * run.plan.tail_ns)
         rows = self._rows(run)
         try:
-            found = self._sessions[run.plan.variant].probabilities(rows)
+            found = self._ask(run, rows)
+            if found is None:
+                self._stopped(run, start_ns, delay_ns)
+                return
             good: list[bool] = np.asarray(np.isfinite(found).all(axis=1)).tolist()
         # Whatever a model raises is the model's failure; its breaker deals with it.
         except Exception:
@@ -111,6 +117,26 @@ class Worker:
         for request, ok in zip(run.requests, good, strict=True):
             if not ok:
                 self._scheduler.offer(request)
+
+    def _ask(self, run: Run, rows: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """Return the answers; None where a long run had to be stopped at the last of its deadlines."""
+        session = self._sessions[run.plan.variant]
+        if run.plan.tail_ns > _STOP_NS_MIN and isinstance(session, CapiSession):
+            return session.probabilities_until(rows, deadline_ns=run.requests[-1].deadline_ns)
+        return session.probabilities(rows)
+
+    def _stopped(self, run: Run, start_ns: int, delay_ns: int) -> None:
+        self._push(run.requests, Outcome.ABSTAIN, NO_VARIANT, None)
+        now_ns = time.monotonic_ns()
+        # Late is not wrong: the forecast learns from it, the breaker does not.
+        self._scheduler.finished(
+            run,
+            now_ns,
+            took_ns=now_ns - start_ns,
+            run_delay_ns=self._delay.read_ns() - delay_ns,
+            good=[],
+            psi_share=self._psi_share(now_ns),
+        )
 
     def _rows(self, run: Run) -> NDArray[np.float32]:
         window, _ = self._spec.variants[run.plan.variant].input_shape

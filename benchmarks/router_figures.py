@@ -1,0 +1,207 @@
+"""The router's figures as SVG: policies by hit rate and value, latency by users, a hog over time.
+
+    python -m benchmarks.router_figures days docs/img/router-days.svg
+    python -m benchmarks.router_figures users docs/img/router-users.svg quiet.json hog.json
+    python -m benchmarks.router_figures hog docs/img/router-hog.svg [ladder]
+
+The JSON files are what `anytick stress --json` printed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from xml.sax.saxutils import escape
+
+import numpy as np
+
+from backtest.stress.load import LoadLoop
+from backtest.stress.rivals import Hogs, usable_cores
+from engine.inference.ladder import load_ladder
+from engine.inference.serving.front import Front
+
+from .router_days import compare_days
+
+_WIDTH, _HEIGHT, _LEFT, _TOP, _PLOT_W, _PLOT_H = 760, 400, 70, 44, 650, 300
+_COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#b5489a", "#8a6d00", "#4b5563")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Axis:
+    """One axis: its label, its ends and the places of its ticks."""
+
+    label: str
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+
+
+class Plot:
+    """A small SVG plot with a white ground, so that it reads on any page."""
+
+    def __init__(self, title: str, across: Axis, up: Axis) -> None:
+        self._across, self._up = across, up
+        self._parts = [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+            'font-family="system-ui, sans-serif" font-size="12">',
+            f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
+        ]
+        self._text(_LEFT, 24, title, size=15)
+        for tick in across.ticks:
+            x = self.x(tick)
+            self._line(x, _TOP, x, _TOP + _PLOT_H, "#e6e9ee")
+            self._text(x, _TOP + _PLOT_H + 18, f"{tick:g}", anchor="middle")
+        for tick in up.ticks:
+            y = self.y(tick)
+            self._line(_LEFT, y, _LEFT + _PLOT_W, y, "#e6e9ee")
+            self._text(_LEFT - 8, y + 4, f"{tick:g}", anchor="end")
+        self._text(_LEFT + _PLOT_W / 2, _TOP + _PLOT_H + 40, across.label, anchor="middle")
+        self._text(_LEFT, _TOP - 6, up.label)
+
+    def x(self, value: float) -> float:
+        """Return where a value lies across."""
+        axis = self._across
+        return _LEFT + _PLOT_W * (value - axis.low) / (axis.high - axis.low)
+
+    def y(self, value: float) -> float:
+        """Return where a value lies up."""
+        axis = self._up
+        return _TOP + _PLOT_H * (1.0 - (value - axis.low) / (axis.high - axis.low))
+
+    def curve(self, xs: Sequence[float], ys: Sequence[float], colour: int, label: str = "") -> None:
+        """Draw a line through points, its label at the last."""
+        points = " ".join(
+            f"{self.x(x):.1f},{min(max(self.y(y), _TOP), _TOP + _PLOT_H):.1f}"
+            for x, y in zip(xs, ys, strict=True)
+        )
+        self._parts.append(
+            f'<polyline points="{points}" fill="none" stroke="{_COLOURS[colour]}" stroke-width="2"/>'
+        )
+        if label:
+            y = min(max(self.y(ys[-1]), _TOP + 10), _TOP + _PLOT_H)
+            self._text(self.x(xs[-1]) - 4, y - 7, label, anchor="end", colour=_COLOURS[colour])
+
+    def point(
+        self, x: float, y: float, colour: int, label: str, *, left: bool = False, down: float = 4
+    ) -> None:
+        """Draw a labelled point."""
+        across, up = self.x(x), self.y(y)
+        self._parts.append(f'<circle cx="{across:.1f}" cy="{up:.1f}" r="5" fill="{_COLOURS[colour]}"/>')
+        self._text(across + (-9 if left else 9), up + down, label, anchor="end" if left else "start")
+
+    def mark(self, x: float, label: str) -> None:
+        """Draw a dashed line across the whole height."""
+        self._line(self.x(x), _TOP, self.x(x), _TOP + _PLOT_H, "#5a6472", dashed=True)
+        self._text(self.x(x) + 6, _TOP + 14, label)
+
+    def level(self, y: float, label: str) -> None:
+        """Draw a dashed line along the whole width."""
+        self._line(_LEFT, self.y(y), _LEFT + _PLOT_W, self.y(y), "#5a6472", dashed=True)
+        self._text(_LEFT + 6, self.y(y) - 5, label)
+
+    def text(self) -> str:
+        """Return the file's text."""
+        return "\n".join([*self._parts, "</svg>"]) + "\n"
+
+    def _line(self, x1: float, y1: float, x2: float, y2: float, colour: str, *, dashed: bool = False) -> None:
+        dash = ' stroke-dasharray="5 4"' if dashed else ""
+        self._parts.append(
+            f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"{dash}/>'
+        )
+
+    def _text(
+        self, x: float, y: float, text: str, *, anchor: str = "start", size: int = 12, colour: str = "#1b1f26"
+    ) -> None:
+        self._parts.append(
+            f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{colour}">'
+            f"{escape(text)}</text>"
+        )
+
+
+def draw_days(*, seconds: float = 4.0, seed: int = 1) -> str:
+    """Return policies by hit rate and mean value over the 24 simulated loads."""
+    found = compare_days(seconds=seconds, seed=seed)
+    tenths = tuple(step / 10 for step in range(0, 11, 2))
+    plot = Plot(
+        "24 simulated loads: answered in time, and what the answers are worth",
+        Axis(
+            label="share answered in time",
+            low=0.3,
+            high=1.05,
+            ticks=tuple(step / 10 for step in range(3, 11)),
+        ),
+        Axis(label="mean value per request (largest model in time = 1)", low=0.0, high=1.05, ticks=tenths),
+    )
+    plot.level(float(found.bound.mean()), "bound of a clairvoyant")
+    for row, policy in enumerate(found.policies):
+        kind = 1 if policy == "anytick" else 2 if policy.startswith("Clock") else 3 if "INF" in policy else 0
+        hit, value = float(found.hit_rate[row].mean()), float(found.value[row].mean())
+        plot.point(hit, value, kind, policy, left=hit > 0.6, down=-6 if kind == 2 else 12 if kind == 0 else 4)
+    return plot.text()
+
+
+def draw_users(quiet: Path, hog: Path) -> str:
+    """Return p99 by users, ours and the naive session's, from two JSON documents of ``anytick stress``."""
+    tables = [json.loads(path.read_text(encoding="utf-8").splitlines()[-1])["loads"] for path in (quiet, hog)]
+    plot = Plot(
+        "Closed-loop users, 50 ms deadline: p99 of answered, ms (log 10)",
+        Axis(label="users (log 4)", low=-0.1, high=3.2, ticks=(0, 1, 2, 3)),
+        Axis(label="log10 of ms", low=0.0, high=3.5, ticks=(0, 1, 2, 3)),
+    )
+    plot.level(float(np.log10(50.0)), "deadline")
+    for number, (loads, name) in enumerate(zip(tables, ("", ", hogs"), strict=True)):
+        closed = [load for load in loads if load["load"].endswith("users")]
+        users = [float(np.log(int(load["load"].split()[0])) / np.log(4.0)) for load in closed]
+        for key, colour, label in (("p99_ms", 0, "anytick"), ("naive_p99_ms", 1, "one shared session")):
+            heights = [float(np.log10(load[key])) for load in closed]
+            plot.curve(users, heights, colour + 2 * number, label + name)
+    return plot.text()
+
+
+def draw_hog(ladder: Path | None, *, seconds: float = 4.0) -> str:
+    """Return the workers' slowdown over time, spinning processes starting half-way; measured now."""
+    hogs = Hogs(usable_cores())
+    with Front(load_ladder(ladder)) as front:
+        shape = front.arena.rows.shape[1:]
+        rows = np.random.default_rng(1).standard_normal((16, *shape)).astype(np.float32)
+        try:
+            loop = LoadLoop(front, rows, deadline_ns=50_000_000)
+            run = loop.closed(16, seconds, halfway=hogs.__enter__)
+        finally:
+            hogs.__exit__(None, None, None)
+    assert run.halfway_s is not None, "asked for"
+    times = [(time - run.halfway_s) * 1e3 for time, _ in run.slowdowns]
+    slow = [value for _, value in run.slowdowns]
+    before = float(np.median([value for time, value in zip(times, slow, strict=True) if time < 0]))
+    reached = next((t for t, v in zip(times, slow, strict=True) if t > 0 and v >= 1.3 * before), float("nan"))
+    plot = Plot(
+        f"A hog on every core: the workers' slowdown has grown by a third after {reached:.0f} ms",
+        Axis(label="ms since the hogs were started", low=-300, high=600, ticks=tuple(range(-300, 601, 100))),
+        Axis(label="slowdown (1 = quiet machine)", low=0.0, high=8.0, ticks=(0, 1, 2, 4, 6, 8)),
+    )
+    shown = [(time, value) for time, value in zip(times, slow, strict=True) if -300 <= time <= 600]
+    plot.mark(0.0, "hogs start")
+    plot.mark(40.0, "40 ms")
+    plot.curve([time for time, _ in shown], [value for _, value in shown], 0)
+    return plot.text()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Draw one figure into a file."""
+    kind, target, *rest = arguments
+    paths = [Path(text) for text in rest]
+    makers: dict[str, Callable[[], str]] = {
+        "days": draw_days,
+        "users": lambda: draw_users(*paths),
+        "hog": lambda: draw_hog(paths[0] if paths else None),
+    }
+    Path(target).write_text(makers[kind](), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,131 @@
+"""The stress command: loads really served, figures from answers, and goals that can be missed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from router_ladder import write_ladder
+from router_samples import COSTS, VALUES
+
+from backtest.cli import main as entry
+from backtest.stress.load import LoadRun
+from backtest.stress.rivals import Hogs, run_naive
+from backtest.stress.verdict import Figures, figures_of, missed_goals
+from engine.inference.serving.measure import open_variant
+from engine.inference.serving.request import Outcome
+
+MILLISECOND = 1_000_000
+
+
+def run_of(
+    latencies_ms: list[float], *, refused: int = 0, lost: int = 0, halfway_s: float | None = None
+) -> LoadRun:
+    count = len(latencies_ms) + refused
+    latencies = np.array([*latencies_ms, *[1.0] * refused]) * MILLISECOND
+    outcomes = np.array([Outcome.MODEL] * len(latencies_ms) + [Outcome.REFUSED] * refused, np.int64)
+    return LoadRun(
+        arrivals_ns=np.arange(count, dtype=np.int64) * 10 * MILLISECOND,
+        latencies_ns=latencies.astype(np.int64),
+        outcomes=outcomes,
+        variants=np.where(outcomes == Outcome.MODEL, 5, 255),
+        on_time=(outcomes == Outcome.MODEL) & (latencies <= 50 * MILLISECOND),
+        asked=count + lost,
+        lost=lost,
+        cores=2.0,
+        seconds=1.0,
+        halfway_s=halfway_s,
+        start_ns=0,
+        slowdowns=(),
+    )
+
+
+def figures(run: LoadRun, tmp_path: Path, *, users: int | None = 4) -> Figures:
+    variants = [*write_ladder(tmp_path), *write_ladder(tmp_path)]
+    return figures_of(
+        run,
+        load="load",
+        users=users,
+        variants=variants,
+        costs=COSTS,
+        values=VALUES,
+        deadline_ns=50 * MILLISECOND,
+    )
+
+
+def test_figures_count_what_is_late_refused_or_lost_as_worth_nothing(tmp_path: Path) -> None:
+    found = figures(run_of([10.0] * 96 + [60.0] * 2, refused=1, lost=1), tmp_path)
+    assert found.hit_rate == pytest.approx(0.96)
+    assert found.value == pytest.approx(0.96)
+    assert found.refused == pytest.approx(1 / 99)
+    assert found.p99_ms == pytest.approx(60.0)
+    assert found.clairvoyant == pytest.approx(1.0)
+    missed = missed_goals(found, deadline_ms=50)
+    assert [line.split(":")[1].split(" must")[0].split(" may")[0] for line in missed] == [
+        " p99 of answered",
+        " answered in time",
+        " no request",
+    ]
+
+
+def test_a_good_run_misses_no_goal(tmp_path: Path) -> None:
+    assert missed_goals(figures(run_of([10.0] * 1_000), tmp_path), deadline_ms=50) == []
+
+
+def test_an_open_load_is_held_against_its_own_arrivals(tmp_path: Path) -> None:
+    found = figures(run_of([10.0] * 100), tmp_path, users=None)
+    assert found.value <= found.clairvoyant + 1e-9 <= 1.0 + 2e-9
+
+
+def test_late_after_a_kill_counts_two_seconds_and_what_was_under_way(tmp_path: Path) -> None:
+    latencies = [10.0] * 400
+    for late in (96, 250, 301):  # requests come every 10 ms, the kill after 1 s
+        latencies[late] = 60.0
+    found = figures(run_of(latencies, halfway_s=1.0), tmp_path)
+    assert found.late_after_kill == pytest.approx(2 / 205)
+
+
+def test_the_naive_way_asks_one_session_from_every_user(tmp_path: Path) -> None:
+    variant = write_ladder(tmp_path)[1]
+    rows = np.zeros((2, 100, 40), np.float32)
+    run = run_naive(open_variant(variant), rows, users=3, seconds=0.05, deadline_ns=10**12)
+    assert len(run.latencies_ns) >= 3
+    assert run.hit_rate == 1.0
+
+
+def test_hogs_end_with_their_block() -> None:
+    with Hogs(2) as hogs:
+        ids = [process.pid for process in hogs._processes]
+        assert len(ids) == 2
+    for process in ids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+
+
+def test_the_command_serves_kills_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_ladder(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        arguments = ("--users", "2", "--seconds", "0.5", "--deadline-ms", "5000", "--workers", "1")
+        code = entry.main(["stress", *arguments, "--kill-worker", "--models", str(tmp_path), "--json"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    closed, opened = document["loads"]
+    # Speeds are this machine's; that nothing is lost or late by five seconds is ours.
+    assert code in (0, 1)
+    assert (closed["lost"], opened["lost"]) == (0, 0)
+    assert closed["hit_rate"] == opened["hit_rate"] == 1.0
+    assert closed["requests"] > 0
+    assert sum(closed["variants"].values()) == pytest.approx(1.0)
+    assert closed["late_after_kill"] == 0.0
+    assert all("value" in sentence for sentence in document["missed"])
+
+
+def test_a_folder_without_a_ladder_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry.main(["stress", "--models", str(tmp_path)]) == 2
+    assert "ladder.toml" in capsys.readouterr().err
