@@ -50,6 +50,11 @@ ROOFS: Final[dict[str, Roof]] = {
         gap="Each quote needs a dozen array passes besides its draw; the day's flow is plain Python by "
         "design.",
     ),
+    "inference": Roof(
+        bound="floor probe: the clock, and handing over the row",
+        gap="Through ONNX Runtime its own call is most of a small network's time; the own kernel is left with "
+        "reading every weight once and with the chain of its layers.",
+    ),
     "itch-books": Roof(
         limit="third_ns",
         bound="one dependent read beyond the second-level cache",
@@ -100,6 +105,10 @@ ROOFS: Final[dict[str, Roof]] = {
         "the neighbours in a queue are not.",
         measures=("command",),
     ),
+    "merge": Roof(
+        bound="floor probe: the copy alone",
+        gap="Which stream is next depends on a comparison that no predictor knows, once a run of events.",
+    ),
     "model": Roof(
         bound="floor probe: the matrix products by numpy",
         gap="The runtime's own call costs more than the arithmetic of so small a network.",
@@ -110,6 +119,26 @@ ROOFS: Final[dict[str, Roof]] = {
         bound="48 bytes of event read in order",
         gap="Book, features and the look at the schedule depend on each other within an event; data is not "
         "what they wait for.",
+    ),
+    "replay": Roof(
+        limit="stream_ns",
+        times=0.75,
+        bound="48 bytes of event read in order",
+        gap="An event depends on the level that an earlier one left, and a branch on its kind; features are "
+        "a chain of floating-point operations.",
+    ),
+    "replay-store": Roof(
+        limit="stream_ns",
+        times=0.9,
+        bound="about 10 packed bytes read and 48 written in order",
+        gap="Decoding and the books run side by side on two cores, so the slower of them is the figure, plus "
+        "what passes between the cores.",
+    ),
+    "replay-venues": Roof(
+        limit="stream_ns",
+        times=0.75,
+        bound="48 bytes of event read in order",
+        gap="Merge and books take turns on one core.",
     ),
     "ring": Roof(
         limit="stream_ns",
@@ -161,6 +190,12 @@ ROOFS: Final[dict[str, Roof]] = {
     "store-seek": Roof(
         bound="floor probe: the bytes of the manifest and of one file",
         gap="The manifest is parsed and checked, a Parquet footer is read and one row group decoded.",
+    ),
+    "tick-to-order": Roof(
+        limit="two_lines_ns",
+        bound="two cache lines, one to the engine's core and one back",
+        gap="Between the two lines stand book, features, model, router, risk gate and journal, one after the "
+        "other.",
     ),
 }
 
