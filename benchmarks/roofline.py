@@ -52,8 +52,8 @@ ROOFS: Final[dict[str, Roof]] = {
     ),
     "inference": Roof(
         bound="floor probe: the clock, and handing over the row",
-        gap="Through ONNX Runtime its own call is most of a small network's time; the own kernel is left with "
-        "reading every weight once and with the chain of its layers.",
+        gap="Through ONNX Runtime its own call is most of a small network's time; the own kernel is left "
+        "with reading every weight once and with the chain of its layers.",
     ),
     "itch-books": Roof(
         limit="third_ns",
