@@ -42,23 +42,23 @@ ROOFS: Final[dict[str, Roof | tuple[Roof, ...]]] = {
         Roof(
             limit="third_ns",
             bound="one dependent read beyond the second-level cache",
-            gap="Index entry, order, level and neighbour in the queue are four reads, and no two of them can be "
-            "asked for at once.",
+            gap="Index entry, order, level and neighbour in the queue are four reads, and no two of them "
+            "can be asked for at once.",
             measures=("event, L3, 50,000",),
         ),
         Roof(
             limit="memory_ns",
             bound="one dependent read from memory",
-            gap="At a million orders, index and orders lie in memory and in pages of their own; batches hide part "
-            "of one read behind another.",
+            gap="At a million orders, index and orders lie in memory and in pages of their own; batches hide "
+            "part of one read behind another.",
             measures=("event, L3, 1,000,000",),
         ),
         Roof(
             limit="stream_ns",
             times=0.75,
             bound="48 bytes of event read in order",
-            gap="Everything is in the cache: what remains is the chain from id or price to level, and a branch on "
-            "the kind of event that cannot be foreseen.",
+            gap="Everything is in the cache: what remains is the chain from id or price to level, and a branch "
+            "on the kind of event that cannot be foreseen.",
         ),
     ),
     "generator": Roof(
@@ -90,8 +90,8 @@ ROOFS: Final[dict[str, Roof | tuple[Roof, ...]]] = {
     ),
     "linucb": Roof(
         bound="floor probe: the matrix-vector products by BLAS",
-        gap="Two calls from Python, whose checks of their arguments are most of it at small sizes; at 16 x 64 "
-        "the arithmetic is.",
+        gap="Two calls from Python, whose checks of their arguments are most of it at small sizes; at "
+        "16 x 64 the arithmetic is.",
         measures=("decision",),
     ),
     "main-job": Roof(
