@@ -57,8 +57,8 @@ ROOFS: Final[dict[str, Roof | tuple[Roof, ...]]] = {
             limit="stream_ns",
             times=0.75,
             bound="48 bytes of event read in order",
-            gap="Everything is in the cache: what remains is the chain from id or price to level, and a branch "
-            "on the kind of event that cannot be foreseen.",
+            gap="Everything is in the cache: what remains is the chain from id or price to level, and a "
+            "branch on the kind of event that cannot be foreseen.",
         ),
     ),
     "generator": Roof(
