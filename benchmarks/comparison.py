@@ -2,7 +2,8 @@
 
 A ratio is the new median over the old one. Its band is the 95 % bootstrap interval of that ratio over the
 repetitions of both runs, widened by as much as the floor probe of the same measure moved between them: the
-probe did the same work both times, so its change is the machine's, not the program's.
+probe did the same work both times, so its change is the machine's, not the program's. Single calls are timed
+in steps of the clock, so their band is a step wider at either end.
 """
 
 from __future__ import annotations
@@ -88,9 +89,10 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], *, seed: int = 1) ->
     if old["smoke"] or new["smoke"]:
         raise ConfigError("runs are compared at full sizes, was --smoke")
     before = {key: measure for key, _, measure in _measures(old)}
+    step_ns = max(document["machine"]["timer_step_ns"] for document in (old, new))
     draw = np.random.default_rng(seed)
     changes = [
-        _change(key, before[key], measure, draw)
+        _change(key, before[key], measure, draw, step_ns=step_ns)
         for key, parameters, measure in _measures(new)
         if key in before and parameters == dict(_parameters(old))[key[0]]
     ]
@@ -111,19 +113,25 @@ def _measures(document: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], An
 
 
 def _change(
-    key: tuple[str, str], old: Mapping[str, Any], new: Mapping[str, Any], draw: np.random.Generator
+    key: tuple[str, str],
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    draw: np.random.Generator,
+    *,
+    step_ns: float,
 ) -> Change:
     ratio = new["p50"] / old["p50"]
     spread = _medians(new["blocks"], draw) / _medians(old["blocks"], draw)
     low, high = np.percentile(spread, (50 - COVERAGE / 2, 50 + COVERAGE / 2)).tolist()
     drift = new["floor"] / old["floor"] if new["floor"] and old["floor"] else 1.0
     widened = math.exp(abs(math.log(drift)))
+    step = step_ns / old["p50"] if new["kind"] == "latency" else 0.0
     # One figure has no spread of its own: nothing can be said of it.
     if min(len(new["blocks"]), len(old["blocks"])) < 2:
         low, high = 0.0, math.inf
     return Change(
         scenario=key[0], measure=key[1], unit=new["unit"], old=old["p50"], new=new["p50"], ratio=ratio,
-        low=min(low, ratio) / widened, high=max(high, ratio) * widened, drift=drift,
+        low=max(0.0, min(low, ratio) - step) / widened, high=(max(high, ratio) + step) * widened, drift=drift,
     )  # fmt: skip
 
 

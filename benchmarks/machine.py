@@ -60,7 +60,7 @@ def machine_facts() -> dict[str, Any]:
         "build": "debug" if DEBUG_BUILD else "release",
         "build_hash": build_hash(),
         **{name: _version(name) for name in _DISTRIBUTIONS},
-        "timer_ns": _timer_ns(),
+        **dict(zip(("timer_ns", "timer_step_ns"), _timer_ns(), strict=True)),
     }
 
 
@@ -90,14 +90,18 @@ def build_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-def _timer_ns() -> float:
-    """Return what a pair of clock reads around nothing shows: every single-call figure contains it."""
+def _timer_ns() -> tuple[float, float]:
+    """Return what a pair of clock reads around nothing shows, and the least step between two of them.
+
+    Every figure of a single call contains the first and is a multiple of the second.
+    """
     clock = time.perf_counter_ns
     pairs = np.empty(2_000)
     for index in range(len(pairs)):
         begun = clock()
         pairs[index] = clock() - begun
-    return float(np.median(pairs))
+    steps = np.diff(np.unique(pairs))
+    return float(np.median(pairs)), float(steps.min()) if steps.size else 1.0
 
 
 def _version(distribution: str) -> str:

@@ -107,18 +107,22 @@ def change_rows(changes: Sequence[Change]) -> Rows:
 def conditions_of(document: Mapping[str, Any]) -> list[str]:
     """Return the sentences that belong under the tables."""
     machine = document["machine"]
+    dates = sorted({scenario["run"]["date"] for scenario in document["scenarios"]})
     caches = ", ".join(f"{name} {size}" for name, size in machine["caches"].items())
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores ({caches}; {' '.join(machine['cpu_flags'])}), governor "
         f"{machine['governor']}, {machine['system']}.",
         f"Python {machine['python']}, numpy {machine['numpy']}, onnxruntime {machine['onnxruntime']}; "
         f"extensions by {machine['compiler']}, {machine['build']} build; seed {document['seed']}"
-        f"{', smoke sizes' if document['smoke'] else ''}.",
+        f"{', smoke sizes' if document['smoke'] else ''}; {', '.join(dates)}.",
         f"p50 is the median of the repetitions (throughput, {document['repetitions']}) or of the calls "
         "(latency). Floor and peer are medians from the same run on the same data. A single call's figure "
         f"contains {machine['timer_ns']:.0f} ns for reading the clock from Python.",
     ]
-    lines += [f"{scenario['name']}: {scenario['conditions']}" for scenario in document["scenarios"]]
+    alike: dict[str, list[str]] = {}
+    for scenario in document["scenarios"]:
+        alike.setdefault(scenario["conditions"], []).append(scenario["name"])
+    lines += [f"{', '.join(names)}: {conditions}" for conditions, names in alike.items()]
     lines += [
         f"{entry['name']} did not run: {', '.join(entry['needs'])} not installed."
         for entry in document["missing"]
@@ -129,6 +133,8 @@ def conditions_of(document: Mapping[str, Any]) -> list[str]:
 def markdown(document: Mapping[str, Any]) -> str:
     """Return results, conditions, limits and roofline as Markdown."""
     parts = [markdown_table(COLUMNS, table_rows(document), texts=3)]
+    if rows := peer_rows(document):
+        parts.append(markdown_table(PEER_COLUMNS, rows, texts=3))
     parts.append("\n".join(f"- {line}" for line in conditions_of(document)))
     parts.append("### The machine's limits, and what remains\n\n" + roofline_text(document))
     return "\n\n".join(parts)
@@ -153,21 +159,23 @@ def peers_markdown(document: Mapping[str, Any]) -> str:
 
 
 def roofline_text(document: Mapping[str, Any]) -> str:
-    """Return the limits of the document's last run and every scenario beside its bound."""
+    """Return the least limits of the document's runs, and every scenario beside its bound."""
+    runs = [scenario["run"]["limits"] for scenario in document["scenarios"]]
+    least = {name: min(limits[name] for limits in runs) for name in UNITS}
     limits = markdown_table(
-        ("limit", "ns", "what"),
-        [(name, number(document["limits"][name]), text) for name, text in UNITS.items()],
-        texts=1,
+        ("limit", "ns", "what"), [(name, number(least[name]), text) for name, text in UNITS.items()], texts=1
     )
     rows: Rows = []
+    told: set[str] = set()
     for scenario, measure, p50, bound, roof in roof_rows(document):
-        # One sentence a scenario, on the first of its rows.
-        gap = roof.gap if not rows or rows[-1][0] != scenario else ""
-        rows.append((scenario, measure, number(p50), number(bound), _ratio(p50, bound), roof.bound, gap))
+        # Once a scenario and roof, on the first of its rows.
+        gap = "" if roof.gap in told else roof.gap
+        told.add(roof.gap)
+        rows.append((scenario, measure, roof.bound, gap, number(p50), number(bound), _ratio(p50, bound)))
     table = markdown_table(
-        ("scenario", "measure", "p50 ns", "bound ns", "x bound", "bound", "what remains"), rows, texts=2
+        ("scenario", "measure", "bound", "what remains", "p50 ns", "bound ns", "x bound"), rows, texts=4
     )
-    note = "Limits are the least of a few turns in the same run; a scenario's bound comes from its own run."
+    note = "Limits are the least of a few turns; a scenario's bound comes from the limits of its own run."
     return f"{limits}\n\n{note}\n\n{table}"
 
 

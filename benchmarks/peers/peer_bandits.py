@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ext.linucb import LinUcb
 
@@ -25,7 +26,8 @@ SHAPES: Final = ((4, 8), (8, 16), (16, 64))
 Floats = NDArray[np.float64]
 Decisions = list[int]
 CONDITIONS: Final = (
-    "one context at a time from Python, float64, ridge 1, alpha 0.5; choose, then learn from the drawn arm."
+    "one context at a time from Python, BLAS on one thread, float64, ridge 1, alpha 0.5; choose, then learn "
+    "from the drawn arm."
 )
 
 
@@ -124,6 +126,19 @@ def _measure(
     rule: Callable[[Logged], Decisions] = ours,
 ) -> None:
     count = bench.parameter("decisions", smoke=60, full=full)
+    # Matrices of this size gain nothing from BLAS threads, which spin on after each call and take the
+    # cores from whoever is measured next.
+    with threadpool_limits(1):
+        _alternate(bench, name, peer, rule, count)
+
+
+def _alternate(
+    bench: Bench,
+    name: str,
+    peer: Callable[[Logged], Decisions],
+    rule: Callable[[Logged], Decisions],
+    count: int,
+) -> None:
     for arms, size in SHAPES[:1] if bench.smoke else SHAPES:
         log = Logged(arms, size, count, seed=bench.seed)
         found: list[Decisions] = [[]]

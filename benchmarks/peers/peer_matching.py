@@ -55,20 +55,33 @@ def steps_of(commands: NDArray[np.void]) -> list[Step]:
 
 
 class Ours:
-    """Our engine, a batch or an order a call."""
+    """Our engine, called with arrays or, like the peers, with one order after another."""
 
-    def __init__(self, commands: NDArray[np.void], *, batch: int) -> None:
-        self.batches = [commands[first : first + batch] for first in range(0, len(commands), batch)]
-        self.out = np.empty(4 * batch + 1_024, REPORT_DTYPE)
+    def __init__(self, commands: NDArray[np.void]) -> None:
+        self.batches = [
+            commands[first : first + BATCH_COMMANDS] for first in range(0, len(commands), BATCH_COMMANDS)
+        ]
+        self.steps = steps_of(commands)
+        self.out = np.empty(4 * BATCH_COMMANDS, REPORT_DTYPE)
         self.prepare()
 
     def prepare(self) -> None:
         self.engine = MatchingEngine(4 * LIVE, 65_536)
 
-    def run(self) -> None:
+    def run_batches(self) -> None:
         submit, out = self.engine.submit, self.out
         for batch in self.batches:
             submit(batch, out)
+
+    def run_singly(self) -> None:
+        limit, cancel, now = self.engine.limit, self.engine.cancel, int(TimeInForce.IOC)
+        for kind, order_id, side, lots, price in self.steps:
+            if kind == 0:
+                limit(order_id, side, price, lots)
+            elif kind == 1:
+                cancel(order_id)
+            else:
+                limit(order_id, side, price, lots, time_in_force=now)
 
     def levels(self) -> Levels:
         found = {}
@@ -207,11 +220,11 @@ def _compare(
         current[0].run(steps)
 
     peer: Work = run_peer
-    for title, batch in (("in batches", BATCH_COMMANDS), ("one a call", 1)):
-        ours = Ours(commands, batch=batch)
+    ours = Ours(commands)
+    for title, run in (("in batches", ours.run_batches), ("one a call", ours.run_singly)):
         bench.throughput(
             f"command, {title}",
-            ours.run,
+            run,
             count=len(commands),
             prepare=ours.prepare,
             peer=peer,

@@ -27,6 +27,7 @@ MACHINE = {
     "pyarrow": "26",
     "polars": "2",
     "timer_ns": 46.0,
+    "timer_step_ns": 10.0,
 }
 LIMITS = {name: float(place + 1) for place, name in enumerate(UNITS)}
 

@@ -125,3 +125,14 @@ def test_json_holds_the_changes(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_docs_are_not_written_from_smoke_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "journal", "--smoke", "--write-docs"]) == 2
     assert "--write-docs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["suite", "peers"])
+def test_the_page_in_the_repository_is_what_its_figures_say(name: str) -> None:
+    root = Path(__file__).resolve().parents[2]
+    if not (root / command.PAGE).is_file():
+        pytest.skip("an installed wheel has no pages")
+    kept = json.loads((root / command.STORED / f"{name}.json").read_text(encoding="utf-8"))
+    section = peers_markdown(kept) if name == "peers" else markdown(kept)
+    page = (root / command.PAGE).read_text(encoding="utf-8")
+    assert page == with_section(page, name, section), "anytick bench --input docs/measured/... --write-docs"

@@ -38,6 +38,18 @@ def test_a_machine_that_slowed_down_widens_the_band() -> None:
     assert change.verdict == "same"
 
 
+def test_a_step_of_the_clock_is_no_change() -> None:
+    old, new = document(), document(scale=1.005)
+    for each in (old, new):
+        measure = each["scenarios"][0]["measures"][1]
+        measure["blocks"] = [measure["p50"]] * 16
+    change = compare(old, new)[1]
+    assert change.verdict == "same"
+    for each in (old, new):
+        each["machine"]["timer_step_ns"] = 1.0
+    assert compare(old, new)[1].verdict == "slower"
+
+
 def test_one_figure_has_no_band() -> None:
     old, new = document(), document(scale=9.0)
     for each in (old, new):

@@ -11,7 +11,7 @@ import pytest
 from backtest.cli import main as entry
 from benchmarks.harness import BLOCKS, SCENARIOS, Bench, Scenario, run_scenario
 from benchmarks.limits import UNITS
-from benchmarks.roofline import ROOFS
+from benchmarks.roofline import ROOFS, roof_of
 from benchmarks.suite import choose, run_suite
 from data.errors import CheckFailed, ConfigError
 
@@ -99,12 +99,20 @@ def test_a_document_is_json_and_says_where_it_comes_from() -> None:
     assert document["scenarios"][0]["measures"][0]["instructions"] is None
 
 
-def test_roofs_name_scenarios_limits_and_measures() -> None:
-    assert set(ROOFS) <= set(SCENARIOS)
-    assert {roof.limit for roof in ROOFS.values()} <= {*UNITS, ""}
-    for roof in ROOFS.values():
+def test_roofs_name_limits_and_say_what_remains() -> None:
+    roofs = [roof for found in ROOFS.values() for roof in (found if isinstance(found, tuple) else (found,))]
+    assert {roof.limit for roof in roofs} <= {*UNITS, ""}
+    for roof in roofs:
         assert roof.times > 0
         assert roof.gap.endswith(".")
+
+
+def test_the_first_roof_that_fits_holds() -> None:
+    far, near = (roof_of("book", f"event, L3, {live} live") for live in ("1,000,000", "1,000"))
+    assert far is not None
+    assert near is not None
+    assert (far.limit, near.limit) == ("memory_ns", "stream_ns")
+    assert roof_of("nothing", "event") is None
 
 
 @pytest.mark.skipif(not entry_points(group="anytick.bench"), reason="anytick is not installed")
