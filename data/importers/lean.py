@@ -54,7 +54,7 @@ def open_source(
     symbol : str, optional
         Leaves out the zips of others.
     instrument : Instrument, optional
-        Its price increment counts for currencies, where the first rows told too coarse a grid.
+        Its price increment counts for currencies, if finer than the files need.
     strict : bool
         Make a crossed or suspicious row an error instead of leaving it out and counting it.
     """

@@ -95,7 +95,7 @@ class LeanFile:
     market : str
         ``usa`` for equities; a currency venue, or ``""`` where the path names none that is known.
     increment : float
-        Price grid: given by the format for equities, told from the first rows for currencies.
+        Price grid: given by the format for equities, told from all rows for currencies.
     """
 
     path: Path
@@ -222,12 +222,7 @@ def lean_file(path: Path) -> LeanFile:
     known = sorted(words & HOURS_BEHIND_UTC.keys())
     increment = EQUITY_INCREMENT
     if columns == len(_CURRENCY_QUOTE):
-        first = next(_batches(path, member, _CURRENCY_QUOTE), None)
-        if first is None:
-            raise DataError("expected at least one row, was 0", path=path)
-        bids = numbers_of(first.column(1), name="bid", path=path, row=0)
-        asks = numbers_of(first.column(2), name="ask", path=path, row=0)
-        increment = infer_increment(np.concatenate((bids, asks)), path=path)
+        increment = _currency_increment(path, member)
     return LeanFile(
         path=path,
         member=member,
@@ -238,6 +233,21 @@ def lean_file(path: Path) -> LeanFile:
         market="usa" if columns != len(_CURRENCY_QUOTE) else known[0] if len(known) == 1 else "",
         increment=increment,
     )
+
+
+def _currency_increment(path: Path, member: str) -> float:
+    """Return the grid that all prices of the file need: a finer one may come at any time of day."""
+    increments, row = set(), 0
+    for batch in _batches(path, member, _CURRENCY_QUOTE):
+        sides = [
+            numbers_of(batch.column(at), name=name, path=path, row=row)
+            for at, name in ((1, "bid"), (2, "ask"))
+        ]
+        increments.add(infer_increment(np.concatenate(sides), path=path))
+        row += batch.num_rows
+    if not increments:
+        raise DataError("expected at least one row, was 0", path=path)
+    return min(increments)
 
 
 class _MemberStream(io.RawIOBase):
