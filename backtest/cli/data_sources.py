@@ -192,8 +192,10 @@ def on_a_fitting_grid(
         try:
             return source, use(source)
         except OffGrid as error:
-            print(f"{error}: once more on a finer grid", file=sys.stderr)
             instrument = error.finer(source.instrument)
+            if instrument == source.instrument:
+                raise
+            print(f"{error}: once more on a finer grid", file=sys.stderr)
     source = open_source(instrument)
     return source, use(source)
 

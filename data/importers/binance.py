@@ -9,8 +9,6 @@ sequence rules.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right, insort
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +16,13 @@ from typing import Final
 
 import msgspec
 
-from ext.order_book import OrderBook
-
 from ..errors import DataError
 from ..instrument import Instrument
 from ..quarantine import LeftOut
 from ..schema import RECV_NOT_RECORDED, EventKind
 from . import Verification
 from .binance_depth import Depth, DepthSync
+from .binance_touch import TouchCheck
 from .event_columns import EventColumns
 from .feed_source import FeedEvents, Head, Pairs, chosen_symbol, in_order_of_name, read_heads, require_time
 from .grid import instrument_of
@@ -54,6 +51,7 @@ class Message(msgspec.Struct):
     size: str | None = msgspec.field(name="q", default=None)
     buyer_is_maker: bool | None = msgspec.field(name="m", default=None)
     trade_type: str | None = msgspec.field(name="X", default=None)
+    trade_id: int | str | None = msgspec.field(name="t", default=None)
     snapshot_id: int | None = msgspec.field(name="lastUpdateId", default=None)
     bids: Levels = []
     asks: Levels = []
@@ -63,6 +61,7 @@ class Envelope(Message):
     """A message, or the combined stream's wrapper around one."""
 
     data: Message | None = None
+    stream: str = ""
 
 
 _RECORDS: Final = JsonRecords(Envelope)
@@ -71,6 +70,7 @@ _DIGIT_NS: Final = {19: 1, 16: 1_000, 13: 1_000_000, 10: 1_000_000_000}
 _QUOTE_CURRENCIES: Final = ("USDT", "USDC", "FDUSD", "BUSD", "USD", "BTC", "ETH", "BNB", "EUR", "TRY")
 _TRADES: Final = ("trade", "aggTrade")
 MARKET_RULE: Final = "a trade must be of type MARKET"
+TRADE_ID_RULE: Final = "a trade must have an id above those before"
 
 
 def parse_line(line: bytes, *, path: Path, row: int) -> tuple[int, Message]:
@@ -83,7 +83,12 @@ def parse_line(line: bytes, *, path: Path, row: int) -> tuple[int, Message]:
     if stamp:
         require_time(recv_ns, path=path, row=row)
     envelope = _RECORDS.decode(match[2], path=path, row=row)
-    return recv_ns, envelope if envelope.data is None else envelope.data
+    if envelope.data is None:
+        return recv_ns, envelope
+    message = envelope.data
+    if not message.symbol and not message.snapshot_symbol:
+        message.snapshot_symbol = envelope.stream.partition("@")[0].upper()
+    return recv_ns, message
 
 
 def quote_of(message: Message) -> tuple[tuple[str, str], tuple[str, str]] | None:
@@ -147,13 +152,15 @@ class BinanceDecoder:
         quotes: bool,
         strict: bool,
     ) -> None:
+        replacing = "snapshot" in kinds and not any(kind.startswith("depth ") for kind in kinds)
         self._columns, self._left, self._symbol, self._alone = columns, left, symbol, alone
         self._quotes = quotes
         self._trade_kind = "trade" if "trade" in kinds else "aggTrade"
-        self.depth = DepthSync(columns, left, strict=strict)
+        self.depth = DepthSync(columns, left, strict=strict, replacing=replacing)
         self.quote: Message | None = None
         self._reached_ns: dict[str, int] = {}
         self._stamp_ns: int | None = None
+        self._last_trade: int | None = None
 
     def line(self, line: bytes, *, path: Path, row: int) -> None:
         recv_ns, message = parse_line(line, path=path, row=row)
@@ -197,6 +204,8 @@ class BinanceDecoder:
         elif message.trade_type not in (None, "MARKET"):
             # Insurance fund and ADL fills never met the book.
             self._left.reject(MARKET_RULE)
+        elif self._is_repeated(message):
+            self._left.reject(TRADE_ID_RULE)
         else:
             self._columns.packet()
             self._columns.add(
@@ -207,6 +216,18 @@ class BinanceDecoder:
                 kind=EventKind.TRADE,
                 side=-1 if message.buyer_is_maker else 1,
             )
+
+    def _is_repeated(self, message: Message) -> bool:
+        """Tell whether a trade came before, as after a reconnection or from a second connection."""
+        told = message.trade_id if message.kind == "trade" else message.a
+        if not isinstance(told, int):
+            return False
+        if self._last_trade is not None and told <= self._last_trade:
+            return True
+        if self._last_trade is not None and told > self._last_trade + 1:
+            self._left.pass_over("gaps in trade ids")
+        self._last_trade = told
+        return False
 
     def _stamp(
         self,
@@ -264,9 +285,13 @@ def open_source(
     files = in_order_of_name(paths)
     heads = read_heads(files, observe)
     unnamed = heads.pop("", Head())
+    if not heads and symbol is not None and unnamed.prices:
+        # Partial books of spot outside an envelope name nothing.
+        heads[symbol] = Head(kinds=unnamed.kinds)
     name = chosen_symbol(heads, symbol, path=files[0])
     alone, head = len(heads) == 1, heads[name]
     if alone:
+        head.kinds |= unnamed.kinds
         head.prices += unnamed.prices
         head.sizes += unnamed.sizes
     if instrument is None:
@@ -299,7 +324,7 @@ def verify(paths: Sequence[Path]) -> Verification:
     symbols = sorted(read_heads(files, observe).keys() - {""})
     checks = []
     for symbol in symbols:
-        checks.append(_TouchCheck())
+        checks.append(TouchCheck())
         checks[-1].run(open_source(files, symbol=symbol, quotes=True))
     implied = sum(check.implied for check in checks), sum(check.implied_total for check in checks)
     return Verification(
@@ -312,73 +337,3 @@ def verify(paths: Sequence[Path]) -> Verification:
             f"{implied[0]:,} of {implied[1]:,} touches equal the last bookTicker up to their update id",
         ),
     )
-
-
-class _TouchCheck:
-    """Touches of the book and of bookTickers, by update id; either may come first."""
-
-    _PENDING_MAX: Final = 200_000
-    _RECENT_MAX: Final = 8_192
-
-    def __init__(self) -> None:
-        self._books: dict[int, tuple[int, ...]] = {}
-        self._quotes: dict[int, tuple[int, ...]] = {}
-        self._waiting: deque[tuple[int, tuple[int, ...], int]] = deque(maxlen=self._PENDING_MAX)
-        self._recent: list[tuple[int, tuple[int, ...]]] = []
-        self._quotes_seen = 0
-        self.matched = self.total = self.implied = self.implied_total = 0
-        self.first_mismatch: str | None = None
-
-    def run(self, source: FeedEvents) -> None:
-        book = OrderBook()
-        for path, row, events, decoder in source.packets():
-            assert isinstance(decoder, BinanceDecoder)
-            if decoder.quote is not None and decoder.quote.last_id is not None:
-                event = events[0]
-                ask = int(event["order_id"])
-                touch = (int(event["price_ticks"]), int(event["size_lots"]), ask & 0xFFFFFFFF, ask >> 32)
-                # The two streams overtake each other, and bookTickers even themselves.
-                insort(self._recent, (decoder.quote.last_id, touch))
-                self._quotes_seen += 1
-                self._settle(quotes_behind=self._RECENT_MAX // 4)
-                self._meet(decoder.quote.last_id, touch, self._quotes, self._books, path, row)
-                continue
-            book.apply(events[events["kind"] != EventKind.TRADE])
-            if decoder.depth.applied_id is not None and decoder.depth.complete:
-                touch = (book.bid_price_ticks, book.bid_size_lots, book.ask_price_ticks, book.ask_size_lots)
-                self._waiting.append((decoder.depth.applied_id, touch, self._quotes_seen))
-                self._meet(decoder.depth.applied_id, touch, self._books, self._quotes, path, row)
-        self._settle(quotes_behind=0)
-
-    def _settle(self, *, quotes_behind: int) -> None:
-        """Compare touches, once bookTickers this far behind have arrived, with the last up to their id."""
-        while self._waiting and self._quotes_seen - self._waiting[0][2] >= quotes_behind:
-            update_id, touch, _ = self._waiting.popleft()
-            place = bisect_right(self._recent, update_id, key=lambda quote: quote[0])
-            if place:
-                self.implied_total += 1
-                self.implied += touch == self._recent[place - 1][1]
-        if len(self._recent) > 2 * self._RECENT_MAX:
-            del self._recent[: self._RECENT_MAX]
-
-    def _meet(
-        self,
-        update_id: int,
-        touch: tuple[int, ...],
-        mine: dict[int, tuple[int, ...]],
-        other: dict[int, tuple[int, ...]],
-        path: Path,
-        row: int,
-    ) -> None:
-        found = other.pop(update_id, None)
-        if found is None:
-            mine[update_id] = touch
-            if len(mine) > self._PENDING_MAX:
-                mine.pop(next(iter(mine)))
-            return
-        self.total += 1
-        self.matched += found == touch
-        if found != touch and self.first_mismatch is None:
-            self.first_mismatch = (
-                f"{path}:row {row}: update {update_id}: touch {touch}, the other stream has {found}"
-            )

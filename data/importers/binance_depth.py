@@ -9,6 +9,7 @@ snapshot states the best levels as of its lastUpdateId L. So:
 3. After a gap the book is cleared and grows from updates alone until the next snapshot: a level that changed
    unseen would otherwise stand for ever. With `strict` a gap is an error.
 4. A snapshot while the book is complete is left out.
+   But where there are no updates at all (the streams of partial books) each replaces the one before.
 5. Without any snapshot among the first `HELD_MAX` updates the book grows from updates alone.
 """
 
@@ -67,6 +68,15 @@ class Depth:
 class DepthSync:
     """Turns updates and snapshots into LEVEL events.
 
+    Parameters
+    ----------
+    columns : EventColumns
+    left : LeftOut
+    strict : bool
+        Make a gap an error.
+    replacing : bool
+        There are snapshots alone: each is the book.
+
     Attributes
     ----------
     applied_id : int or None
@@ -75,8 +85,11 @@ class DepthSync:
         Every level within the snapshot's reach is known.
     """
 
-    def __init__(self, columns: EventColumns, left: LeftOut, *, strict: bool) -> None:
+    def __init__(
+        self, columns: EventColumns, left: LeftOut, *, strict: bool, replacing: bool = False
+    ) -> None:
         self._columns, self._left, self._strict = columns, left, strict
+        self._replacing = replacing
         self._held: deque[Depth] = deque(maxlen=HELD_MAX)
         self._last_id: int | None = None
         self._snapshot_id: int | None = None
@@ -140,7 +153,7 @@ class DepthSync:
         row: int,
     ) -> None:
         """Take a snapshot: the book as of `snapshot_id`."""
-        if self.complete:
+        if self.complete and (not self._replacing or snapshot_id == self._last_id):
             self._left.pass_over("snapshots of a complete book")
             return
         held = [depth for depth in self._held if not depth.is_in(snapshot_id)]

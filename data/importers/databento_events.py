@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,7 @@ from ..quarantine import LeftOut
 from ..schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 from .dbn_records import MBO_DTYPE, MBP10_DTYPE, PRICE_UNDEFINED, SAMPLED_QUOTES, TIME_UNDEFINED, TRADE_DTYPE
 from .event_columns import SEQ_MASK
-from .grid import Scale
+from .grid import OffGrid, Scale
 
 _LAST: Final = 128
 _SNAPSHOT: Final = 32
@@ -163,12 +164,14 @@ class DbnEvents:
         bad = (rest != 0) | (np.abs(ticks) > PRICE_TICKS_MAX)
         if bad.any():
             at = int(np.argmax(bad))
-            raise DataError(
+            rule = (
                 f"price must be a multiple of {self._instrument.price_increment:g} within 30 bits of it, "
-                f"was {prices[at]} units of 1e-9",
-                path=self.path,
-                row=int(rows[at]),
+                f"was {prices[at]} units of 1e-9"
             )
+            if rest[at]:
+                text = format(Decimal(int(prices[at])).scaleb(-9), "f")
+                raise OffGrid(rule, name="price", text=text, path=self.path, row=int(rows[at]))
+            raise DataError(rule, path=self.path, row=int(rows[at]))
         return ticks
 
     def _sides(self, records: NDArray[np.void], rows: NDArray[np.intp]) -> NDArray[np.int8]:

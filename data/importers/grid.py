@@ -184,6 +184,15 @@ ALWAYS: Final = Session(weekdays=(0, 1, 2, 3, 4, 5, 6))
 """Hours of markets that never close."""
 
 
+def stored_symbol(symbol: str) -> str:
+    """Return a symbol as a store's folder can be called: other characters become a dash.
+
+    >>> stored_symbol("XBT/USD"), stored_symbol("SPY   240119C00400000")
+    ('XBT-USD', 'SPY-240119C00400000')
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", symbol).lstrip("-._")[:64] or "UNKNOWN"
+
+
 def instrument_of(
     symbol: str,
     prices: Sequence[str],
@@ -214,7 +223,7 @@ def instrument_of(
         )
     tick = math.gcd(*units.tolist()) if len(different) >= _TICK_EVIDENCE else 1
     return Instrument(
-        symbol=symbol,
+        symbol=stored_symbol(symbol),
         currency=currency,
         session=session,
         price_increment=float(Decimal(1).scaleb(-decimals)),

@@ -27,6 +27,7 @@ from ..table_file import files_sha256
 from . import Verification
 from .event_columns import QUOTE_SIZE_LOTS_MAX, SEQ_MASK, in_blocks
 from .feed_source import in_order_of_name
+from .grid import OffGrid, stored_symbol
 from .hftbacktest_rows import (
     ADD_ORDER,
     BUY,
@@ -282,12 +283,12 @@ class _Reader:
             )
             if bad.any():
                 at = int(np.argmax(bad))
-                raise DataError(
-                    f"{name} must be a multiple of {unit:g} from {least} to {limit} of it, "
-                    f"was {rows[name][at]}",
-                    path=self.path,
-                    row=int(row[at]),
-                )
+                told = rows[name][at]
+                rule = f"{name} must be a multiple of {unit:g} from {least} to {limit} of it, was {told}"
+                if least <= whole[at] <= limit and np.isfinite(told):
+                    what, text = "price" if name == "px" else "size", f"{told:.9f}"
+                    raise OffGrid(rule, name=what, text=text, path=self.path, row=int(row[at]))
+                raise DataError(rule, path=self.path, row=int(row[at]))
             found.append(whole.astype(np.int64))
         return found[0], found[1]
 
@@ -307,7 +308,7 @@ def open_source(
         if len(prices) == 0:
             raise DataError("expected at least one row with a price, was none", path=files[0])
         instrument = Instrument(
-            symbol=symbol or files[0].name.partition(".")[0].upper(),
+            symbol=stored_symbol(symbol or files[0].name.partition(".")[0].upper()),
             price_increment=infer_increment(prices, path=files[0]),
             lot_size=infer_lot_size(rows["qty"][np.isfinite(rows["qty"])]),
         )

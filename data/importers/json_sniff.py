@@ -128,7 +128,7 @@ def sniff_json(path: Path, *, symbol: str | None = None) -> JsonMapping:
             "expected messages with depth, trades or quotes, was none that could be told", path=path
         )
     name = chosen or path.name.partition(".")[0].upper()
-    found = instrument_of(name.replace("/", "-"), numbers[0], numbers[1], path=path)
+    found = instrument_of(name, numbers[0], numbers[1], path=path)
     # Snapshots first: their conditions are narrower than those of the updates beside them.
     streams.sort(key=lambda stream: -len(stream.where))
     return JsonMapping(

@@ -28,7 +28,7 @@ from ..schema import RECV_NOT_RECORDED, EventFlag, EventKind
 from . import Verification
 from .event_columns import QUOTE_SIZE_LOTS_MAX, EventColumns
 from .feed_source import FeedEvents, in_order_of_name
-from .grid import ALWAYS, SIZE_LOTS_MAX, Grid
+from .grid import ALWAYS, SIZE_LOTS_MAX, Grid, stored_symbol
 from .json_mapping import ANYTHING, PREFIX, Conditions, JsonMapping, StreamMapping
 
 JSON_RULE: Final = "a line must be JSON, perhaps with a prefix"
@@ -314,7 +314,7 @@ def open_source(
     found = sniff_json(files[0], symbol=symbol) if mapping is None else mapping
     if instrument is None:
         instrument = Instrument(
-            symbol=(symbol or found.symbol).replace("/", "-"),
+            symbol=stored_symbol(symbol or found.symbol),
             price_increment=found.price_increment,
             lot_size=found.lot_size,
             session=ALWAYS,

@@ -266,7 +266,7 @@ def open_source(
     if instrument is None:
         head = heads[pair]
         instrument = instrument_of(
-            pair.replace("/", "-"), head.prices, head.sizes, path=files[0], currency=pair.rpartition("/")[2]
+            pair, head.prices, head.sizes, path=files[0], currency=pair.rpartition("/")[2]
         )
     grid = Grid.of(instrument)
     return FeedEvents(

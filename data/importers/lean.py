@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError
 from ..event_merge import merge_feeds
-from ..instrument import Instrument
+from ..instrument import Instrument, Session
 from ..lobster import EXCHANGE_TIME_ZONE
 from ..quarantine import LeftOut, Quarantine
 from ..schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 from ..table_file import files_sha256
 from . import Verification
+from .grid import ALWAYS
 from .lean_files import EQUITY_INCREMENT, LeanFile, QuoteRows, TradeRows, lean_file
 
 INSIDE_NS: Final = 10 * 10**6
@@ -54,7 +55,7 @@ def open_source(
     symbol : str, optional
         Leaves out the zips of others.
     instrument : Instrument, optional
-        Its price increment counts for currencies, where the first rows told too coarse a grid.
+        Its price increment counts for currencies, if finer than the files need.
     strict : bool
         Make a crossed or suspicious row an error instead of leaving it out and counting it.
     """
@@ -82,8 +83,10 @@ class LeanEvents:
             symbol=first.symbol,
             currency="USD" if first.is_equity else first.symbol[3:] or "USD",
             price_increment=min(file.increment for file in files),
+            lot_size=min(file.lot_size for file in files),
             tick_size_ticks=100 if first.is_equity else 1,
             time_zone=EXCHANGE_TIME_ZONE if first.is_equity else "UTC",
+            session=ALWAYS if first.has_sizes and not first.is_equity else Session(),
         )
         if first.is_equity and (
             self.instrument.price_increment != EQUITY_INCREMENT or self.instrument.lot_size != 1.0
@@ -110,7 +113,8 @@ class LeanEvents:
     def notes(self) -> tuple[str, ...]:
         found = [*self.left.notes()]
         if not self.files[0].is_equity:
-            found.append("sizes are not recorded: every quote shows one lot on either side")
+            if not self.files[0].has_sizes:
+                found.append("sizes are not recorded: every quote shows one lot on either side")
             if not self.files[0].market:
                 found.append("no venue known by the path: times are taken for UTC")
         return tuple(found)
@@ -129,11 +133,15 @@ class LeanEvents:
                 last_ns = int(events["ts_ns"][-1])
                 yield events
 
+    @property
+    def _grid(self) -> tuple[float, float]:
+        return self.instrument.price_increment, self.instrument.lot_size
+
     def _events(self, file: LeanFile, block_rows: int) -> Iterator[NDArray[np.void]]:
         return self._quotes(file, block_rows) if file.is_quote else self._trades(file, block_rows)
 
     def _trades(self, file: LeanFile, block_rows: int) -> Iterator[NDArray[np.void]]:
-        for rows in file.trades(block_rows=block_rows):
+        for rows in file.trades(*self._grid, block_rows=block_rows):
             kept = self._kept(file, rows, ~rows.suspicious)
             events = np.zeros(len(rows.ts_ns), EVENT_DTYPE)
             events["ts_ns"], events["recv_ns"] = rows.ts_ns, RECV_NOT_RECORDED
@@ -146,7 +154,7 @@ class LeanEvents:
 
     def _quotes(self, file: LeanFile, block_rows: int) -> Iterator[NDArray[np.void]]:
         standing = Standing()
-        for rows in whole_pairs(file.quotes(self.instrument.price_increment, block_rows=block_rows)):
+        for rows in whole_pairs(file.quotes(*self._grid, block_rows=block_rows)):
             told = self._kept(file, rows, ~rows.suspicious)
             quotes, row = standing.after(rows, told)
             both = (quotes["bid_size_lots"] > 0) & (quotes["ask_size_lots"] > 0)

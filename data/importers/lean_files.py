@@ -6,6 +6,8 @@ columns        meaning                                                     price
 equity, 8      ms, bid, size, ask, size, exchange, condition, suspicious   units of 0.0001 USD
 equity, 6      ms, price, size, exchange, condition, suspicious            units of 0.0001 USD
 currency, 3    ms, bid, ask                                                decimals
+crypto, 5      ms, bid, size, ask, size                                    decimals
+crypto, 3      ms, price, size (trades)                                    decimals
 =============  ==========================================================  ===================
 
 ``ms`` counts from midnight where the market keeps its files: New York for equities; UTC for OANDA and
@@ -28,7 +30,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 from numpy.typing import NDArray
 
-from ..columns import infer_increment, numbers_of, to_ticks
+from ..columns import infer_increment, infer_lot_size, numbers_of, to_lots, to_ticks
 from ..errors import DataError
 from ..lobster import exchange_midnight_ns
 from ..table_file import READ_BUFFER_BYTES, library_errors
@@ -47,7 +49,15 @@ _SIZE_MAX: Final = (1 << 31) - 1
 _EQUITY_QUOTE: Final = (pa.int64(),) * 5 + (pa.string(), pa.string(), pa.int8())
 _EQUITY_TRADE: Final = (pa.int64(),) * 3 + (pa.string(), pa.string(), pa.int8())
 _CURRENCY_QUOTE: Final = (pa.int64(), pa.float64(), pa.float64())
-_TYPES: Final = {(True, 8): _EQUITY_QUOTE, (False, 6): _EQUITY_TRADE, (True, 3): _CURRENCY_QUOTE}
+_CRYPTO_QUOTE: Final = (pa.int64(),) + (pa.float64(),) * 4
+_CRYPTO_TRADE: Final = (pa.int64(), pa.float64(), pa.float64())
+_TYPES: Final = {
+    (True, 8): _EQUITY_QUOTE, (False, 6): _EQUITY_TRADE, (True, 3): _CURRENCY_QUOTE, (True, 5): _CRYPTO_QUOTE,
+    (False, 3): _CRYPTO_TRADE,
+}  # fmt: skip
+_PRICES: Final = {(True, 3): (1, 2), (True, 5): (1, 3), (False, 3): (1,)}
+_SIZES: Final = {(True, 5): (2, 4), (False, 3): (2,)}
+"""Columns of decimals, whose grids the rows tell."""
 
 
 class QuoteRows(NamedTuple):
@@ -95,7 +105,9 @@ class LeanFile:
     market : str
         ``usa`` for equities; a currency venue, or ``""`` where the path names none that is known.
     increment : float
-        Price grid: given by the format for equities, told from the first rows for currencies.
+        Price grid: given by the format for equities, told from all rows for others.
+    lot_size : float
+        The same for sizes.
     """
 
     path: Path
@@ -106,10 +118,15 @@ class LeanFile:
     columns: int
     market: str
     increment: float
+    lot_size: float = 1.0
 
     @property
     def is_equity(self) -> bool:
-        return self.columns != len(_CURRENCY_QUOTE)
+        return (self.is_quote, self.columns) not in _PRICES
+
+    @property
+    def has_sizes(self) -> bool:
+        return self.is_equity or (self.is_quote, self.columns) in _SIZES
 
     @property
     def midnight_ns(self) -> int:
@@ -119,7 +136,9 @@ class LeanFile:
         start = datetime.combine(self.day, datetime.min.time(), UTC)
         return (int(start.timestamp()) + HOURS_BEHIND_UTC.get(self.market, 0) * 3_600) * 10**9
 
-    def quotes(self, increment: float, *, block_rows: int = 65_536) -> Iterator[QuoteRows]:
+    def quotes(
+        self, increment: float, lot_size: float = 1.0, *, block_rows: int = 65_536
+    ) -> Iterator[QuoteRows]:
         """Yield the rows of a quote file, prices on a grid of `increment`."""
         for row, ts_ns, columns in self._blocks(block_rows):
             if self.is_equity:
@@ -134,14 +153,28 @@ class LeanFile:
             else:
                 bid, ask = (
                     to_ticks(column, increment, name=name, path=self.path, row=row)
-                    for column, name in zip(columns, ("bid", "ask"), strict=True)
+                    for column, name in zip(columns[:: len(columns) // 2], ("bid", "ask"), strict=True)
                 )
                 one = np.ones(len(bid), np.int64)
-                yield QuoteRows(row, ts_ns, bid, one, ask, one, np.zeros(len(bid), bool))
+                bid_size, ask_size = (
+                    (self._lots(columns[at], lot_size, row) for at in (1, 3))
+                    if self.has_sizes
+                    else (one, one)
+                )
+                yield QuoteRows(row, ts_ns, bid, bid_size, ask, ask_size, np.zeros(len(bid), bool))
 
-    def trades(self, *, block_rows: int = 65_536) -> Iterator[TradeRows]:
+    def trades(
+        self, increment: float, lot_size: float = 1.0, *, block_rows: int = 65_536
+    ) -> Iterator[TradeRows]:
         """Yield the rows of a trade file."""
         for row, ts_ns, columns in self._blocks(block_rows):
+            if not self.is_equity:
+                price, size = columns
+                self._require(size > 0, "a trade must have a size", size, row)
+                ticks = to_ticks(price, increment, name="price", path=self.path, row=row)
+                none = np.zeros(len(ticks), bool)
+                yield TradeRows(row, ts_ns, ticks, self._lots(size, lot_size, row), none, none)
+                continue
             price, size, exchange, _, flag = columns
             self._require(size > 0, "a trade must have a size", size, row)
             ticks = to_ticks(price, EQUITY_INCREMENT, name="price", path=self.path, row=row)
@@ -178,6 +211,9 @@ class LeanFile:
         ticks = to_ticks(told, EQUITY_INCREMENT, name=name, path=self.path, row=row)
         return np.where(column > 0, ticks, 0).astype(np.int32)
 
+    def _lots(self, column: NDArray[np.float64], lot_size: float, row: int) -> NDArray[np.int64]:
+        return to_lots(column, lot_size, name="size", most=_SIZE_MAX, path=self.path, row=row)
+
     def _sizes(self, column: NDArray[np.int64], row: int) -> NDArray[np.int64]:
         self._require((column >= 0) & (column <= _SIZE_MAX), f"size must be 0 to {_SIZE_MAX}", column, row)
         return column
@@ -213,21 +249,16 @@ def lean_file(path: Path) -> LeanFile:
     columns = next(chunks(path, member=member), b"").partition(b"\n")[0].count(b",") + 1
     if (is_quote, columns) not in _TYPES:
         raise DataError(
-            f"expected 8 or 3 columns of quotes or 6 of trades, was {columns} of "
+            f"expected 8, 5 or 3 columns of quotes or 6 or 3 of trades, was {columns} of "
             f"{'quotes' if is_quote else 'trades'}",
             path=path,
             row=0,
         )
     words = {word for part in path.absolute().parts for word in re.split(r"[^a-z0-9]+", part.lower())}
     known = sorted(words & HOURS_BEHIND_UTC.keys())
-    increment = EQUITY_INCREMENT
-    if columns == len(_CURRENCY_QUOTE):
-        first = next(_batches(path, member, _CURRENCY_QUOTE), None)
-        if first is None:
-            raise DataError("expected at least one row, was 0", path=path)
-        bids = numbers_of(first.column(1), name="bid", path=path, row=0)
-        asks = numbers_of(first.column(2), name="ask", path=path, row=0)
-        increment = infer_increment(np.concatenate((bids, asks)), path=path)
+    increment, lot_size = EQUITY_INCREMENT, 1.0
+    if (is_quote, columns) in _PRICES:
+        increment, lot_size = _grids(path, member, (is_quote, columns))
     return LeanFile(
         path=path,
         member=member,
@@ -235,9 +266,28 @@ def lean_file(path: Path) -> LeanFile:
         day=day,
         is_quote=is_quote,
         columns=columns,
-        market="usa" if columns != len(_CURRENCY_QUOTE) else known[0] if len(known) == 1 else "",
+        market="usa" if (is_quote, columns) not in _PRICES else known[0] if len(known) == 1 else "",
         increment=increment,
+        lot_size=lot_size,
     )
+
+
+def _grids(path: Path, member: str, shape: tuple[bool, int]) -> tuple[float, float]:
+    """Return the grids that all prices and sizes of a file need: finer ones may come at any time of day."""
+    increments: set[float] = set()
+    lot_sizes = {1.0}
+    row = 0
+    for batch in _batches(path, member, _TYPES[shape]):
+        prices, sizes = (
+            [numbers_of(batch.column(at), name=f"column {at + 1}", path=path, row=row) for at in places]
+            for places in (_PRICES[shape], _SIZES.get(shape, ()))
+        )
+        increments.add(infer_increment(np.concatenate(prices), path=path))
+        lot_sizes |= {infer_lot_size(values) for values in sizes}
+        row += batch.num_rows
+    if not increments:
+        raise DataError("expected at least one row, was 0", path=path)
+    return min(increments), min(lot_sizes)
 
 
 class _MemberStream(io.RawIOBase):

@@ -303,7 +303,7 @@ def open_source(
         wanted = "one of its symbols named" if symbol is None else symbol
         raise DataError(f"expected {wanted}, was {', '.join(sorted(symbols)) or 'none'}", path=files[0].path)
     if instrument is None:
-        instrument = instrument_of(symbol.replace("/", "-"), prices, sizes, path=files[0].path)
+        instrument = instrument_of(symbol, prices, sizes, path=files[0].path)
     return TardisEvents(files, symbol=symbol, instrument=instrument, strict=strict)
 
 

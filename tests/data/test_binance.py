@@ -14,6 +14,7 @@ from feed_files import BASE_MS, COMPRESSORS, depth, joined, mutants, stamped, su
 
 from data.errors import DataError
 from data.importers import binance, importer
+from data.quarantine import Quarantine
 from data.receive_clock import CorrectedReceipts, measure_receive_clock
 from data.schema import RECV_NOT_RECORDED, EventKind
 
@@ -159,6 +160,30 @@ def test_sums_of_trades_and_fills_outside_the_book_are_left_out(tmp_path: Path) 
     source = binance.open_source([write_lines(tmp_path / "a.jsonl", rows)])
     assert len(joined(source)) == 1
     assert len(source.notes) == 2
+
+
+def test_a_trade_counts_once(tmp_path: Path) -> None:
+    """A second connection repeats trades, and a broken one leaves a gap; ids tell."""
+    rows = [trade(at, "1.5", "1", maker=True, t=number) for at, number in enumerate((7, 8, 8, 7, 11))]
+    source = binance.open_source([write_lines(tmp_path / "t.jsonl", rows)])
+    source.quarantine = Quarantine()
+    assert len(joined(source)) == 3
+    assert source.quarantine.counts == {binance.TRADE_ID_RULE: 2}
+    assert "1 gaps in trade ids" in source.notes
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_partial_books_replace_each_other(tmp_path: Path, wrapped: bool) -> None:
+    books = [{"lastUpdateId": at, "bids": [[f"1.{at}", "2"]], "asks": [["1.9", "1"]]} for at in (3, 4, 4)]
+    messages = [{"stream": "btcusdt@depth5", "data": book} if wrapped else book for book in books]
+    rows = [stamped(message, at) for at, message in enumerate(messages)]
+    path = write_lines(tmp_path / "partial.jsonl", rows)
+    source = binance.open_source([path], symbol=None if wrapped else "BTCUSDT")
+    assert source.instrument.symbol == "BTCUSDT"
+    assert [event[:4] for event in told(joined(source))] == [
+        (CLEAR, 0, 0, 0), (LEVEL, 1, 13, 2), (LEVEL, -1, 19, 1),
+        (CLEAR, 0, 0, 0), (LEVEL, 1, 14, 2), (LEVEL, -1, 19, 1),
+    ]  # fmt: skip
 
 
 def test_one_symbol_of_several_must_be_named(tmp_path: Path) -> None:

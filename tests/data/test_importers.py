@@ -11,10 +11,12 @@ import pytest
 
 from data.errors import ConfigError, DataError
 from data.importers import MODULES, importer
+from data.importers.grid import OffGrid
+from data.instrument import Instrument
 
 NEEDS = {"databento": "databento_dbn", "hftbacktest": None, "tardis": None}
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-MINE = ("binance", "bitstamp", "coinbase", "databento", "hftbacktest", "kraken", "tardis")
+MINE = ("binance", "bitstamp", "coinbase", "databento", "hftbacktest", "jsonl", "kraken", "tardis")
 
 
 def opened(name: str) -> Any:
@@ -65,3 +67,18 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match=r"reading kraken needs msgspec: pip install 'anytick\[crypto\]'"):
         importer("kraken")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("price", "10.105", (0.001, 1, 1.0)), ("price", "10.6", (0.01, 1, 1.0)),
+        ("size", "0.00150", (0.25, 5, 0.0001)),
+    ],
+)  # fmt: skip
+def test_a_number_off_the_grid_tells_a_finer_one(
+    name: str, text: str, expected: tuple[float, int, float]
+) -> None:
+    instrument = Instrument(symbol="X", price_increment=0.25, tick_size_ticks=5)
+    finer = OffGrid("rule", name=name, text=text, path=Path("x"), row=0).finer(instrument)
+    assert (finer.price_increment, finer.tick_size_ticks, finer.lot_size) == expected

@@ -263,3 +263,27 @@ def test_recorded_venues_agree_once_their_clocks_do(market_data: Path) -> None:
     apart = np.array([mids["fxcm"][second] - mids["oanda"][second] for second in common])
     assert len(common) > 5_000
     assert np.median(np.abs(apart)) < 3
+
+
+def test_crypto_has_sizes_and_finds_its_grids(tmp_path: Path) -> None:
+    """The finest price and size come last, where a look at the head would miss them."""
+    quotes = zipped(
+        tmp_path,
+        "q.zip",
+        ["1000,6500.1,0.5,6500.2,1.25", "2000,6500.15,0.5,6500.2,0.125"],
+        "20181007_btcusd_tick_quote.csv",
+    )
+    trades = zipped(tmp_path, "t.zip", ["1500,6500.2,0.0625"], "20181007_btcusd_tick_trade.csv")
+    source = lean.open_source([quotes, trades])
+    told = (source.instrument.symbol, source.instrument.price_increment, source.instrument.lot_size)
+    assert told == ("BTCUSD", 0.01, 0.0001)
+    events = np.concatenate(list(source.blocks()))
+    views = events.view(QUOTE_DTYPE)
+    assert events["kind"].tolist() == [EventKind.QUOTE, EventKind.TRADE, EventKind.QUOTE]
+    assert views["bid_price_ticks"].tolist() == [650_010, 650_020, 650_015]
+    assert views["bid_size_lots"].tolist() == [5_000, 625, 5_000]
+    assert views["ask_size_lots"].tolist()[::2] == [12_500, 1_250]
+    assert (events["ts_ns"] // 10**6 % 86_400_000).tolist() == [1_000, 1_500, 2_000]
+    assert source.notes == ("no venue known by the path: times are taken for UTC",)
+    check = lean.verify([quotes, trades])
+    assert (check.matched, check.total) == (3, 3)

@@ -52,6 +52,25 @@ def test_a_book_file(tmp_path: Path) -> None:
     assert (check.matched, check.total) == (3, 3)
 
 
+@pytest.mark.parametrize("batch_rows", [1, 2, 3])
+def test_a_snapshot_may_span_batches_and_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_rows: int
+) -> None:
+    """Only the step from updates to a snapshot empties the book; a day's file begins with a snapshot."""
+    whole = told(joined(tardis.open_source([write_lines(tmp_path / "book.csv", BOOK)])))
+    monkeypatch.setattr(tardis, "_BATCH_ROWS", batch_rows)
+    assert told(joined(tardis.open_source([tmp_path / "book.csv"]))) == whole
+    late = f"deribit,BTC-PERPETUAL,{T + 40},{T + 45},true,bid,6998,2"
+    later = f"deribit,BTC-PERPETUAL,{T + 50},{T + 55},false,bid,6998,0"
+    paths = [
+        write_lines(tmp_path / "day1.csv", [*BOOK, BOOK[3].replace(str(T + 9), str(T + 30))]),
+        write_lines(tmp_path / "day2.csv", [BOOK[0], late, late.replace("6998,2", "6997,1"), later]),
+    ]
+    assert [event[:4] for event in told(joined(tardis.open_source(paths)))][-4:] == [
+        (CLEAR, 0, 0, 0), (LEVEL, 1, 69_980, 2), (LEVEL, 1, 69_970, 1), (LEVEL, 1, 69_980, 0),
+    ]  # fmt: skip
+
+
 def test_kinds_are_merged_by_venue_time(tmp_path: Path) -> None:
     book = write_lines(tmp_path / "book.csv.gz", BOOK, COMPRESSORS[".gz"])
     trades = write_lines(tmp_path / "trades.csv.gz", TRADES, COMPRESSORS[".gz"])
