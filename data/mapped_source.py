@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.csv as pc
 from numpy.typing import NDArray
 
+from .arrow_file import SUFFIXES as ARROW_SUFFIXES
+from .arrow_file import arrow_batches
 from .columns import PRICE_TICKS_MAX, TS_NS_MAX
 from .errors import DataError
 from .instrument import Instrument
@@ -34,9 +36,6 @@ GRID_RULE: Final = "prices must be multiples of the price increment that fit 30 
 SIZE_RULE: Final = "sizes must not be negative or more than 32 bits of lots"
 SIDE_RULE: Final = "side must be a word of the mapping"
 CROSSED_RULE: Final = "bid must not exceed ask"
-
-ARROW_SUFFIXES: Final = (".arrow", ".arrows", ".ipc", ".feather")
-_ARROW_MAGIC: Final = b"ARROW1"
 
 _SIZE_LOTS_MAX: Final = (1 << 32) - 1
 _GRID_TOLERANCE: Final = 1e-4
@@ -272,37 +271,6 @@ def read_rows(path: Path, mapping: Mapping, *, block_rows: int) -> Iterator[tupl
             for first in range(0, batch.num_rows, block_rows):
                 yield row + first, _frame(batch.slice(first, block_rows))
             row += batch.num_rows
-
-
-def arrow_batches(path: Path) -> Iterator[Any]:
-    """Yield the record batches of an Arrow file or stream, checked.
-
-    Raises
-    ------
-    DataError
-        It is neither, or damaged.
-    """
-    with library_errors(path, "a whole Arrow file or stream"), pa.memory_map(str(path)) as stored:
-        head = stored.read(len(_ARROW_MAGIC))
-        stored.seek(0)
-        if head == _ARROW_MAGIC:
-            file = pa.ipc.open_file(stored)
-            batches: Iterator[Any] = (file.get_batch(place) for place in range(file.num_record_batches))
-        else:
-            batches = iter(pa.ipc.open_stream(stored))
-        for batch in batches:
-            # Offsets that point outside their buffers would otherwise be followed. Metadata is of no use
-            # here, and Polars ends in a panic over some that is damaged.
-            batch.validate(full=True)
-            yield pa.RecordBatch.from_arrays(list(map(_plain, batch.columns)), names=batch.schema.names)
-
-
-def _plain(column: Any) -> Any:
-    """Return a column of words as plain text; others as they are."""
-    if not pa.types.is_dictionary(column.type):
-        return column
-    words = column.dictionary.cast(pa.string())
-    return pa.DictionaryArray.from_arrays(column.indices, words).dictionary_decode()
 
 
 def _arrow_rows(path: Path, mapping: Mapping, block_rows: int) -> Iterator[tuple[int, pl.DataFrame]]:

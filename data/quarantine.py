@@ -25,6 +25,7 @@ SCHEMA: Final = pa.schema(
     [("file", pa.string()), ("row", pa.int64()), ("rule", pa.string()), ("raw", pa.string())]
 )
 _HELD_MAX: Final = 8_192
+_HELD_BYTES_MAX: Final = 8 << 20
 
 
 class Quarantine:
@@ -40,6 +41,7 @@ class Quarantine:
         self.path = path
         self.counts: Counter[str] = Counter()
         self._held: list[dict[str, Any]] = []
+        self._held_bytes = 0
         self._writer: Any = None
 
     def __enter__(self) -> Quarantine:
@@ -70,7 +72,8 @@ class Quarantine:
             return
         text = json.dumps(raw, default=_plain, ensure_ascii=False)
         self._held.append({"file": str(file), "row": row, "rule": rule, "raw": text})
-        if len(self._held) >= _HELD_MAX:
+        self._held_bytes += len(text)
+        if len(self._held) >= _HELD_MAX or self._held_bytes >= _HELD_BYTES_MAX:
             self._flush()
 
     def close(self) -> None:
@@ -87,7 +90,7 @@ class Quarantine:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = pq.ParquetWriter(self.path, SCHEMA, compression="zstd")
         self._writer.write_table(pa.Table.from_pylist(self._held, schema=SCHEMA))
-        self._held = []
+        self._held, self._held_bytes = [], 0
 
 
 class LeftOut:

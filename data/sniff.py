@@ -14,8 +14,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from . import columns as rule
+from .arrow_file import SUFFIXES as ARROW_SUFFIXES
+from .arrow_file import arrow_batches
 from .errors import DataError
-from .mapped_source import ARROW_SUFFIXES, arrow_batches
 from .mapping import Mapping, SideWords, TimeMapping
 from .quote_file import symbol_in
 from .table_file import PARQUET_SUFFIXES, ParquetTable, library_errors

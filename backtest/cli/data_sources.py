@@ -124,8 +124,8 @@ def holds_json(path: Path) -> bool:
     """Tell whether one of a file's first lines is JSON."""
     from itertools import islice
 
+    from data.arrow_file import SUFFIXES as ARROW_SUFFIXES
     from data.errors import ConfigError, DataError
-    from data.mapped_source import ARROW_SUFFIXES
     from data.table_file import PARQUET_SUFFIXES
 
     if not path.is_file() or path.name.lower().endswith((*ARROW_SUFFIXES, *PARQUET_SUFFIXES)):

@@ -152,7 +152,7 @@ def events_of(message: Order | Trade, midnight_ns: int, instrument_id: int) -> l
     elif message.aggressor:
         side = -message.aggressor
         resting = message.bid_id if side > 0 else message.ask_id
-        parts = [(resting, side, EventKind.EXECUTE, EventFlag(EventFlag.LAST_IN_PACKET))]
+        parts = [(resting, side, EventKind.EXECUTE, EventFlag.LAST_IN_PACKET)]
     else:
         parts = [
             (message.bid_id, 1, EventKind.EXECUTE, EventFlag.AUCTION),

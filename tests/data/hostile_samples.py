@@ -267,7 +267,7 @@ def _arrow() -> Files:
     from test_mapping import arrow_trades
 
     target = io.BytesIO()
-    arrow_trades(300).write_ipc(target, compression="uncompressed")
+    arrow_trades(300).write_ipc(target, compression="zstd")
     return {"trades.arrow": target.getvalue()}
 
 
