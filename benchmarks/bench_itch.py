@@ -18,7 +18,7 @@ from ext.itch50 import Itch50Decoder
 
 from .harness import Bench, scenario
 
-BLOCK_EVENTS = 8_192
+BLOCK_EVENTS = 1_024
 SYMBOLS = 500
 _HEAD = [
     ("length", ">u2"),

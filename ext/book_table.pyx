@@ -8,15 +8,16 @@ applied there. One pass does both, without the GIL, looking a few events ahead o
 cimport cython
 cimport numpy as cnp
 from cpython.ref cimport PyObject
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
+from .book_order cimport add_order, lower_known, side_of
 from .event_array cimport events_pointer
 from .layout cimport EVENT_ADD, EVENT_CANCEL, EVENT_EXECUTE, FLAG_HIDDEN, MarketEvent
-from .order_book cimport OrderBook, book_apply
+from .order_book cimport OrderBook, book_apply, count_crossed
 from .order_index cimport Order, order_index_guess, order_index_home
-from .price_index cimport LEAF_BITS, LEAF_SLOTS, PriceIndex, price_of, rank_of
-from .resting_book cimport ASK, BID, order_find
+from .price_index cimport LEAF_SLOTS, Leaf, index_guess, price_of, rank_of
+from .resting_book cimport BID, Level, RestingBook, order_find
 
 from .order_book import OrderBook as MadeBook
 
@@ -28,9 +29,12 @@ cdef extern from *:
 cdef enum:
     INSTRUMENTS = 65_536
     # How many events ahead each step of an event's walk is asked for.
-    FAR = 18
-    MIDDLE = 12
-    NEAR = 6
+    BOOK_AHEAD = 32
+    BUCKET_AHEAD = 24
+    ORDER_AHEAD = 16
+    NEIGHBOURS_AHEAD = 8
+    FETCHES = 32                # a power of two above ORDER_AHEAD
+    BOOK_LINES = 6              # that an OrderBook touches at most
 
 
 @cython.final
@@ -142,69 +146,80 @@ cdef class BookTable:
 
 cdef void complete_events(BookTable self, MarketEvent* events, Py_ssize_t count) noexcept nogil:
     cdef Py_ssize_t row
-    cdef MarketEvent* event
-    for row in range(count):
-        event = events + row
-        if row + FAR < count:
-            want_bucket(self.books[event[FAR].instrument_id], event + FAR)
-            want_order(self.books[event[MIDDLE].instrument_id], event + MIDDLE)
-            want_level(self.books[event[NEAR].instrument_id], event + NEAR)
-        book_complete(self, self.books[event.instrument_id], event, row > 0)
-        self.lost |= (<OrderBook>self.books[event.instrument_id]).lost
+    cdef Fetched fetched
+    if count <= BOOK_AHEAD:
+        for row in range(count):
+            book_complete(self, <OrderBook>self.books[events[row].instrument_id], events + row, row > 0)
+        return
+    for row in range(BUCKET_AHEAD):
+        fetch_bucket(self, events + row)
+    for row in range(ORDER_AHEAD):
+        fetch_order(self, events + row, &fetched.rows[row])
+    for row in range(count - BOOK_AHEAD):
+        fetch_book(self, events + row + BOOK_AHEAD)
+        fetch_bucket(self, events + row + BUCKET_AHEAD)
+        fetch_order(self, events + row + ORDER_AHEAD, &fetched.rows[(row + ORDER_AHEAD) & (FETCHES - 1)])
+        fetch_neighbours(
+            self, events + row + NEIGHBOURS_AHEAD, &fetched.rows[(row + NEIGHBOURS_AHEAD) & (FETCHES - 1)]
+        )
+        book_complete(self, <OrderBook>self.books[events[row].instrument_id], events + row, row > 0)
+    for row in range(count - BOOK_AHEAD, count):
+        book_complete(self, <OrderBook>self.books[events[row].instrument_id], events + row, True)
 
 
-# A book of thousands of orders lies in memory, not in the cache, and an event walks from its id's slot to
-# its order to its level. Each step is asked for before the next one needs it. What is found there
-# now may have changed by then: a hint can be wrong, never the book.
+# Hundreds of books lie in memory, not in the cache, and an event walks from its book to its id's bucket to
+# its order to that order's level and neighbours. Each step is asked for before the next one needs it,
+# whatever the event's kind: a branch on that would go wrong more often than a fetch is in vain. What is
+# found there now may have changed by then: a hint can be wrong, never the book.
 
-cdef inline void want_bucket(PyObject* known, const MarketEvent* event) noexcept nogil:
-    prefetch(order_index_home(&(<OrderBook>known).resting.by_id, event.order_id))
-
-
-cdef inline uint32_t order_guess(PyObject* known, const MarketEvent* event) noexcept nogil:
-    return order_index_guess(
-        order_index_home(&(<OrderBook>known).resting.by_id, event.order_id), event.order_id
-    )
+cdef struct FetchedRow:
+    uint32_t order
+    uint32_t level
 
 
-cdef inline void want_order(PyObject* known, const MarketEvent* event) noexcept nogil:
-    cdef uint32_t number = order_guess(known, event)
-    if event.kind == EVENT_ADD:
-        number = (<OrderBook>known).resting.free_order
-        if event.side:
-            want_price(known, BID if event.side > 0 else ASK, event.price_ticks)
-    prefetch(&(<OrderBook>known).resting.orders[number])
+cdef struct Fetched:
+    FetchedRow[FETCHES] rows
 
 
-cdef inline void want_level(PyObject* known, const MarketEvent* event) noexcept nogil:
-    cdef uint32_t number
-    cdef const Order* order
-    if event.kind != EVENT_ADD:
-        number = order_guess(known, event)
-        order = &(<OrderBook>known).resting.orders[number]
-        prefetch(&(<OrderBook>known).resting.levels[order.level])
-        prefetch(&(<OrderBook>known).resting.orders[order.previous])
-        prefetch(&(<OrderBook>known).resting.orders[order.next])
-    elif event.side:
-        number = price_guess(known, BID if event.side > 0 else ASK, event.price_ticks)
-        prefetch(&(<OrderBook>known).resting.levels[number])
-        prefetch(&(<OrderBook>known).resting.orders[(<OrderBook>known).resting.levels[number].last])
+cdef inline RestingBook* resting_of(BookTable self, const MarketEvent* event) noexcept nogil:
+    return &(<OrderBook>self.books[event.instrument_id]).resting
 
 
-cdef inline uint32_t price_guess(PyObject* known, int side, int32_t price_ticks) noexcept nogil:
-    """Return the level of a price in the leaf used last, or 0."""
-    cdef const PriceIndex* index = &(<OrderBook>known).resting.prices[side]
-    cdef uint32_t rank = rank_of(price_ticks, side)
-    if index.leaf == NULL or index.leaf_key != rank >> LEAF_BITS:
-        return 0
-    return index.leaf.levels[rank & (LEAF_SLOTS - 1)]
+cdef inline void fetch_book(BookTable self, const MarketEvent* event) noexcept nogil:
+    cdef char* book = <char*>self.books[event.instrument_id]
+    cdef int line
+    for line in range(BOOK_LINES):
+        prefetch(book + 64 * line)
 
 
-cdef inline void want_price(PyObject* known, int side, int32_t price_ticks) noexcept nogil:
-    cdef const PriceIndex* index = &(<OrderBook>known).resting.prices[side]
-    cdef uint32_t rank = rank_of(price_ticks, side)
-    if index.leaf != NULL:
-        prefetch(&index.leaf.levels[rank & (LEAF_SLOTS - 1)])
+cdef inline void fetch_bucket(BookTable self, const MarketEvent* event) noexcept nogil:
+    cdef RestingBook* book = resting_of(self, event)
+    cdef int side = event.side < 0
+    cdef const Leaf* leaf = book.prices[side].leaf
+    prefetch(order_index_home(&book.by_id, event.order_id))
+    if leaf != NULL:
+        prefetch(&leaf.levels[rank_of(event.price_ticks, side) & (LEAF_SLOTS - 1)])
+
+
+cdef inline void fetch_order(BookTable self, const MarketEvent* event, FetchedRow* fetched) noexcept nogil:
+    cdef RestingBook* book = resting_of(self, event)
+    cdef int side = event.side < 0
+    fetched.order = order_index_guess(order_index_home(&book.by_id, event.order_id), event.order_id)
+    fetched.level = index_guess(&book.prices[side], rank_of(event.price_ticks, side))
+    prefetch(&book.orders[fetched.order])
+    prefetch(&book.orders[book.free_order])
+    prefetch(&book.levels[fetched.level])
+
+
+cdef inline void fetch_neighbours(
+    BookTable self, const MarketEvent* event, const FetchedRow* fetched
+) noexcept nogil:
+    cdef RestingBook* book = resting_of(self, event)
+    cdef const Order* order = &book.orders[fetched.order]
+    prefetch(&book.orders[order.next])
+    prefetch(&book.orders[order.previous])
+    prefetch(&book.levels[order.level])
+    prefetch(&book.orders[book.levels[fetched.level].last])
 
 
 cdef void note_fault(BookTable self, const MarketEvent* event) noexcept nogil:
@@ -213,29 +228,39 @@ cdef void note_fault(BookTable self, const MarketEvent* event) noexcept nogil:
 
 
 cdef inline void book_complete(
-    BookTable self, PyObject* known, MarketEvent* event, bint follows
+    BookTable self, OrderBook book, MarketEvent* event, bint follows
 ) noexcept nogil:
-    cdef uint32_t number
+    """Fill in what an event leaves out, and apply it."""
+    cdef const Level* level
     cdef const Order* order
-    if EVENT_CANCEL <= event.kind <= EVENT_EXECUTE and event.flags & FLAG_HIDDEN == 0 and event.order_id:
-        number = order_find(&(<OrderBook>known).resting, event.order_id)
+    cdef uint32_t number
+    if event.flags & FLAG_HIDDEN or not EVENT_ADD <= event.kind <= EVENT_EXECUTE or event.order_id == 0:
+        book_apply(book, event)
+    elif event.kind == EVENT_ADD:
+        if event.side == 0 and follows and (event - 1).kind == EVENT_CANCEL:
+            if (event - 1).instrument_id == event.instrument_id:
+                event.side = (event - 1).side
+        add_order(book, event, side_of(event))
+        book.applied += 1
+        count_crossed(book, event)
+    else:
+        number = order_find(&book.resting, event.order_id)
         if number == 0:
             self.unknown_orders += 1
             note_fault(self, event)
-        else:
-            order = &(<OrderBook>known).resting.orders[number]
-            event.side = 1 if (<OrderBook>known).resting.levels[order.level].side == BID else -1
-            if event.price_ticks == 0:
-                event.price_ticks = price_of(
-                    (<OrderBook>known).resting.levels[order.level].rank,
-                    (<OrderBook>known).resting.levels[order.level].side,
-                )
-            if event.kind == EVENT_CANCEL:
-                event.size_lots = order.size_lots
-            if event.size_lots > order.size_lots:
-                self.overdrawn += 1
-                note_fault(self, event)
-    elif event.kind == EVENT_ADD and event.side == 0 and follows:
-        if (event - 1).kind == EVENT_CANCEL and (event - 1).instrument_id == event.instrument_id:
-            event.side = (event - 1).side
-    book_apply(<OrderBook>known, event)
+            book_apply(book, event)
+            return
+        order = &book.resting.orders[number]
+        level = &book.resting.levels[order.level]
+        event.side = 1 if level.side == BID else -1
+        if event.price_ticks == 0:
+            event.price_ticks = price_of(level.rank, level.side)
+        if event.kind == EVENT_CANCEL:
+            event.size_lots = order.size_lots
+        if event.size_lots > order.size_lots:
+            self.overdrawn += 1
+            note_fault(self, event)
+        lower_known(book, event, number)
+        book.applied += 1
+        count_crossed(book, event)
+    self.lost |= book.lost

@@ -220,3 +220,4 @@ cdef extern from "layout.h" nogil:
     uint64_t load_relaxed(const uint64_t* cursor)
     void store_release(uint64_t* cursor, uint64_t value)
     int64_t monotonic_ns()
+    uint64_t cycle_stamp()

@@ -9,7 +9,7 @@ what either would need: a fetch in vain is cheaper than a branch that went wrong
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from .layout cimport OrderCommand
+from .layout cimport OrderCommand, cycle_stamp
 from .match_follow cimport state_apply
 from .match_plain cimport plain_apply, state_is_plain
 from .match_state cimport MatchState
@@ -17,17 +17,6 @@ from .match_sweep cimport prefetch
 from .order_index cimport Order, OrderBucket, order_index_guess, order_index_home
 from .price_index cimport index_guess, rank_of
 from .resting_book cimport RestingBook
-
-cdef extern from *:
-    """
-    #if defined(__x86_64__)
-    #include <x86intrin.h>
-    #define anytick_cycle_stamp() ((uint64_t)__rdtsc())
-    #else
-    #define anytick_cycle_stamp() ((uint64_t)monotonic_ns())
-    #endif
-    """
-    uint64_t cycle_stamp "anytick_cycle_stamp"() noexcept nogil
 
 cdef enum:
     FETCH_ORDERS_MIN = 16_384       # 32-byte nodes and 16 bytes of index each: 768 KiB

@@ -41,10 +41,11 @@ from .layout cimport (
     TIF_GTC,
     ExecutionReport,
     OrderCommand,
+    cycle_stamp,
     monotonic_ns,
 )
 from .match_auction cimport auction_execute
-from .match_batch cimport batch_apply, command_apply, cycle_stamp
+from .match_batch cimport batch_apply, command_apply
 from .match_change cimport mass_cancel
 from .match_follow cimport clock_advance, settle
 from .match_memory cimport state_close, state_open, state_reserve

@@ -1,6 +1,6 @@
 """One venue's book of one instrument, built from its feed: by quote, by level or by order."""
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t, uint64_t
 
 from .layout cimport EVENT_QUOTE, FLAG_LAST_IN_PACKET, MarketEvent
 from .resting_book cimport RestingBook
@@ -25,6 +25,8 @@ cdef class OrderBook:
     cdef readonly uint64_t duplicate_orders
     cdef readonly uint64_t refused
     cdef readonly uint64_t lost
+    cdef uint32_t quoted_sides  # 1 bid, 2 ask: its touch is a quote's, not the levels'
+    cdef list depth_rows        # of depth_view, by side
     cdef RestingBook resting    # owned, freed in __dealloc__
 
     cdef void apply_one(self, const MarketEvent* event) noexcept nogil
@@ -32,11 +34,7 @@ cdef class OrderBook:
     cdef int depth(self, int side, int count, int32_t* prices, int64_t* sizes) noexcept nogil
     cdef bint find_order(self, uint64_t order_id, OrderView* out) noexcept nogil
 
-    cdef void add_order(self, const MarketEvent* event, int side) noexcept nogil
-    cdef void lower_order(self, const MarketEvent* event) noexcept nogil
-    cdef void lower_unknown(self, const MarketEvent* event) noexcept nogil
     cdef void set_level(self, const MarketEvent* event, int side) noexcept nogil
-    cdef void refresh_touch(self, int side) noexcept nogil
 
 
 cdef inline void count_crossed(OrderBook book, const MarketEvent* event) noexcept nogil:
@@ -54,6 +52,7 @@ cdef inline void apply_quote(OrderBook book, const MarketEvent* event) noexcept 
     cdef int64_t ask_size = <int64_t>(event.order_id >> 32)
     cdef int64_t bid_size = max(event.size_lots, <int64_t>0)
     book.applied += 1
+    book.quoted_sides = 3
     book.bid_size_lots = bid_size
     book.ask_size_lots = ask_size
     book.bid_price_ticks = event.price_ticks if bid_size else 0

@@ -6,10 +6,18 @@ cimport cython
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
+from .book_order cimport (
+    EVENT_LOTS_MAX,
+    NO_SIDE,
+    add_order,
+    lower_known,
+    lower_unknown,
+    refresh_touch,
+    side_of,
+)
 from .event_array cimport events_pointer
 from .layout cimport (
     EVENT_ADD,
-    EVENT_CANCEL,
     EVENT_CLEAR,
     EVENT_EXECUTE,
     EVENT_LEVEL,
@@ -18,7 +26,8 @@ from .layout cimport (
     EVENT_TRADE,
     FLAG_HIDDEN,
     MarketEvent,
-    check,
+    cycle_stamp,
+    monotonic_ns,
 )
 from .order_index cimport Order
 from .price_index cimport price_of
@@ -32,32 +41,18 @@ from .resting_book cimport (
     book_open,
     level_behind,
     level_find,
-    level_lower,
     level_remove,
     level_require,
     mix,
-    order_append,
     order_find,
-    order_remove,
-    order_reserve,
 )
 
 cnp.import_array()
 
-cdef enum:
-    NO_SIDE = -1
-
-# Sums of a few thousand sizes of 2^48 stay within an int64, and no market comes near.
-cdef int64_t SIZE_LOTS_MAX = <int64_t>1 << 48
 cdef Py_ssize_t CAPACITY_MAX = 1 << 30
 
-
-cdef inline int side_of(const MarketEvent* event) noexcept nogil:
-    return BID if event.side == 1 else ASK if event.side == -1 else NO_SIDE
-
-
-cdef inline bint is_positive(int64_t size_lots) noexcept nogil:
-    return 0 < size_lots <= SIZE_LOTS_MAX
+cdef enum:
+    DEPTH_ROWS_MIN = 16
 
 
 cdef int require_side(int side) except -1:
@@ -124,12 +119,14 @@ cdef class OrderBook:
             raise ValueError(f"level_capacity must be 1 to {CAPACITY_MAX}, was {level_capacity}")
         if not book_open(&self.resting, order_capacity, level_capacity):
             raise MemoryError(f"no memory for a book of {order_capacity} orders, {level_capacity} levels")
+        self.depth_rows = [None, None]
 
     def __dealloc__(self):
         book_close(&self.resting)
 
     cdef void apply_one(self, const MarketEvent* event) noexcept nogil:
         cdef int side = side_of(event)
+        cdef uint32_t number
         if event.kind == EVENT_QUOTE:
             apply_quote(self, event)
             return
@@ -137,82 +134,26 @@ cdef class OrderBook:
         if EVENT_ADD <= event.kind <= EVENT_EXECUTE:
             if event.flags & FLAG_HIDDEN == 0:
                 if event.kind == EVENT_ADD:
-                    self.add_order(event, side)
+                    add_order(self, event, side)
                 else:
-                    self.lower_order(event)
+                    number = order_find(&self.resting, event.order_id) if event.order_id else 0
+                    if number:
+                        lower_known(self, event, number)
+                    else:
+                        lower_unknown(self, event)
         elif event.kind == EVENT_LEVEL:
             self.set_level(event, side)
         elif event.kind == EVENT_CLEAR:
             book_clear(&self.resting)
-            self.refresh_touch(BID)
-            self.refresh_touch(ASK)
+            refresh_touch(self, BID)
+            refresh_touch(self, ASK)
         elif event.kind != EVENT_TRADE and event.kind != EVENT_STATUS:
             self.refused += 1
         count_crossed(self, event)
 
-    cdef void add_order(self, const MarketEvent* event, int side) noexcept nogil:
-        cdef uint32_t level
-        if side == NO_SIDE or not is_positive(event.size_lots):
-            self.refused += 1
-            return
-        if event.order_id:
-            if not order_reserve(&self.resting):
-                self.lost += 1
-                return
-            if order_find(&self.resting, event.order_id):
-                self.duplicate_orders += 1
-                return
-        level = level_require(&self.resting, side, event.price_ticks)
-        if level == 0:
-            self.lost += 1
-            return
-        if event.order_id:
-            order_append(
-                &self.resting, level, event.order_id, event.size_lots, <uint32_t>self.resting.entries
-            )
-        self.resting.levels[level].total_lots += event.size_lots
-        self.refresh_touch(side)
-
-    cdef void lower_order(self, const MarketEvent* event) noexcept nogil:
-        """Apply a CANCEL, REDUCE or EXECUTE to the order it names."""
-        cdef uint32_t number = order_find(&self.resting, event.order_id) if event.order_id else 0
-        cdef Order* order = &self.resting.orders[number]
-        cdef uint32_t level = order.level
-        cdef int64_t lots
-        cdef int side
-        if number == 0:
-            self.lower_unknown(event)
-            return
-        if event.kind == EVENT_CANCEL:
-            lots = order.size_lots
-        elif is_positive(event.size_lots):
-            lots = min(event.size_lots, order.size_lots)
-        else:
-            self.refused += 1
-            return
-        side = self.resting.levels[level].side
-        order.size_lots -= lots
-        if order.size_lots == 0:
-            order_remove(&self.resting, number)
-        level_lower(&self.resting, level, lots)
-        self.refresh_touch(side)
-
-    cdef void lower_unknown(self, const MarketEvent* event) noexcept nogil:
-        """Lower the level where an order that was never announced must have stood."""
-        cdef int side = side_of(event)
-        cdef uint32_t level
-        if side == NO_SIDE or not is_positive(event.size_lots):
-            self.refused += 1
-            return
-        self.unknown_orders += event.order_id != 0
-        level = level_find(&self.resting, side, event.price_ticks)
-        if level:
-            level_lower(&self.resting, level, event.size_lots)
-            self.refresh_touch(side)
-
     cdef void set_level(self, const MarketEvent* event, int side) noexcept nogil:
         cdef uint32_t level
-        if side == NO_SIDE or not 0 <= event.size_lots <= SIZE_LOTS_MAX:
+        if side == NO_SIDE or not 0 <= event.size_lots <= EVENT_LOTS_MAX:
             self.refused += 1
             return
         if event.size_lots:
@@ -225,19 +166,7 @@ cdef class OrderBook:
             level = level_find(&self.resting, side, event.price_ticks)
             if level:
                 level_remove(&self.resting, level)
-        self.refresh_touch(side)
-
-    cdef void refresh_touch(self, int side) noexcept nogil:
-        cdef uint32_t best = self.resting.best[side]
-        cdef const Level* level = &self.resting.levels[best]    # [0] is all zero: an empty side
-        cdef int32_t price_ticks = price_of(level.rank, side) if best else 0
-        check(best == 0 or level.total_lots > 0, "a level that stands holds lots")
-        if side == BID:
-            self.bid_price_ticks = price_ticks
-            self.bid_size_lots = level.total_lots
-        else:
-            self.ask_price_ticks = price_ticks
-            self.ask_size_lots = level.total_lots
+        refresh_touch(self, side)
 
     cdef int64_t level_size(self, int side, int32_t price_ticks) noexcept nogil:
         """Return the lots on side +1 or -1 at a price; 0 where there is no level."""
@@ -315,6 +244,27 @@ cdef class OrderBook:
             raise MemoryError(f"no memory for {self.lost - lost_before} of {count} events")
         return count
 
+    def time_events(self, cnp.ndarray events not None):
+        """Apply events as `apply` does, and return what each took, for benchmarks.
+
+        Returns
+        -------
+        array of float64, shape (n,)
+            Nanoseconds, with a reading of the processor's clock in each; they sum up to the whole.
+        """
+        cdef const MarketEvent* first = events_pointer(events)
+        cdef Py_ssize_t count = cnp.PyArray_SIZE(events), row
+        stamps = np.zeros(count + 1, np.uint64)
+        cdef uint64_t[::1] stamp = stamps
+        cdef int64_t begun_ns = monotonic_ns(), ended_ns
+        stamp[0] = cycle_stamp()
+        for row in range(count):
+            book_apply(self, first + row)
+            stamp[row + 1] = cycle_stamp()
+        ended_ns = monotonic_ns()
+        stamps -= stamps[0]
+        return np.diff(stamps) * (<double>(ended_ns - begun_ns) / max(int(stamps[count]), 1))
+
     def size_at(self, int side, int32_t price_ticks):
         """Return the lots on side +1 or -1 at a price; 0 where there is no level."""
         require_side(side)
@@ -343,6 +293,45 @@ cdef class OrderBook:
         sizes = np.empty(rows, np.int64)
         rows = self.depth(side, rows, <int32_t*>cnp.PyArray_DATA(prices), <int64_t*>cnp.PyArray_DATA(sizes))
         return np.column_stack((prices[:rows], sizes[:rows]))
+
+    def depth_view(self, int side, int count):
+        """Return the best levels of one side as a view of memory that the book owns.
+
+        Nothing is allocated but the view itself once `count` was asked for before. The next call for the same
+        side overwrites the rows.
+
+        Parameters
+        ----------
+        side : int
+            +1 for bids, -1 for asks.
+        count : int
+            Levels wanted at most.
+
+        Returns
+        -------
+        array of int64, shape (n, 2)
+            Price in ticks and size in lots, best first; read-only.
+        """
+        cdef int index = require_side(side), rows = 0
+        cdef uint32_t level = self.resting.best[index]
+        if count < 0:
+            raise ValueError(f"count must not be negative, was {count}")
+        held = self.depth_rows[index]
+        if held is None or len(held) < count:
+            held = self.depth_rows[index] = np.empty((max(count, DEPTH_ROWS_MIN), 2), np.int64)
+        cdef int64_t* out = <int64_t*>cnp.PyArray_DATA(<cnp.ndarray>held)
+        if level == 0 and count > 0:
+            out[0] = self.bid_price_ticks if index == BID else self.ask_price_ticks
+            out[1] = self.bid_size_lots if index == BID else self.ask_size_lots
+            rows = out[1] > 0
+        while level and rows < count:
+            out[2 * rows] = price_of(self.resting.levels[level].rank, index)
+            out[2 * rows + 1] = self.resting.levels[level].total_lots
+            rows += 1
+            level = level_behind(&self.resting, level)
+        view = held[:rows]
+        view.flags.writeable = False
+        return view
 
     def queue_array(self, int side, int32_t price_ticks):
         """Return the identified orders of one level, first to trade first.

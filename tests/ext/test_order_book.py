@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 from typing import Any
 
 import numpy as np
@@ -68,8 +69,9 @@ def assert_same_views(book: OrderBook, reference: ReferenceBook) -> None:
         count = len(reference.levels[side])
         assert book.level_count(side) == count
         for wanted in (0, 1, 5, count + 1):
-            got = [tuple(row) for row in book.depth_array(side, wanted).tolist()]
-            assert got == reference.depth(side, wanted)
+            expected = reference.depth(side, wanted)
+            assert [tuple(row) for row in book.depth_array(side, wanted).tolist()] == expected
+            assert [tuple(row) for row in book.depth_view(side, wanted).tolist()] == expected
         for price in [*reference.levels[side], 0, INT32.min, INT32.max]:
             assert book.size_at(side, price) == reference.size_at(side, price)
             queue = [tuple(row) for row in book.queue_array(side, price).tolist()]
@@ -299,6 +301,38 @@ def test_a_price_that_walks_over_the_whole_range_leaves_nothing_behind() -> None
     book.apply(array)
     assert book.level_count(-1) == 1
     assert touch(book) == (0, 0, prices[-1], 1)
+
+
+def test_a_depth_view_is_the_books_own_memory() -> None:
+    book = book_of(event(ADD, +1, 10, 5, 1), event(ADD, +1, 9, 4, 2))
+    first = book.depth_view(+1, 2)
+    book.apply(events(event(CANCEL, order_id=1)))
+    second = book.depth_view(+1, 2)
+    assert second.tolist() == [[9, 4]]
+    assert first.tolist() == [[9, 4], [9, 4]]
+    assert first.ctypes.data == second.ctypes.data
+    assert not second.flags.writeable
+    with pytest.raises(ValueError, match="count"):
+        book.depth_view(+1, -1)
+
+
+@pytest.mark.nightly
+def test_a_book_walked_through_a_thousand_million_levels_keeps_its_size() -> None:
+    block, ladder = 500_000, 8
+    array = np.zeros(2 * block, EVENT_DTYPE)
+    array["kind"], array["side"] = LEVEL, +1
+    array["size_lots"][0::2] = 1
+    array["price_ticks"][0::2] = np.arange(block) - 500_000_000
+    array["price_ticks"][1::2] = array["price_ticks"][0::2] - ladder
+    book = OrderBook(1, ladder + 1)
+    book.apply(array)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(1_999):
+        array["price_ticks"] += block
+        book.apply(array)
+        assert (book.level_count(+1), book.bid_price_ticks) == (ladder, array["price_ticks"][-2])
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4_096  # KiB
+    assert book.bid_price_ticks == 499_999_999
 
 
 def test_bad_arrays_are_refused_by_rule() -> None:

@@ -1,0 +1,116 @@
+"""What events by order do to a book: functions that whoever applies many of them can inline."""
+
+from libc.stdint cimport int32_t, int64_t, uint32_t
+
+from .layout cimport EVENT_CANCEL, MarketEvent, check
+from .order_book cimport OrderBook
+from .order_index cimport Order
+from .price_index cimport price_of
+from .resting_book cimport (
+    ASK,
+    BID,
+    Level,
+    RestingBook,
+    level_find,
+    level_lower,
+    level_require,
+    order_append,
+    order_find,
+    order_remove,
+    order_reserve,
+)
+
+cdef enum:
+    NO_SIDE = -1
+
+cdef extern from *:
+    """
+    /* Sums of a few thousand sizes of 2^48 stay within an int64, and no market comes near. */
+    #define ANYTICK_EVENT_LOTS_MAX ((int64_t)1 << 48)
+    """
+    const int64_t EVENT_LOTS_MAX "ANYTICK_EVENT_LOTS_MAX"
+
+
+cdef inline int side_of(const MarketEvent* event) noexcept nogil:
+    return BID if event.side == 1 else ASK if event.side == -1 else NO_SIDE
+
+
+cdef inline bint is_positive(int64_t size_lots) noexcept nogil:
+    return 0 < size_lots <= EVENT_LOTS_MAX
+
+
+cdef inline void refresh_touch(OrderBook book, int side) noexcept nogil:
+    """Take one side of the touch from the levels."""
+    cdef uint32_t best = book.resting.best[side]
+    cdef const Level* level = &book.resting.levels[best]    # [0] is all zero: an empty side
+    cdef int32_t price_ticks = price_of(level.rank, side) if best else 0
+    check(best == 0 or level.total_lots > 0, "a level that stands holds lots")
+    book.quoted_sides &= ~(1 << side)
+    if side == BID:
+        book.bid_price_ticks = price_ticks
+        book.bid_size_lots = level.total_lots
+    else:
+        book.ask_price_ticks = price_ticks
+        book.ask_size_lots = level.total_lots
+
+
+cdef inline void add_order(OrderBook book, const MarketEvent* event, int side) noexcept nogil:
+    cdef RestingBook* resting = &book.resting
+    cdef uint32_t level
+    if side == NO_SIDE or not is_positive(event.size_lots):
+        book.refused += 1
+        return
+    if event.order_id:
+        if not order_reserve(resting):
+            book.lost += 1
+            return
+        if order_find(resting, event.order_id):
+            book.duplicate_orders += 1
+            return
+    level = level_require(resting, side, event.price_ticks)
+    if level == 0:
+        book.lost += 1
+        return
+    if event.order_id:
+        order_append(resting, level, event.order_id, event.size_lots, <uint32_t>resting.entries)
+    resting.levels[level].total_lots += event.size_lots
+    # Elsewhere the touch is what it was, and looking it up would fetch a level that nothing else needs.
+    if level == resting.best[side] or book.quoted_sides:
+        refresh_touch(book, side)
+
+
+cdef inline void lower_known(OrderBook book, const MarketEvent* event, uint32_t number) noexcept nogil:
+    """Apply a CANCEL, REDUCE or EXECUTE to a live order."""
+    cdef RestingBook* resting = &book.resting
+    cdef Order* order = &resting.orders[number]
+    cdef uint32_t level = order.level
+    cdef int side = resting.levels[level].side
+    cdef bint at_touch = level == resting.best[side]
+    cdef int64_t lots
+    if event.kind == EVENT_CANCEL:
+        lots = order.size_lots
+    elif is_positive(event.size_lots):
+        lots = min(event.size_lots, order.size_lots)
+    else:
+        book.refused += 1
+        return
+    order.size_lots -= lots
+    if order.size_lots == 0:
+        order_remove(resting, number)
+    level_lower(resting, level, lots)
+    if at_touch or book.quoted_sides:
+        refresh_touch(book, side)
+
+
+cdef inline void lower_unknown(OrderBook book, const MarketEvent* event) noexcept nogil:
+    """Lower the level where an order that was never announced must have stood."""
+    cdef int side = side_of(event)
+    cdef uint32_t level
+    if side == NO_SIDE or not is_positive(event.size_lots):
+        book.refused += 1
+        return
+    book.unknown_orders += event.order_id != 0
+    level = level_find(&book.resting, side, event.price_ticks)
+    if level:
+        level_lower(&book.resting, level, event.size_lots)
+        refresh_touch(book, side)
