@@ -145,6 +145,7 @@ def backtest(
         engine,
         feed,
         traded,
+        session,
         seed=seed,
         config=config,
         config_hash=config_hash,
@@ -271,7 +272,9 @@ def _performance(loop: EventLoop, seconds: float, memory: PeakMemory) -> Perform
     )
 
 
-def _result(engine: Engine, feed: Feed, instrument: Instrument, **known: Any) -> Result:
+def _result(
+    engine: Engine, feed: Feed, instrument: Instrument, session: InferenceSession | None, **known: Any
+) -> Result:
     loop = engine.loop
     samples = _joined(engine.equity, EQUITY_DTYPE)
     fills = _joined([raw.view(REPORT_DTYPE) for raw in engine.fills], REPORT_DTYPE)
@@ -299,7 +302,7 @@ def _result(engine: Engine, feed: Feed, instrument: Instrument, **known: Any) ->
         orders=totals["orders"],
         rejections={Reason(code).name: count for code, count in loop.refusals.items()},
         data_hash=feed.source.data_hash,
-        notes=(*feed.source.notes, *_model_notes(feed)),
+        notes=(*feed.source.notes, *_model_notes(feed), *_forecast_notes(session)),
         **known,
     )
 
@@ -309,6 +312,13 @@ def _model_notes(feed: Feed) -> tuple[str, ...]:
     if feed.queue == "flow":
         return (common, "quotes tell nothing of the queue: how resting orders fill is modelled")
     return (common, "our orders queue behind the recorded ones")
+
+
+def _forecast_notes(session: InferenceSession | None) -> tuple[str, ...]:
+    # Outside the configuration, whose digest names the run: the instruction set is the machine's.
+    return (
+        () if session is None else (f"forecasts came from {getattr(session, 'runtime', 'a Python session')}",)
+    )
 
 
 def _joined(pieces: list[NDArray[np.void]], dtype: np.dtype[np.void]) -> NDArray[np.void]:

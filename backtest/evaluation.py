@@ -19,7 +19,7 @@ from .stats import paired_difference_interval, ratio_interval
 BPS: Final = 1e4
 BASELINES: Final = ("epsilon_greedy", "single_best", "single_post", "sweep", "pro_rata", "round_robin")
 LABELS: Final = {
-    "linucb": "LinUCB, faster model",
+    "linucb": "LinUCB, model",
     "linucb_int8": "LinUCB, INT8 model",
     "linucb_blind": "LinUCB, no model",
     "epsilon_greedy": "ε-greedy",

@@ -337,7 +337,7 @@ class Simulator:
                     precision == "int8" or model.choice(self.profile)[0] == "int8"
                 )
                 content = model.int8_model if as_int8 else model.fp32_model
-                session = open_session(content, source=f"{name} {model.window_label}")
+                session = open_session(content, source=f"{name} {model.window_label}", batch_max=1)
                 model_ns = self.profile.latency_ns(session.precision)
                 engine.loop.configure(source=source_of(session), model_ns=model_ns)
                 payload = window_payload(

@@ -58,7 +58,7 @@ def _store_backtest_profile(args: argparse.Namespace) -> int:
         raise ConfigError("--output must come with the models to measure, was none")
     latency, digests = {}, {}
     for path in args.model:
-        session = open_session(read_model(path), source=path)
+        session = open_session(read_model(path), source=path, batch_max=1)
         if session.precision in latency:
             raise ConfigError(f"models must differ in precision, was {session.precision} twice")
         repetitions = args.repetitions or 20_000

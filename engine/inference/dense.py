@@ -10,7 +10,7 @@ from ext.dense_kernel import DenseKernel
 from ext.signal_source import SignalSource
 
 from .arrays import Floats32
-from .dense_graph import compile_graph
+from .dense_graph import WEIGHTS_MAX, compile_graph
 from .graph import ALLOWED_OPERATORS, GraphLimits, GraphSummary, check_graph, parse_model
 from .session import check_digest, check_row, check_rows, rehearse
 
@@ -43,6 +43,7 @@ class DenseSession:
         limits: GraphLimits | None = None,
         allowed: frozenset[str] = ALLOWED_OPERATORS,
         variant: str | None = None,
+        weights_max: int = WEIGHTS_MAX,
     ) -> DenseSession:
         """Check a model against the allow-list, build its kernel and try it once.
 
@@ -52,6 +53,8 @@ class DenseSession:
             Named in errors.
         variant : str, optional
             One of `ext.dense_kernel.variants`; the fastest by default.
+        weights_max : int
+            A larger network is not covered.
 
         Raises
         ------
@@ -63,7 +66,8 @@ class DenseSession:
         summary = check_graph(model, source=source, limits=limits, allowed=allowed)
         check_digest(summary, expected_sha256, source=source)
         parsed = parse_model(model, source=source, limits=limits)
-        session = cls(compile_graph(parsed, source=source, variant=variant).kernel, summary)
+        compiled = compile_graph(parsed, source=source, variant=variant, weights_max=weights_max)
+        session = cls(compiled.kernel, summary)
         rehearse(session, source=source)
         return session
 

@@ -46,12 +46,16 @@ from .dense_values import (
 )
 from .errors import KernelUnsupported
 
-WEIGHTS_MAX: Final = 1 << 21
-"""Larger networks leave the second-level cache, where ONNX Runtime's blocked products are faster."""
+WEIGHTS_MAX: Final = 1 << 18
+"""In float they fill a second-level cache of 1 MiB; beyond it ONNX Runtime is as fast."""
 
 
 def compile_graph(
-    parsed: onnx.ModelProto, *, source: str | PathLike[str] = "model", variant: str | None = None
+    parsed: onnx.ModelProto,
+    *,
+    source: str | PathLike[str] = "model",
+    variant: str | None = None,
+    weights_max: int = WEIGHTS_MAX,
 ) -> CompiledGraph:
     """Return a kernel that computes the graph.
 
@@ -61,6 +65,8 @@ def compile_graph(
         One input of shape (batch, cols) or (batch, rows, cols), one output.
     variant : str, optional
         One of `ext.dense_kernel.variants`.
+    weights_max : int
+        Numbers that the graph's constants may hold.
 
     Raises
     ------
@@ -68,24 +74,23 @@ def compile_graph(
         The message says which operator or shape is not covered.
     """
     try:
-        return _Compiler(parsed, variant=variant).compile()
+        return _Compiler(parsed, variant=variant, weights_max=weights_max).compile()
     except Refusal as refusal:
         raise KernelUnsupported(str(refusal), source=source) from None
     except ValueError as error:
         # The kernel's own checks: shapes that do not join, sums that may overflow.
-        raise KernelUnsupported(
-            f"a graph must fit the kernels, was refused: {error}", source=source
-        ) from error
+        rule = f"a graph must fit the kernels, was refused: {error}"
+        raise KernelUnsupported(rule, source=source) from error
 
 
 class _Compiler:
-    def __init__(self, parsed: onnx.ModelProto, *, variant: str | None) -> None:
+    def __init__(self, parsed: onnx.ModelProto, *, variant: str | None, weights_max: int) -> None:
         graph = parsed.graph
         self.values: dict[str, Value] = {
             tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer
         }
         weights = sum(int(np.size(value)) for value in self.values.values() if isinstance(value, np.ndarray))
-        require(weights <= WEIGHTS_MAX, f"a graph must hold at most {WEIGHTS_MAX} weights", weights)
+        require(weights <= weights_max, f"a graph must hold at most {weights_max} weights", weights)
         inputs = [value for value in graph.input if value.name not in self.values]
         require(len(inputs) == 1 and len(graph.output) == 1, "one input and one output", len(inputs))
         dims = [dim.dim_value for dim in inputs[0].type.tensor_type.shape.dim]
@@ -183,9 +188,7 @@ class _Compiler:
             other = self.kernel.constant(weights.T if transposed else weights)
         else:
             matrix = self.floats(node.input[1])
-            require(
-                operand.rank == matrix.rank == 3, "a product of two matrices must be of matrices", node.name
-            )
+            require(operand.rank == matrix.rank == 3, "two computed factors must be matrices", node.name)
             other = matrix.tensor
         result = self.kernel.matmul(operand.tensor, other, bias=added, relu=relu)
         self.values[name] = Floats(result, operand.rank)
@@ -196,9 +199,8 @@ class _Compiler:
         """Build what ONNX Runtime fuses into QGemm or MatMulIntegerToFloat."""
         values = weights.values.T if transposed else weights.values
         require(values.ndim == 2, "integer weights must be a matrix", weights.values.shape)
-        require(
-            weights.scale.size == 1 or weights.axis % 2 == (0 if transposed else 1), "one scale a column", ""
-        )
+        by_column = weights.axis % 2 == (0 if transposed else 1)
+        require(weights.scale.size == 1 or by_column, "scales must belong to columns", weights.axis)
         assert q.scale is not None
         scale = q.scale * weights.scale
         offset: Array = np.zeros(1, np.int64)
@@ -215,8 +217,7 @@ class _Compiler:
             tensor = self.kernel.requantize(
                 sums, scale / out_scale, out_scale=float(out_scale), zero_point=zero_point
             )
-            self.values[quantizer.output[0]] = Quantized(tensor, q.rank, out_scale)
-            self.values[node.output[0]] = Quantized(tensor, q.rank, out_scale)
+            self.values[quantizer.output[0]] = Quantized(tensor, q.rank, out_scale, zero_point)
             return
         relu, name = self.relu_of(node)
         self.values[name] = Floats(self.kernel.rescale(sums, scale, relu=relu), q.rank)
@@ -226,7 +227,8 @@ class _Compiler:
     def quantization(self, node: onnx.NodeProto) -> tuple[np.float32, int]:
         """Return the scale and the zero point, as of u8."""
         scale = self.constant(node.input[1])
-        zero = self.constant(node.input[2]) if third_input(node) else np.zeros((), np.uint8)
+        require(third_input(node), "a quantizer must name its zero point", node.name)
+        zero = self.constant(node.input[2])
         require(scale.size == zero.size == 1, "activations must have one scale", scale.shape)
         require(zero.dtype in (np.uint8, np.int8), "activations must be u8 or s8", zero.dtype)
         # The kernels hold s8 values 128 higher, as u8: every difference from the zero point is the same.
@@ -236,18 +238,20 @@ class _Compiler:
         x = self.floats(node.input[0])
         scale, zero_point = self.quantization(node)
         tensor = self.kernel.quantize(x.tensor, scale=float(scale), zero_point=zero_point)
-        self.values[node.output[0]] = Quantized(tensor, x.rank, scale)
+        self.values[node.output[0]] = Quantized(tensor, x.rank, scale, zero_point)
 
     def dequantize(self, node: onnx.NodeProto) -> None:
         value = self.value(node.input[0])
         if isinstance(value, Quantized):
-            scale, _ = self.quantization(node)
-            require(value.scale == scale, "a tensor must keep its scale", node.name)
+            kept = (value.scale, value.zero_point) == self.quantization(node)
+            require(kept, "a tensor must keep its scale and zero point", node.name)
             self.values[node.output[0]] = Dequantized(value)
             return
         values, scales = self.constant(node.input[0]), self.constant(node.input[1])
         zero = self.constant(node.input[2]) if third_input(node) else np.zeros((), values.dtype)
-        axis = int(options_of(node).get("axis", 1))
+        options = options_of(node)
+        require(not options.get("block_size", 0), "scales must be per tensor or column", dict(options))
+        axis = int(options.get("axis", 1))
         self.values[node.output[0]] = centred_weights(values, scales, zero, axis=axis)
 
     def quantize_dynamic(self, node: onnx.NodeProto) -> None:
@@ -262,9 +266,8 @@ class _Compiler:
         q = self.value(node.input[0])
         require(isinstance(q, Quantized), "MatMulInteger must follow a quantizer", node.name)
         assert isinstance(q, Quantized)
-        require(
-            len(node.input) > 2 and self.value(node.input[2]) is q, "zero points must be the quantizer's", ""
-        )
+        own = len(node.input) > 2 and self.value(node.input[2]) is q
+        require(own, "MatMulInteger must take its quantizer's zero point", node.name)
         values = self.constant(node.input[1])
         zero = self.constant(node.input[3]) if len(node.input) > 3 else np.zeros((), values.dtype)
         centred = centred_weights(values, np.ones((), np.float32), zero, axis=1)

@@ -29,11 +29,12 @@ class Floats:
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """A quantized matrix per sample. `scale` is None where each row has its own."""
+    """A quantized matrix per sample, zero point as of u8. `scale` is None where each row has its own."""
 
     tensor: int
     rank: int
     scale: np.float32 | None
+    zero_point: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class CompiledGraph:
 Value = Floats | Quantized | Dequantized | Weights | Sums | Factor | Array
 
 
-def require(holds: bool, rule: str, found: object) -> None:
+def require(holds: object, rule: str, found: object) -> None:
     if not holds:
         raise Refusal(f"{rule}, was {found}")
 

@@ -134,8 +134,8 @@ def train_window(
         fitted, feature_names=feature_names, training_window=window_label, threshold_ticks=threshold
     )
     int8_model = quantize_static_int8(fp32_model, rows[: fitted.rows_fit], source=window_label)
-    fp32 = open_session(fp32_model, source=f"{window_label} fp32")
-    int8 = open_session(int8_model, source=f"{window_label} int8")
+    fp32 = open_session(fp32_model, source=f"{window_label} fp32", batch_max=1)
+    int8 = open_session(int8_model, source=f"{window_label} int8", batch_max=1)
     comparison = compare(fp32, int8, rows[-held_back:], labels[-held_back:])
     return WindowModel(
         window_label=window_label,

@@ -11,12 +11,17 @@ from __future__ import annotations
 
 import warnings
 from os import PathLike
+from typing import Final
 
 from .capi import CapiSession
 from .dense import DenseSession
+from .dense_graph import WEIGHTS_MAX
 from .errors import KernelUnsupported, RuntimeUnavailable
 from .graph import ALLOWED_OPERATORS, GraphLimits
 from .session import InferenceSession, OrtSession
+
+BATCH_WEIGHTS_MAX: Final = 1 << 13
+"""Our kernels answer a batch row by row; with more weights than these ONNX Runtime's blocked products win."""
 
 
 def open_session(
@@ -26,6 +31,7 @@ def open_session(
     expected_sha256: str | None = None,
     limits: GraphLimits | None = None,
     allowed: frozenset[str] = ALLOWED_OPERATORS,
+    batch_max: int = 64,
 ) -> InferenceSession:
     """Open a model on the first tier that covers it.
 
@@ -36,6 +42,9 @@ def open_session(
     ----------
     source : path-like
         Named in errors.
+    batch_max : int
+        Inputs to be answered at once, at most; 1 in the loop. It decides between the tiers, more are
+        answered too.
 
     Raises
     ------
@@ -50,13 +59,23 @@ def open_session(
     """
     try:
         return DenseSession.from_bytes(
-            model, source=source, expected_sha256=expected_sha256, limits=limits, allowed=allowed
+            model,
+            source=source,
+            expected_sha256=expected_sha256,
+            limits=limits,
+            allowed=allowed,
+            weights_max=WEIGHTS_MAX if batch_max == 1 else BATCH_WEIGHTS_MAX,
         )
     except KernelUnsupported:
         pass
     try:
         return CapiSession.from_bytes(
-            model, source=source, expected_sha256=expected_sha256, limits=limits, allowed=allowed
+            model,
+            source=source,
+            expected_sha256=expected_sha256,
+            limits=limits,
+            allowed=allowed,
+            batch_max=batch_max,
         )
     except RuntimeUnavailable as missing:
         warnings.warn(f"models run through ONNX Runtime's Python binding: {missing}", RuntimeWarning, 2)

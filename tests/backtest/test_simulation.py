@@ -156,7 +156,7 @@ def test_shuffling_the_signal_changes_who_listens_and_nobody_else(
             return self._kept.pop(0)
 
     monkeypatch.setattr(
-        simulation, "open_session", lambda content, source: Shuffled(open_session(content, source=source))
+        simulation, "open_session", lambda content, **options: Shuffled(open_session(content, **options))
     )
     shuffled = simulate().journal_hashes
     changed = {name for name, digest in shuffled.items() if digest != passed.journal_hashes[name]}
@@ -238,7 +238,7 @@ def test_a_failing_model_surfaces_and_leaves_no_journal(
         def signal(self, features: Any) -> float:
             raise ArithmeticError("no forecast")
 
-    monkeypatch.setattr(simulation, "open_session", lambda content, source: Failing())
+    monkeypatch.setattr(simulation, "open_session", lambda content, **options: Failing())
     with pytest.raises(ArithmeticError, match="no forecast"):
         simulate(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -225,6 +225,9 @@ def test_opening_and_running_leaks_nothing():
 def test_each_model_runs_on_the_first_tier_that_covers_it():
     assert isinstance(open_session(perceptron((6, 9, 3)).SerializeToString()), DenseSession)
     assert isinstance(open_session(bilinear_attention(seed=1)), DenseSession)
+    wide = perceptron((40, 128, 64, 3)).SerializeToString()
+    assert isinstance(open_session(wide, batch_max=1), DenseSession)
+    assert isinstance(open_session(wide, batch_max=8), CapiSession)
     session = open_session(convolution())
     assert isinstance(session, CapiSession)
     assert session.runtime == f"onnxruntime {runtime_library().version} c"

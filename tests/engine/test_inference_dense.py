@@ -230,9 +230,9 @@ REFUSED = [
     ([node("Softmax", ["x"], ["y"], axis=-1)], {}, (2, 3, 4), r"an input must be \(batch"),
     (
         [node("MatMul", ["x", "w"], ["y"])],
-        {"w": np.ones((1 << 11, (1 << 10) + 1), np.float32)},
-        (1 << 11,),
-        "at most 2097152 weights",
+        {"w": np.ones((1 << 9, (1 << 9) + 1), np.float32)},
+        (1 << 9,),
+        "at most 262144 weights",
     ),
 ]
 
