@@ -32,12 +32,18 @@ _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#b5489a", "#8a6d00", "#4b55
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Axis:
-    """One axis: its label, its ends and the places of its ticks."""
+    """One axis: its label, its ends, the places of its ticks, and their texts where those differ."""
 
     label: str
     low: float
     high: float
     ticks: tuple[float, ...]
+    texts: tuple[str, ...] = ()
+
+    def marks(self) -> list[tuple[float, str]]:
+        """Return the ticks with what is written at them."""
+        texts = self.texts or tuple(f"{tick:g}" for tick in self.ticks)
+        return list(zip(self.ticks, texts, strict=True))
 
 
 class Plot:
@@ -51,14 +57,14 @@ class Plot:
             f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
         ]
         self._text(_LEFT, 24, title, size=15)
-        for tick in across.ticks:
+        for tick, text in across.marks():
             x = self.x(tick)
             self._line(x, _TOP, x, _TOP + _PLOT_H, "#e6e9ee")
-            self._text(x, _TOP + _PLOT_H + 18, f"{tick:g}", anchor="middle")
-        for tick in up.ticks:
+            self._text(x, _TOP + _PLOT_H + 18, text, anchor="middle")
+        for tick, text in up.marks():
             y = self.y(tick)
             self._line(_LEFT, y, _LEFT + _PLOT_W, y, "#e6e9ee")
-            self._text(_LEFT - 8, y + 4, f"{tick:g}", anchor="end")
+            self._text(_LEFT - 8, y + 4, text, anchor="end")
         self._text(_LEFT + _PLOT_W / 2, _TOP + _PLOT_H + 40, across.label, anchor="middle")
         self._text(_LEFT, _TOP - 6, up.label)
 
@@ -72,7 +78,9 @@ class Plot:
         axis = self._up
         return _TOP + _PLOT_H * (1.0 - (value - axis.low) / (axis.high - axis.low))
 
-    def curve(self, xs: Sequence[float], ys: Sequence[float], colour: int, label: str = "") -> None:
+    def curve(
+        self, xs: Sequence[float], ys: Sequence[float], colour: int, label: str = "", down: float = -7
+    ) -> None:
         """Draw a line through points, its label at the last."""
         points = " ".join(
             f"{self.x(x):.1f},{min(max(self.y(y), _TOP), _TOP + _PLOT_H):.1f}"
@@ -83,7 +91,7 @@ class Plot:
         )
         if label:
             y = min(max(self.y(ys[-1]), _TOP + 10), _TOP + _PLOT_H)
-            self._text(self.x(xs[-1]) - 4, y - 7, label, anchor="end", colour=_COLOURS[colour])
+            self._text(self.x(xs[-1]) - 4, y + down, label, anchor="end", colour=_COLOURS[colour])
 
     def point(
         self, x: float, y: float, colour: int, label: str, *, left: bool = False, down: float = 4
@@ -93,10 +101,10 @@ class Plot:
         self._parts.append(f'<circle cx="{across:.1f}" cy="{up:.1f}" r="5" fill="{_COLOURS[colour]}"/>')
         self._text(across + (-9 if left else 9), up + down, label, anchor="end" if left else "start")
 
-    def mark(self, x: float, label: str) -> None:
+    def mark(self, x: float, label: str, *, left: bool = False) -> None:
         """Draw a dashed line across the whole height."""
         self._line(self.x(x), _TOP, self.x(x), _TOP + _PLOT_H, "#5a6472", dashed=True)
-        self._text(self.x(x) + 6, _TOP + 14, label)
+        self._text(self.x(x) + (-6 if left else 6), _TOP + 14, label, anchor="end" if left else "start")
 
     def level(self, y: float, label: str) -> None:
         """Draw a dashed line along the whole width."""
@@ -140,7 +148,9 @@ def draw_days(*, seconds: float = 4.0, seed: int = 1) -> str:
     for row, policy in enumerate(found.policies):
         kind = 1 if policy == "anytick" else 2 if policy.startswith("Clock") else 3 if "INF" in policy else 0
         hit, value = float(found.hit_rate[row].mean()), float(found.value[row].mean())
-        plot.point(hit, value, kind, policy, left=hit > 0.6, down=-6 if kind == 2 else 12 if kind == 0 else 4)
+        # Labels keep out of each other's way.
+        down = {0: 12.0, 1: 4.0, 2: -8.0, 3: 20.0}[kind]
+        plot.point(hit, value, kind, policy, left=hit > 0.6, down=down)
     return plot.text()
 
 
@@ -148,9 +158,9 @@ def draw_users(quiet: Path, hog: Path) -> str:
     """Return p99 by users, ours and the naive session's, from two JSON documents of ``anytick stress``."""
     tables = [json.loads(path.read_text(encoding="utf-8").splitlines()[-1])["loads"] for path in (quiet, hog)]
     plot = Plot(
-        "Closed-loop users, 50 ms deadline: p99 of answered, ms (log 10)",
-        Axis(label="users (log 4)", low=-0.1, high=3.2, ticks=(0, 1, 2, 3)),
-        Axis(label="log10 of ms", low=0.0, high=3.5, ticks=(0, 1, 2, 3)),
+        "Closed-loop users, 50 ms deadline: p99 of answered",
+        Axis(label="users", low=-0.1, high=3.2, ticks=(0, 1, 2, 3), texts=("1", "4", "16", "64")),
+        Axis(label="ms", low=0.0, high=3.0, ticks=(0, 1, 2, 3), texts=("1", "10", "100", "1000")),
     )
     plot.level(float(np.log10(50.0)), "deadline")
     for number, (loads, name) in enumerate(zip(tables, ("", ", hogs"), strict=True)):
@@ -158,7 +168,7 @@ def draw_users(quiet: Path, hog: Path) -> str:
         users = [float(np.log(int(load["load"].split()[0])) / np.log(4.0)) for load in closed]
         for key, colour, label in (("p99_ms", 0, "anytick"), ("naive_p99_ms", 1, "one shared session")):
             heights = [float(np.log10(load[key])) for load in closed]
-            plot.curve(users, heights, colour + 2 * number, label + name)
+            plot.curve(users, heights, colour + 2 * number, label + name, down=-9 if number else 18)
     return plot.text()
 
 
@@ -184,7 +194,7 @@ def draw_hog(ladder: Path | None, *, seconds: float = 4.0) -> str:
         Axis(label="slowdown (1 = quiet machine)", low=0.0, high=8.0, ticks=(0, 1, 2, 4, 6, 8)),
     )
     shown = [(time, value) for time, value in zip(times, slow, strict=True) if -300 <= time <= 600]
-    plot.mark(0.0, "hogs start")
+    plot.mark(0.0, "hogs start", left=True)
     plot.mark(40.0, "40 ms")
     plot.curve([time for time, _ in shown], [value for _, value in shown], 0)
     return plot.text()

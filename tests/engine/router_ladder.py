@@ -85,22 +85,12 @@ def write_variant(
     )
 
 
-def write_ladder(folder: Path, *, heavy: bool = False) -> tuple[Variant, ...]:
-    """Three rungs; `heavy` adds two that cost milliseconds, for runs by hand."""
-    folder.mkdir(parents=True, exist_ok=True)
-    made = [
+def write_ladder(folder: Path) -> tuple[Variant, ...]:
+    """Write three rungs and their manifest."""
+    made = (
         write_variant(folder, "tiny", dense((40, 64, 64, 3)), score=0.5, window=1, parameters=7_000),
         write_variant(folder, "small", convolutional(8, 2), score=0.55, window=WINDOW, parameters=9_000),
         write_variant(folder, "large", convolutional(24, 3), score=0.6, window=WINDOW, parameters=30_000),
-    ]
-    if heavy:
-        made.append(
-            write_variant(folder, "huge", convolutional(96, 4), score=0.63, window=WINDOW, parameters=500_000)
-        )
-        made.append(
-            write_variant(
-                folder, "giant", convolutional(160, 5), score=0.65, window=WINDOW, parameters=900_000
-            )
-        )
+    )
     (folder / "ladder.toml").write_text(format_ladder(made, horizon=10))
-    return tuple(made)
+    return made

@@ -1,4 +1,4 @@
-"""Tables of times and values for the router tests in the proportions of measured ones."""
+"""Tables of times and values for the router tests; times in the proportions of measured ones."""
 
 from __future__ import annotations
 

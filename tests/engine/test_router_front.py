@@ -20,7 +20,7 @@ from engine.inference.ladder import Variant, load_ladder
 from engine.inference.serving.arena import Arena
 from engine.inference.serving.forecast import CostTable
 from engine.inference.serving.front import Front
-from engine.inference.serving.measure import largest, open_variant, smallest, value_table
+from engine.inference.serving.measure import first_variant, largest, open_variant, value_table
 from engine.inference.serving.planning import PlanLimits
 from engine.inference.serving.request import ANSWER_DTYPE, REQUEST_DTYPE, Answer, Outcome
 from engine.inference.serving.spec import WorkerSpec, read_spec
@@ -220,7 +220,6 @@ def test_rings_of_fronts_that_were_killed_are_removed(tmp_path: Path) -> None:
 
 
 def test_a_watchdog_tells_silence_from_its_own_absence() -> None:
-    dog = Watchdog(silence_ns_max=300)
     dog = Watchdog()
     assert not dog.hangs(0, beat=1, busy_until_ns=0)
     # Away for a minute: one glance condemns nobody.
@@ -275,8 +274,17 @@ def test_an_arena_of_another_shape_is_refused() -> None:
     arena.close()
 
 
-def test_values_are_between_no_skill_and_the_largest_model(ladder: tuple[Variant, ...]) -> None:
-    assert (smallest(ladder), largest(ladder)) == (0, 2)
-    assert value_table(ladder).values == pytest.approx((0.5, 0.75, 1.0))
+def test_values_are_between_no_skill_and_the_best_score(ladder: tuple[Variant, ...]) -> None:
+    assert largest(ladder) == 2
+    values = value_table(ladder)
+    assert values.values == pytest.approx((0.5, 0.75, 1.0))
+    assert first_variant(COSTS, values) == 0
     with pytest.raises(ConfigError, match="must score above"):
         value_table([replace(variant, score=0.3) for variant in ladder])
+
+
+def test_a_first_answer_comes_from_a_fast_model_with_skill(ladder: tuple[Variant, ...]) -> None:
+    unskilled = value_table([replace(ladder[0], score=0.39), *ladder[1:]])
+    assert unskilled.values[0] < 0
+    assert first_variant(COSTS, unskilled) == 1
+    assert first_variant(COSTS.plus(1e6), unskilled) is None

@@ -5,7 +5,7 @@ by the first of: a worker's answer; shortly before its deadline, what is at hand
 stream's last good one, or an explicit abstention). Workers that die or hang are replaced by a spare that
 waits with its models loaded; what they held goes to the others while there is time.
 
-The first answer is the smallest model's, run here on submission in some microseconds. It makes every request
+The first answer is the fastest model's, run here on submission in some microseconds. It makes every request
 answerable at any moment, which is what "anytime" means, and tells the cascade how sure a small model is.
 
 Over 400 lines because a request's whole life, from its slot to its one answer, is to be read in one place.
@@ -32,7 +32,7 @@ from ..session import InferenceSession
 from .arena import PLACES, Arena
 from .forecast import CostTable, LatencyForecast, QuantileTracker
 from .ledger import LastGood, Ledger
-from .measure import measure_costs, open_variant, smallest, value_table
+from .measure import first_variant, measure_costs, open_variant, value_table
 from .planning import PlanLimits, Planner
 from .queueing import Admission
 from .request import ANSWER_DTYPE, NO_VARIANT, REQUEST_DTYPE, Answer, Outcome, Request
@@ -67,7 +67,7 @@ class Front:
         How close to the deadline workers go. The guard is the least time kept free before a deadline; it
         grows with how late this process gets to run.
     first_answers : bool
-        Whether the smallest model runs here on submission.
+        Whether the fastest model with skill runs here on submission, if it takes at most 0.2 ms.
     previous : mapping of str to Variant, optional
         By name, the version that a variant is rolled back to when its breaker trips.
     open_max : int
@@ -103,11 +103,11 @@ class Front:
         # How late timed wake-ups come: the last moment for an answer is that much before the deadline.
         self._lateness = QuantileTracker(_LATENESS_SHARE, start=_LATENESS_START_NS, gain=_LATENESS_GAIN)
         self._planned_ns = 0
-        self._first_index = smallest(self.variants)
-        self._first: InferenceSession | None = (
-            open_variant(self.variants[self._first_index]) if first_answers else None
-        )
-        self._first_window = shapes[self._first_index][0]
+        first = first_variant(costs, self.values) if first_answers else None
+        self._first_index = NO_VARIANT if first is None else first
+        self._first: InferenceSession | None = None
+        if first is not None:
+            self._first, self._first_window = open_variant(self.variants[first]), shapes[first][0]
         self._previous = tuple((previous or {}).get(variant.name) for variant in self.variants)
         row_shape = (max(window for window, _ in shapes), max(features for _, features in shapes))
         self.arena = Arena(slots=open_max, row_shape=row_shape)

@@ -20,6 +20,7 @@ _ROUNDS: Final = 7
 # A batch that takes longer serves no deadline that this package is for; its time is extrapolated.
 _BATCH_NS_MAX: Final = 60_000_000
 _VARIANT_NS: Final = 400_000_000
+_FIRST_NS_MAX: Final = 200_000.0
 
 
 def open_variant(variant: Variant) -> InferenceSession:
@@ -74,26 +75,25 @@ def largest(variants: Sequence[Variant]) -> int:
     )
 
 
-def smallest(variants: Sequence[Variant]) -> int:
-    """Return the index of the smallest model, in FP32 where the ladder has that."""
-    return min(
-        range(len(variants)),
-        key=lambda index: (variants[index].parameters, variants[index].precision != "fp32"),
-    )
-
-
 def value_table(variants: Sequence[Variant]) -> ValueTable:
-    """Return what answers are worth: the largest model's 1, no skill 0.
+    """Return what answers are worth: no skill 0, the ladder's best score 1.
+
+    The best score is the largest model's where training went as it should.
 
     Raises
     ------
     ConfigError
-        The largest model has no skill.
+        No variant has skill.
     """
-    large = variants[largest(variants)]
-    span = large.score - large.no_skill_score
+    best = max(variants, key=lambda variant: variant.score)
+    span = best.score - best.no_skill_score
     if span <= 0.0:
-        raise ConfigError(
-            f"the largest model must score above {large.no_skill_score}, was {large.name} with {large.score}"
-        )
+        raise ConfigError(f"a variant must score above {best.no_skill_score}, was {best.score} ({best.name})")
     return ValueTable([(variant.score - variant.no_skill_score) / span for variant in variants])
+
+
+def first_variant(costs: CostTable, values: ValueTable) -> int | None:
+    """Return the fastest variant with skill, for first answers; None when even that takes too long."""
+    skilled = [index for index, value in enumerate(values.values) if value > 0.0]
+    fastest = min(skilled, key=lambda index: costs.batch_ns(index, 1))
+    return fastest if costs.batch_ns(fastest, 1) <= _FIRST_NS_MAX else None

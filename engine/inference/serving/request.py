@@ -27,8 +27,6 @@ class Outcome(IntEnum):
     """Nothing could be said in time."""
     REFUSED = 4
     """Said at once, before the request was queued."""
-    FAILED = 5
-    """From a worker to the front only: the run failed or its answer was not finite."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
