@@ -60,8 +60,8 @@ class BuildConfig:
         Packets of a generated day.
     horizon : int
         Whose answers the ladder's files give; all three are judged.
-    epochs : int
-        Passes over the training rows.
+    epochs : int, optional
+        Passes over the training rows; each family's own number when None.
     families : tuple of str
         By name; all when empty.
     test_stride : int
@@ -72,9 +72,9 @@ class BuildConfig:
     days: tuple[int, int, int] = (20, 2, 8)
     arrivals: int = 60_000
     horizon: int = 50
-    epochs: int = 3
+    epochs: int | None = None
     families: tuple[str, ...] = ()
-    test_stride: int = 50
+    test_stride: int = 100
 
     def __post_init__(self) -> None:
         if self.horizon not in HORIZONS:
@@ -82,7 +82,7 @@ class BuildConfig:
         if len(self.days) != 3 or min(self.days) < 1:
             raise ConfigError(f"days must be three positive counts, was {self.days}")
         for name in ("arrivals", "epochs", "test_stride"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be positive, was {getattr(self, name)}")
 
 
@@ -195,7 +195,7 @@ def _weights(
     """Return a family's trained weights, from an earlier build of the same key where there is one."""
     from engine.inference.train.fit import Stretch, fit_network
 
-    fit = replace(family.config, epochs=config.epochs)
+    fit = family.config if config.epochs is None else replace(family.config, epochs=config.epochs)
     key = hashlib.sha256(
         json.dumps(
             [family.shape.digest, asdict(fit), data.digest, config.seed, torch_version, config.days],
