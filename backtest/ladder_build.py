@@ -13,10 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -237,13 +239,8 @@ def _read_weights(path: Path, key: str) -> dict[str, Floats32] | None:
             if str(table[_KEY]) != key:
                 return None
             return {name: np.asarray(table[name], np.float32) for name in table.files if name != _KEY}
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
         return None
-    except Exception as error:
-        # zipfile and zlib raise classes of their own for damage.
-        if type(error).__module__ in ("zipfile", "zlib"):
-            return None
-        raise
 
 
 def _finish(
