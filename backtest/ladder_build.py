@@ -13,10 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,8 +62,8 @@ class BuildConfig:
         Packets of a generated day.
     horizon : int
         Whose answers the ladder's files give; all three are judged.
-    epochs : int
-        Passes over the training rows.
+    epochs : int, optional
+        Passes over the training rows; each family's own number when None.
     families : tuple of str
         By name; all when empty.
     test_stride : int
@@ -72,9 +74,9 @@ class BuildConfig:
     days: tuple[int, int, int] = (20, 2, 8)
     arrivals: int = 60_000
     horizon: int = 50
-    epochs: int = 3
+    epochs: int | None = None
     families: tuple[str, ...] = ()
-    test_stride: int = 50
+    test_stride: int = 100
 
     def __post_init__(self) -> None:
         if self.horizon not in HORIZONS:
@@ -82,7 +84,7 @@ class BuildConfig:
         if len(self.days) != 3 or min(self.days) < 1:
             raise ConfigError(f"days must be three positive counts, was {self.days}")
         for name in ("arrivals", "epochs", "test_stride"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be positive, was {getattr(self, name)}")
 
 
@@ -195,7 +197,7 @@ def _weights(
     """Return a family's trained weights, from an earlier build of the same key where there is one."""
     from engine.inference.train.fit import Stretch, fit_network
 
-    fit = replace(family.config, epochs=config.epochs)
+    fit = family.config if config.epochs is None else replace(family.config, epochs=config.epochs)
     key = hashlib.sha256(
         json.dumps(
             [family.shape.digest, asdict(fit), data.digest, config.seed, torch_version, config.days],
@@ -237,13 +239,8 @@ def _read_weights(path: Path, key: str) -> dict[str, Floats32] | None:
             if str(table[_KEY]) != key:
                 return None
             return {name: np.asarray(table[name], np.float32) for name in table.files if name != _KEY}
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error):
         return None
-    except Exception as error:
-        # zipfile and zlib raise classes of their own for damage.
-        if type(error).__module__ in ("zipfile", "zlib"):
-            return None
-        raise
 
 
 def _finish(

@@ -44,7 +44,9 @@ def add_action(actions: argparse._SubParsersAction[CommandParser]) -> None:
         default=60_000,
         help="packets a day, default: %(default)s",
     )
-    parser.add_argument("--epochs", type=whole(1, 1_000), default=3, help="default: %(default)s")
+    parser.add_argument(
+        "--epochs", type=whole(1, 1_000), help="passes over the data; default: each family's own"
+    )
     parser.set_defaults(action=_build)
     explain(parser, "anytick models build --output var/models/ladder")
 
@@ -99,7 +101,9 @@ def _command(args: argparse.Namespace) -> str:
         f"--days {args.days}",
         f"--arrivals {args.arrivals}",
     ]
-    words += [f"--horizon {args.horizon}", f"--epochs {args.epochs}"]
+    words.append(f"--horizon {args.horizon}")
+    if args.epochs is not None:
+        words.append(f"--epochs {args.epochs}")
     if args.families:
         words.append(f"--families {' '.join(args.families)}")
     if args.market_data:

@@ -146,3 +146,19 @@ def test_a_file_that_is_not_what_the_manifest_says_is_refused(
     (tmp_path / MANIFEST_NAME).write_text(format_ladder([entry], horizon=10))
     with pytest.raises(ModelError, match=match):
         load_ladder(tmp_path)
+
+
+def test_the_ladder_in_the_package_loads_runs_and_stays_small() -> None:
+    ladder = load_ladder()
+    assert ladder[0].family == "mlp-tiny"
+    assert {"fp32", "int8"} == {entry.precision for entry in ladder}
+    assert len({entry.no_skill_score for entry in ladder}) == 1
+    assert all(entry.score > entry.no_skill_score + 0.05 for entry in ladder)
+    assert sum(entry.path.stat().st_size for entry in ladder) < 10 << 20
+    card = (ladder[0].path.parent / "CARD.md").read_text(encoding="utf-8")
+    for entry in ladder:
+        session = OrtSession.from_bytes(entry.read())
+        zeros = np.zeros((1, *session.summary.row_shape), np.float32)
+        assert session.probabilities(zeros).sum() == pytest.approx(1.0, abs=1e-5)
+        assert f"`{entry.sha256}`" in card
+        assert session.summary.metadata["training_window"].count("generated days")

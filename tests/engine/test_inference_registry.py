@@ -139,11 +139,7 @@ def test_a_watch_tells_of_switches_only(registry: ModelRegistry) -> None:
     assert again.number == 1
 
 
-class Killed(BaseException):
-    """Never raised: the child is gone before."""
-
-
-def die_at(step: int) -> int:
+def die_at(step: int) -> None:
     """Make this process SIGKILL itself before its step-th call that changes the disk."""
     left = step
 
@@ -159,7 +155,6 @@ def die_at(step: int) -> int:
 
     for name in ("open", "fsync", "replace", "fdopen", "close"):
         setattr(os, name, guarded(getattr(os, name)))
-    return left
 
 
 def in_child(step: int, action: Callable[[], object]) -> bool:

@@ -30,13 +30,13 @@ class Family:
     form: str
 
 
-def _tcn(name: str, width: int, learning_rate: float) -> Family:
+def _tcn(name: str, width: int, config: FitConfig) -> Family:
     return Family(
         name=name,
         shape=ForecastShape(
             kind="tcn", window=WINDOW, features=FEATURE_COUNT, width=width, dilations=_DILATIONS
         ),
-        config=FitConfig(learning_rate=learning_rate),
+        config=config,
         form="static-u8s8-channel",
     )
 
@@ -48,13 +48,13 @@ FAMILIES: Final = (
         config=FitConfig(),
         form="static-u8s8-channel",
     ),
-    _tcn("tcn-small", 36, 2e-3),
-    _tcn("tcn-medium", 72, 2e-3),
-    _tcn("tcn-large", 144, 1e-3),
+    _tcn("tcn-small", 36, FitConfig()),
+    _tcn("tcn-medium", 72, FitConfig()),
+    _tcn("tcn-large", 144, FitConfig(epochs=2, learning_rate=1e-3)),
     Family(
         name="encoder",
         shape=ForecastShape(kind="encoder", window=WINDOW, features=FEATURE_COUNT, width=128, depth=5),
-        config=FitConfig(learning_rate=1e-3, stretch_rows=500),
+        config=FitConfig(epochs=2, learning_rate=1e-3, stretch_rows=500),
         form="dynamic-s8",
     ),
 )

@@ -1,0 +1,1 @@
+"""The ladder that ships: models, manifest and card, written by `anytick models build`."""
