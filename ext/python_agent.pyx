@@ -2,7 +2,6 @@
 
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memset
 
 from ext.context cimport COMMAND_MAX, Context, Order, Report
 from ext.event_loop cimport Agent
@@ -205,7 +204,7 @@ cdef class PythonAgent(Agent):
             index += 1
             reason = self.loop.send(command)
             if reason != REASON_NONE:
-                self.refuse(command, reason)
+                self.refuse(command)
             else:
                 order = context.orders.get(command.client_order_id)
                 if order is not None and command.action != ACTION_CANCEL:
@@ -214,20 +213,10 @@ cdef class PythonAgent(Agent):
         self.loop.pending_model_ns = 0
         self.sending = False
 
-    cdef void refuse(self, const OrderCommand* command, uint8_t reason):
+    cdef void refuse(self, const OrderCommand* command):
         """Tell the strategy what the gate refused; an order refused at its start is no order."""
-        cdef ExecutionReport report
+        cdef ExecutionReport report = self.loop.refusal
         cdef Order order = self.context.orders.get(command.client_order_id)
-        memset(&report, 0, sizeof(ExecutionReport))
-        report.client_order_id = command.client_order_id
-        report.ts_ns = report.recv_ns = self.loop.now_ns
-        report.size_lots = command.size_lots
-        report.price_ticks = command.price_ticks
-        report.instrument_id = command.instrument_id
-        report.venue_id = command.venue_id
-        report.kind = REPORT_REJECTED
-        report.side = command.side
-        report.reason = reason
         if command.action == ACTION_NEW:
             self.context.settle(&report)
         elif order is not None:
