@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from backtest.replay import replay
 from data.instrument import Instrument
+from data.schema import EVENT_DTYPE
 from data.store import TickStore
 from ext.feature_set import ALL_FEATURE_NAMES, FeatureSet
 from ext.merge import EventMerge
@@ -23,7 +24,7 @@ from .harness import Bench, scenario
 from .replay_markets import level_market, order_market
 
 DAY_NS = 86_400 * 10**9
-SMALL = {"order_capacity": 8_192, "level_capacity": 1_024}
+ORDERS, LEVELS = 8_192, 1_024
 OF_THE_MARKET = tuple(name for name in ALL_FEATURE_NAMES if not name.startswith("queue_ahead"))
 """Without those of our own orders: nobody trades in a replay."""
 
@@ -31,12 +32,12 @@ OF_THE_MARKET = tuple(name for name in ALL_FEATURE_NAMES if not name.startswith(
 def read_once(events: NDArray[np.void]) -> Callable[[], None]:
     """Return the floor probe: a sum over the events' words."""
     words = events.view(np.uint64)
-    return lambda: None if words.sum() else None
+    return words.sum
 
 
 def alone(events: NDArray[np.void]) -> int:
     """Return the hash of a book that took one venue's events by itself."""
-    book = OrderBook(SMALL["order_capacity"], SMALL["level_capacity"])
+    book = OrderBook(ORDERS, LEVELS)
     book.apply(events)
     return book.state_hash()
 
@@ -44,8 +45,9 @@ def alone(events: NDArray[np.void]) -> int:
 @scenario(
     "replay",
     "events in memory through a book, without features and with all",
-    conditions="one thread; by level: about 40 levels a side, one event in fifty moves the mid; by order: about 1,000 "
-    "and 4,000 live orders; all features kept per event and read once at the end; floor: reading the events.",
+    conditions="one thread; by level: about 40 levels a side, one event in fifty moves the mid; by order: "
+    "about 1,000 and 4,000 live orders; all features kept per event and read once at the end; floor: reading "
+    "the events.",
 )
 def in_memory(bench: Bench) -> None:
     count = bench.parameter("events", smoke=4_000, full=2_000_000)
@@ -59,22 +61,24 @@ def in_memory(bench: Bench) -> None:
         for features, suffix in ((None, ""), (FeatureSet(OF_THE_MARKET), ", all features")):
 
             def work(events: NDArray[np.void] = events, features: FeatureSet | None = features) -> None:
-                last[:] = [Replay(1, features=features, **SMALL)]
+                last[:] = [Replay(1, features=features, order_capacity=ORDERS, level_capacity=LEVELS)]
                 last[0].apply(events)
 
             bench.throughput(
                 f"{name}{suffix}, event", work, count=count, floor=read_once(events),
                 goal=goal_ns + (12.0 if features else 0.0),
             )  # fmt: skip
-            bench.verify(last[0].state_hash() == folded([alone(events)]), f"{name}: the book is the reference's")
+            bench.verify(
+                last[0].state_hash() == folded([alone(events)]), f"{name}: the book is the reference's"
+            )
             bench.verify(last[0].events == count, f"{name}: every event was counted")
 
 
 @scenario(
     "replay-venues",
     "streams of 1, 2, 4 and 8 venues merged and applied in one thread",
-    conditions="the same number of events in all, by level, each venue its own stream and book; floor: reading the "
-    "events. With a reader thread the merge stands beside the books, see replay-store.",
+    conditions="the same number of events in all, by level, each venue its own stream and book; floor: "
+    "reading the events. With a reader thread the merge stands beside the books, see replay-store.",
 )
 def venues(bench: Bench) -> None:
     count = bench.parameter("events", smoke=4_000, full=2_000_000)
@@ -84,7 +88,7 @@ def venues(bench: Bench) -> None:
 
         def work(parts: list[NDArray[np.void]] = parts, last: list[Replay] = last) -> None:
             merge = EventMerge(len(parts))
-            last[:] = [Replay(len(parts), **SMALL)]
+            last[:] = [Replay(len(parts), order_capacity=ORDERS, level_capacity=LEVELS)]
             for stream, part in enumerate(parts):
                 merge.refill(stream, part)
             while last[0].apply_merged(merge, count) or merge.dry:
@@ -92,15 +96,17 @@ def venues(bench: Bench) -> None:
                     merge.close(stream)
 
         bench.throughput(f"{venue_count} venues, event", work, count=count, floor=read_once(parts[0]))
-        bench.verify(last[0].state_hash() == folded([alone(part) for part in parts]), "the books are the references'")
+        bench.verify(
+            last[0].state_hash() == folded([alone(part) for part in parts]), "the books are the references'"
+        )
         bench.verify(last[0].events == sum(map(len, parts)), "every event was counted")
 
 
 @scenario(
     "replay-store",
     "a tick store through books: a thread decodes and merges, another applies",
-    conditions="by level, packed cache and Parquet in the page cache, checksums verified, wall time of the whole replay; "
-    "floor: reading the events.",
+    conditions="by level, packed cache and Parquet in the page cache, checksums verified, wall time of the "
+    "whole replay; floor: reading the events.",
 )
 def from_store(bench: Bench) -> None:
     count = bench.parameter("events", smoke=6_000, full=8_000_000)
@@ -115,17 +121,17 @@ def from_store(bench: Bench) -> None:
                 hashes.append(alone(part))
             if cached:
                 store.build_cache()
-            found = []
+            found: list[object] = []
 
             def work(folder: str = folder, found: list[object] = found) -> None:
                 result = replay(folder)
                 found[:] = [result.events, result.state_hash]
 
             form = "packed" if cached else "Parquet"
-            words = np.ones(per_day * days * venue_count * 6, np.uint64)
+            every = np.zeros(per_day * days * venue_count, EVENT_DTYPE)
             bench.throughput(
                 f"{venue_count} venues, {form}, event", work, count=per_day * days * venue_count,
-                floor=lambda words=words: words.sum(), goal=36.0 if cached else None,
+                floor=read_once(every), goal=36.0 if cached else None,
             )  # fmt: skip
             bench.verify(found[0] == per_day * days * venue_count, "every event was counted")
             silent = [] if venue_count == 1 else [OrderBook().state_hash()] * (16 - venue_count)

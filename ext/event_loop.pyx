@@ -22,7 +22,9 @@ from ext.layout cimport (
     MarketEvent, OrderCommand, check, monotonic_ns,
 )
 from ext.event_array import EVENT_DTYPE
-from ext.ring cimport RING_DROP_OLDEST, ring_claim, ring_is_drained, ring_peek, ring_push, ring_relax, ring_release
+from ext.ring cimport (
+    RING_DROP_OLDEST, ring_claim, ring_is_drained, ring_peek, ring_push, ring_relax, ring_release,
+)
 from ext.ring_buffer cimport SpscRing
 from ext.risk_gate cimport RiskGate
 from ext.rng cimport draw64

@@ -50,7 +50,9 @@ cdef class OwnOrders:
     cdef void expire(self, uint64_t client_order_id, int64_t ts_ns, uint8_t reason) noexcept nogil
     cdef void end_all(self, uint32_t owner, int side, int64_t ts_ns, uint8_t reason) noexcept nogil
     cdef int64_t ahead_at(self, int side, int32_t price_ticks, int64_t known_lots) noexcept nogil
-    cdef bint queue_at_best(self, int side, int32_t* price_ticks, int64_t* ahead, int64_t* level) noexcept nogil
+    cdef bint queue_at_best(
+        self, int side, int32_t* price_ticks, int64_t* ahead, int64_t* level
+    ) noexcept nogil
     cdef void rest(self, const OrderCommand* command, int64_t leaves, int64_t ts_ns) noexcept nogil
     cdef uint32_t find(self, uint64_t client_order_id) noexcept nogil
     cdef void remove(self, uint32_t slot) noexcept nogil

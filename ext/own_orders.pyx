@@ -159,7 +159,7 @@ cdef class OwnOrders:
     cdef bint queue_at_best(
         self, int side, int32_t* price_ticks, int64_t* ahead, int64_t* level
     ) noexcept nogil:
-        """Describe the queue before our best resting order of a side, the oldest at its price; False: none."""
+        """Describe the queue before our best order of a side, the oldest at its price; False: none."""
         cdef uint32_t slot = self.first, best = NO_ORDER
         cdef OwnOrder* order
         while slot != NO_ORDER:

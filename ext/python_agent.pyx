@@ -8,8 +8,8 @@ from ext.event_loop cimport Agent
 from ext.features cimport VenueTouch
 from ext.journal cimport journal_has_room
 from ext.layout cimport (
-    ACTION_CANCEL, ACTION_NEW, REASON_NONE, REPORT_FILL, REPORT_REJECTED, ExecutionReport, MarketEvent,
-    OrderCommand,
+    ACTION_CANCEL, ACTION_MASS_CANCEL, ACTION_NEW, REASON_NONE, REPORT_FILL, REPORT_REJECTED,
+    ExecutionReport, MarketEvent, OrderCommand,
 )
 from ext.sim_venue cimport SimulatedVenue
 
@@ -219,6 +219,9 @@ cdef class PythonAgent(Agent):
         cdef Order order = self.context.orders.get(command.client_order_id)
         if command.action == ACTION_NEW:
             self.context.settle(&report)
+        elif command.action == ACTION_MASS_CANCEL:
+            for order in self.context.orders.values():
+                order.cancelling = order.cancelling and order.command.venue_id != command.venue_id
         elif order is not None:
             report.leaves_lots = order.leaves_lots
             order.cancelling = order.cancelling and command.action != ACTION_CANCEL

@@ -1,10 +1,8 @@
 from collections.abc import Mapping
-from typing import Any, Final, final
+from typing import Any, final
 
 from ext.order_book import OrderBook
 from ext.own_orders import OwnOrders
-
-QUEUE_MODES: Final[dict[str, int]]
 
 @final
 class SimulatedVenue(OwnOrders):

@@ -1,7 +1,7 @@
 """The simulated venue: what becomes of a command at its door."""
 
 cimport cython
-from libc.stdint cimport INT32_MAX, INT32_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT32_MAX, INT32_MIN, int32_t, int64_t, uint32_t
 
 from ext.layout cimport (
     ACTION_CANCEL, ACTION_MASS_CANCEL, ACTION_REPLACE, LIQUIDITY_NONE, LIQUIDITY_TAKER, ORDER_MARKET,
@@ -13,8 +13,6 @@ from ext.layout cimport (
 from ext.own_orders cimport NO_ORDER, OwnOrders
 from ext.rng cimport draw64
 from ext.venue_rules cimport OFFER_MAX
-
-from ext.venue_rules import QUEUE_MODES
 
 # Random stream: what the venue decides about an order.
 cdef enum:
