@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from backtest.replay import replay
+from backtest.replayer import replay
 from data.instrument import Instrument
 from data.schema import EVENT_DTYPE
 from data.store import TickStore

@@ -65,7 +65,7 @@ class CompiledStrategy(Strategy):
     timer_ns : int, optional
         Call at that period too.
     features : bool
-        Fill ``view["features"]`` before each call; costs about 30 ns.
+        Fill ``view["features"]`` before each call, which has its price.
 
     Attributes
     ----------

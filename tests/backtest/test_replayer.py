@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from backtest.cli import main as entry
-from backtest.replay import BLOCKS_AHEAD, replay
+from backtest.replayer import BLOCKS_AHEAD, replay
 from backtest.sources import ArraySource
 from benchmarks.replay_markets import level_market
 from data.errors import DataError
