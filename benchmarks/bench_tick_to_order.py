@@ -110,7 +110,8 @@ def live_engine(events: NDArray[np.void], *, ring_orders: int = 1 << 17) -> tupl
 def run(loop: EventLoop, rings: list[SpscRing], events: NDArray[np.void]) -> tuple[int, int]:
     """Publish from a thread of its own; return the orders that came out and the events published late."""
     late: list[int] = []
-    cores = sorted(os.sched_getaffinity(0))
+    # Asked for before either thread is pinned: a new thread inherits the pin of the one that starts it.
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 
     def publish() -> None:
         with pinned(cores[-1]):
@@ -127,7 +128,10 @@ def run(loop: EventLoop, rings: list[SpscRing], events: NDArray[np.void]) -> tup
 
 @contextmanager
 def pinned(core: int) -> Iterator[None]:
-    """Keep the calling thread on one core."""
+    """Keep the calling thread on one core, where the system can."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
