@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import backtest as backtest
-    from .replay import replay as replay
+    from .replayer import replay as replay
     from .result import Result as Result
     from .result import RunResult as RunResult
     from .venue_config import VenueConfig as VenueConfig
@@ -21,7 +21,7 @@ _HOME = {
     "RunResult": "result",
     "VenueConfig": "venue_config",
     "backtest": "api",
-    "replay": "replay",
+    "replay": "replayer",
     "walk_forward": "walkforward",
 }
 

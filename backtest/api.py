@@ -23,6 +23,7 @@ from engine.journal import JournalWriter
 from engine.order_ids import run_id_of
 from engine.risk import RiskLimits, make_gate
 from engine.strategy import Strategy, StrategyError, is_users, make_agent
+from ext.compiled_agent import CompiledAgent
 from ext.event_loop import EQUITY_DTYPE, EventLoop
 from ext.journal import JournalBuffer
 from ext.order_book import OrderBook
@@ -209,7 +210,7 @@ def _model(session: InferenceSession | None) -> dict[str, Any] | None:
 
 
 def _loop(
-    agent: PythonAgent,
+    agent: PythonAgent | CompiledAgent,
     instrument: Instrument,
     venues: tuple[VenueConfig, ...],
     feed: Feed,
@@ -241,7 +242,7 @@ def _loop(
 
 def _drive(
     engine: Engine,
-    agent: PythonAgent,
+    agent: PythonAgent | CompiledAgent,
     blocks: Iterator[NDArray[np.void]],
     progress: RunProgress,
     memory: PeakMemory,

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from data.errors import AnytickError, ConfigError
 from data.instrument import Instrument
+from ext.compiled_agent import CompiledAgent
 from ext.context import Context, Order, Report
 from ext.python_agent import HOOK_NAMES, PythonAgent
 
@@ -145,8 +146,8 @@ def is_users(strategy: Strategy) -> bool:
     return type(strategy).__module__ != f"{__package__}.strategies"
 
 
-def make_agent(strategy: Strategy, *, instrument: Instrument, run_id: int) -> PythonAgent:
-    """Return the agent that calls a strategy's hooks.
+def make_agent(strategy: Strategy, *, instrument: Instrument, run_id: int) -> PythonAgent | CompiledAgent:
+    """Return the agent that calls a strategy's hooks, or its machine code.
 
     Parameters
     ----------
@@ -162,6 +163,10 @@ def make_agent(strategy: Strategy, *, instrument: Instrument, run_id: int) -> Py
     """
     if not isinstance(strategy, Strategy):
         raise ConfigError(f"strategy must be an object of a Strategy class, was {strategy!r}")
+    compiled = getattr(strategy, "compiled_agent", None)
+    if compiled is not None:
+        agent: CompiledAgent = compiled(instrument=instrument, run_id=run_id)
+        return agent
     names = subscriptions(strategy)
     for setting, hook in _PERIODS:
         value = getattr(strategy, setting)

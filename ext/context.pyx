@@ -12,10 +12,11 @@ from libc.string cimport memset
 import numpy as np
 
 from ext.event_loop cimport EventLoop
+from ext.feature_set cimport FeatureSet
 from ext.features cimport FEATURE_COUNT, VenueTouch, features_fill
 from ext.layout cimport (
-    ACTION_CANCEL, ACTION_NEW, ACTION_REPLACE, ORDER_LIMIT, ORDER_MARKET, ORDER_POST_ONLY, REPORT_ACCEPTED,
-    REPORT_FILL, TIF_GTC, TIF_GTD, TIF_IOC, ExecutionReport, OrderCommand,
+    ACTION_CANCEL, ACTION_MASS_CANCEL, ACTION_NEW, ACTION_REPLACE, ORDER_LIMIT, ORDER_MARKET,
+    ORDER_POST_ONLY, REPORT_ACCEPTED, REPORT_FILL, TIF_GTC, TIF_GTD, TIF_IOC, ExecutionReport, OrderCommand,
 )
 from ext.order_id cimport pack_order_id
 
@@ -242,6 +243,19 @@ cdef class Context:
         view.flags.writeable = False
         return view
 
+    def fill_features(self, FeatureSet chosen not None, cnp.ndarray out not None):
+        """Write chosen features into a float32 array of shape (chosen.size,), such as a model's input.
+
+        Those of `ext.feature_set.ALL_FEATURE_NAMES`: also imbalance over several levels, depletion of the
+        best queues, realised volatility and the place of our own orders.
+        """
+        if (
+            cnp.PyArray_TYPE(out) != cnp.NPY_FLOAT32 or not cnp.PyArray_ISCARRAY(out)
+            or cnp.PyArray_SIZE(out) != chosen.size
+        ):
+            raise ValueError(f"needs a writable float32 array of {chosen.size}, was {out.dtype}")
+        self.loop.fill_features(chosen, <float*>cnp.PyArray_DATA(out))
+
     @property
     def signal(self):
         """The model's forecast in [-1, 1]: P(up) - P(down); 0 without a model.
@@ -328,6 +342,33 @@ cdef class Context:
         for client_order_id in tuple(self.orders):
             self.cancel(client_order_id)
         return len(self.orders)
+
+    def mass_cancel(self, int venue=0, *, int side=0):
+        """Ask a venue, in one message, for the end of all our orders there; return how many are open.
+
+        Parameters
+        ----------
+        venue : int
+        side : int
+            +1 our buys, -1 our sells, 0 both.
+        """
+        cdef OrderCommand* command
+        cdef Order order
+        cdef int open_orders = 0
+        if not 0 <= venue < self.loop.venue_count or not -1 <= side <= 1:
+            raise ValueError(
+                f"venue must be below {self.loop.venue_count} and side -1, 0 or 1, were {venue} and {side}"
+            )
+        for order in self.orders.values():
+            if order.command.venue_id == venue and (side == 0 or order.command.side == side):
+                open_orders += 1
+                order.cancelling = order.cancelling or not self.closed
+        if open_orders and not self.closed:
+            command = self.next_command()
+            command.action = ACTION_MASS_CANCEL
+            command.venue_id = <uint8_t>venue
+            command.side = <signed char>side
+        return open_orders
 
     def replace(self, client_order_id, *, size_lots=None, price_ticks=None):
         """Ask for another price or open size; False when the order has ended or is being cancelled.

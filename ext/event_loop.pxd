@@ -11,10 +11,12 @@ ours that is due at ts (docs/adr/0003-one-pass-two-clocks.md).
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from ext.feature_set cimport FeatureSet
 from ext.features cimport FEATURE_COUNT, FeatureState
 from ext.histogram cimport Histogram
 from ext.journal cimport JournalBuffer
 from ext.layout cimport ExecutionReport, MarketEvent, OrderCommand
+from ext.ring cimport Ring
 from ext.ring_buffer cimport SpscRing
 from ext.risk_gate cimport RiskGate
 from ext.schedule cimport Schedule
@@ -87,6 +89,10 @@ cdef class EventLoop:
     cdef readonly int64_t now_ns
     cdef readonly uint64_t events
     cdef readonly uint64_t signals
+    cdef ExecutionReport refusal           # the last one; what `send` refused for
+    cdef list order_ring_list
+    cdef Ring* order_rings[VENUE_LIMIT]    # borrowed; NULL where nobody listens
+    cdef bint live                         # tick to order counts from each event's recv_ns
     cdef uint64_t foreign                  # events of venues we do not have
     cdef int64_t[VENUE_LIMIT] order_channel_ns
     cdef int64_t[VENUE_LIMIT] report_channel_ns
@@ -124,11 +130,8 @@ cdef class EventLoop:
     cdef bint advance(self, int64_t until_ns) noexcept nogil
     cdef void set_clock(self, int64_t stream_ns) noexcept nogil
     cdef uint8_t send(self, OrderCommand* command) noexcept nogil
-    cdef void refuse(self, const OrderCommand* command, uint8_t reason) noexcept nogil
-    cdef void take_back(self, const OrderCommand* command) noexcept nogil
-    cdef void write_refusal(
-        self, const OrderCommand* command, uint8_t reason, ExecutionReport* out
-    ) noexcept nogil
+    cdef uint8_t refuse(self, const OrderCommand* command, uint8_t reason) noexcept nogil
+    cdef void fill_features(self, FeatureSet chosen, float* out) noexcept nogil
     cdef void schedule(self, int64_t local_ns, uint64_t tag) noexcept nogil
     cdef void collect(self, SimulatedVenue venue) noexcept nogil
     cdef void receive(self, const ExecutionReport* report) noexcept nogil

@@ -6,23 +6,25 @@ drains between batches share one state; apart, each half would reach into the ot
 
 cimport cython
 cimport numpy as cnp
-from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 import numpy as np
 
+from ext.feature_set cimport FeatureSet, OwnQueue
 from ext.features cimport FEATURE_COUNT, features_fill, features_trade, features_update
 from ext.histogram cimport Histogram
 from ext.journal cimport JournalBuffer, journal_append, journal_has_room
 from ext.layout cimport (
-    ACTION_NEW, EVENT_QUOTE, EVENT_TRADE, FLAG_LAST_IN_PACKET, JOURNAL_ORDER, JOURNAL_REFUSAL, JOURNAL_REPORT,
+    ACTION_NEW, EVENT_TRADE, FLAG_LAST_IN_PACKET, JOURNAL_ORDER, JOURNAL_REFUSAL, JOURNAL_REPORT,
     REASON_CAPACITY, REASON_TIME, REPORT_FILL, REPORT_REJECTED, TIF_GTD, ExecutionReport,
     MarketEvent, OrderCommand, check, monotonic_ns,
 )
-from ext.order_book cimport book_apply
 from ext.event_array import EVENT_DTYPE
-from ext.ring cimport RING_DROP_OLDEST, ring_peek, ring_release
+from ext.ring cimport (
+    RING_DROP_OLDEST, ring_claim, ring_is_drained, ring_peek, ring_push, ring_relax, ring_release,
+)
 from ext.ring_buffer cimport SpscRing
 from ext.risk_gate cimport RiskGate
 from ext.rng cimport draw64
@@ -30,7 +32,7 @@ from ext.schedule cimport (
     DUE_ARRIVAL, DUE_EQUITY, DUE_EXPIRY, DUE_REPORT, DUE_TIMER, NO_PLACE, DueItem, Schedule,
 )
 from ext.signal_source cimport SignalSource
-from ext.sim_venue cimport SimulatedVenue
+from ext.sim_venue cimport SimulatedVenue, venue_apply
 
 cnp.import_array()
 
@@ -93,11 +95,18 @@ cdef class EventLoop:
         Our own time from tick to order in simulated time, without the model.
     seed : int
         Of the latency jitter.
+    order_rings : sequence of SpscRing, optional
+        One per venue, of ORDER_DTYPE. Each command that leaves for a venue is published there too, for
+        whoever carries it on; a command that finds its ring full is refused, reason CAPACITY. The simulated
+        venues answer all the same.
+    live : bool
+        `recv_ns` of the events is the monotonic clock when they were due; `tick_to_order` counts from it.
     """
 
     def __cinit__(
         self, *, SpscRing ring not None, venues, Agent agent not None, RiskGate gate not None,
         JournalBuffer journal not None, int instrument_id=0, int64_t decision_ns=2_000, uint64_t seed=1,
+        order_rings=(), bint live=False,
     ):
         cdef SimulatedVenue venue
         if not 1 <= len(venues) <= VENUE_LIMIT:
@@ -113,6 +122,12 @@ cdef class EventLoop:
             raise ValueError(f"a loop consumes a ring of market events, was a ring of {ring.dtype}")
         if ring.ring.policy == RING_DROP_OLDEST:
             raise ValueError("a loop reads events in place, a ring that drops the oldest has none to lend")
+        if len(order_rings) not in (0, len(venues)):
+            raise ValueError(f"order_rings must be one per venue, was {len(order_rings)} for {len(venues)}")
+        self.order_ring_list = list(order_rings)
+        for index, ring_out in enumerate(self.order_ring_list):
+            self.order_rings[index] = order_ring(ring_out)
+        self.live = live
         self.ring = ring
         self.venue_list = list(venues)
         self.venue_count = <int>len(self.venue_list)
@@ -175,6 +190,8 @@ cdef class EventLoop:
                 if event.venue_id >= self.venue_count:
                     self.foreign += 1
                     continue
+                if self.live:
+                    self.tick_ns = event.recv_ns
                 if (
                     (event.ts_ns > self.due.next_ns and not self.advance(event.ts_ns))
                     or (self.agent.wants_events and not self.has_room())
@@ -187,7 +204,7 @@ cdef class EventLoop:
                 if self.sample_left == 0:
                     self.sample()
                 if self.agent.wants_events and event.flags & FLAG_LAST_IN_PACKET:
-                    self.tick_ns = monotonic_ns()
+                    self.tick_ns = event.recv_ns if self.live else monotonic_ns()
                     self.set_clock(event.ts_ns)
                     self.agent.on_event(event)
             if run > 0:
@@ -219,7 +236,8 @@ cdef class EventLoop:
         cdef DueItem item
         cdef OrderCommand command
         cdef ExecutionReport report
-        self.tick_ns = monotonic_ns()
+        if not self.live:
+            self.tick_ns = monotonic_ns()
         while self.due.next_ns < until_ns:
             if not self.has_room():
                 return False
@@ -246,50 +264,43 @@ cdef class EventLoop:
         return True
 
     cdef uint8_t send(self, OrderCommand* command) noexcept nogil:
-        """Check, journal and send a command; return 0 or the Reason it was refused for."""
-        cdef uint8_t reason
+        """Check, journal and send a command; return 0 or the Reason it was refused for, told in `refusal`."""
+        cdef uint8_t reason, venue = command.venue_id
         cdef int64_t arrival
         command.ts_ns = self.now_ns
         command.instrument_id = self.instrument_id
-        if command.venue_id >= self.venue_count:
-            self.refuse(command, REASON_CAPACITY)
-            return REASON_CAPACITY
+        if venue >= self.venue_count:
+            return self.refuse(command, REASON_CAPACITY)
+        if self.order_rings[venue] != NULL and not ring_has_room(self.order_rings[venue]):
+            return self.refuse(command, REASON_CAPACITY)
         reason = self.gate.risk_check(
             command, self.features.mid_x2 if self.features.two_sided else INT64_MIN, self.now_ns
         )
         if reason != 0:
-            self.refuse(command, reason)
-            return reason
+            return self.refuse(command, reason)
         self.gate.risk_on_sent(command)
         journal_append(self.journal, JOURNAL_ORDER, self.now_ns, command)
         self.account.orders += command.action == ACTION_NEW
         arrival = self.stream_ns + self.feed_ns + self.decision_ns + self.pending_model_ns
-        arrival += order_delay(<SimulatedVenue>self.venues[command.venue_id], self.latency_seed, command)
+        arrival += order_delay(<SimulatedVenue>self.venues[venue], self.latency_seed, command)
         # A channel to a venue is first in, first out.
-        if arrival < self.order_channel_ns[command.venue_id]:
-            arrival = self.order_channel_ns[command.venue_id]
-        self.order_channel_ns[command.venue_id] = arrival
+        if arrival < self.order_channel_ns[venue]:
+            arrival = self.order_channel_ns[venue]
+        self.order_channel_ns[venue] = arrival
         if not self.due.push_payload(arrival, DUE_ARRIVAL, command):
-            self.take_back(command)
+            # No memory for a command that the gate had let through: it takes it back.
+            self.refuse(command, REASON_CAPACITY)
+            self.gate.risk_on_report(&self.refusal)
             return REASON_CAPACITY
+        if self.order_rings[venue] != NULL:
+            ring_push(self.order_rings[venue], command, sizeof(OrderCommand))
         self.tick_to_order.record(monotonic_ns() - self.tick_ns)
         return 0
 
-    cdef void take_back(self, const OrderCommand* command) noexcept nogil:
-        """The agenda had no memory for a command the gate had let through."""
-        cdef ExecutionReport report
-        self.write_refusal(command, REASON_CAPACITY, &report)
-        self.gate.risk_on_report(&report)
-
-    cdef void refuse(self, const OrderCommand* command, uint8_t reason) noexcept nogil:
-        cdef ExecutionReport report
-        self.write_refusal(command, reason, &report)
-
-    cdef void write_refusal(
-        self, const OrderCommand* command, uint8_t reason, ExecutionReport* out
-    ) noexcept nogil:
-        cdef ExecutionReport report
-        memset(&report, 0, sizeof(ExecutionReport))
+    cdef uint8_t refuse(self, const OrderCommand* command, uint8_t reason) noexcept nogil:
+        """Count, journal and tell a refusal; return its reason."""
+        cdef ExecutionReport* report = &self.refusal
+        memset(report, 0, sizeof(ExecutionReport))
         report.client_order_id = command.client_order_id
         report.ts_ns = report.recv_ns = self.now_ns
         report.size_lots = command.size_lots
@@ -300,8 +311,8 @@ cdef class EventLoop:
         report.side = command.side
         report.reason = reason
         self.refused[reason] += 1
-        journal_append(self.journal, JOURNAL_REFUSAL, self.now_ns, &report)
-        out[0] = report
+        journal_append(self.journal, JOURNAL_REFUSAL, self.now_ns, report)
+        return reason
 
     cdef void schedule(self, int64_t local_ns, uint64_t tag) noexcept nogil:
         """Call the agent's `on_timer(tag)` when our clock says `local_ns`."""
@@ -357,6 +368,18 @@ cdef class EventLoop:
             self.signals += 1
         self.pending_model_ns = self.model_ns
         return self.signal_now
+
+    cdef void fill_features(self, FeatureSet chosen, float* out) noexcept nogil:
+        """Write chosen features where a model reads them."""
+        cdef void* books[VENUE_LIMIT]
+        cdef OwnQueue[2] queues
+        cdef int venue
+        for venue in range(self.venue_count):
+            books[venue] = book_of(<SimulatedVenue>self.venues[venue])
+        if chosen.wants_queues:
+            for venue in range(2):
+                queues[venue] = best_queue(self, 1 - 2 * venue)
+        chosen.fill(&self.features, books, queues, out)
 
     cdef void sample(self) noexcept nogil:
         """Open a training sample, or close the open one with the move that followed it."""
@@ -455,6 +478,35 @@ cdef class EventLoop:
         self.raise_overflow()
         return 1 if handled == 0 and self.stalled else handled
 
+    def run_live(self):
+        """Handle events as they come, spinning while there are none, until the ring is closed and empty.
+
+        Returns
+        -------
+        bool
+            False where a buffer has to be drained first and `run_live` called again.
+
+        Raises
+        ------
+        RuntimeError, AssertionError
+            As `run`.
+        """
+        if self.stalled and not (self.has_room() and self.has_sample_room()):
+            raise RuntimeError("drain the journal, samples, fills and equity before run_live is called again")
+        with nogil:
+            if not self.started:
+                self.started = True
+                self.agent.on_start()
+            while True:
+                if self.drain(EVENT_BATCH) == 0:
+                    if self.stalled or ring_is_drained(self.ring.ring):
+                        break
+                    ring_relax()
+                elif self.stalled:
+                    break
+        self.raise_overflow()
+        return not self.stalled
+
     cdef raise_overflow(self):
         if self.overflowed:
             raise AssertionError("the loop reserves room for what it records, was an overflow")
@@ -535,6 +587,20 @@ cdef class EventLoop:
         return getattr(self.source, "error", None)
 
 
+cdef Ring* order_ring(SpscRing ring) except NULL:
+    """Return a venue's ring of commands, checked."""
+    if not ring.produces or ring.ring.record_bytes != sizeof(OrderCommand):
+        raise ValueError(f"a venue's ring takes orders, was a ring of {ring.dtype}")
+    if ring.ring.policy == RING_DROP_OLDEST:
+        raise ValueError("a venue's ring must not drop an order")
+    return ring.ring
+
+
+cdef inline bint ring_has_room(Ring* ring) noexcept nogil:
+    cdef void* slot
+    return ring_claim(ring, 1, sizeof(OrderCommand), &slot) > 0
+
+
 cdef copy_records(const void* first, uint32_t count, dtype):
     cdef cnp.ndarray out = np.empty(count, dtype=dtype)
     memcpy(cnp.PyArray_DATA(out), first, <size_t>count * dtype.itemsize)
@@ -545,29 +611,9 @@ cdef copy_records(const void* first, uint32_t count, dtype):
 
 cdef inline void handle(EventLoop loop, SimulatedVenue venue, const MarketEvent* event) noexcept nogil:
     """Book, our resting orders there, features."""
-    cdef int64_t bid_size = venue.book.bid_size_lots, ask_size = venue.book.ask_size_lots
-    cdef int bid = venue.book.bid_price_ticks, ask = venue.book.ask_price_ticks
-    if venue.resting_count > 0:
-        venue.before_event(event)
-    book_apply(venue.book, event)
-    # What we took stays gone while the touch it stood at does; a quote always renews both sides.
-    if event.kind == EVENT_QUOTE:
-        venue.taken_lots[0] = venue.taken_lots[1] = 0
-    else:
-        if venue.taken_lots[0] > 0:
-            venue.taken_lots[0] = still_taken(
-                venue.taken_lots[0], ask_size, venue.book.ask_size_lots,
-                <int64_t>venue.book.ask_price_ticks - ask,
-            )
-        if venue.taken_lots[1] > 0:
-            venue.taken_lots[1] = still_taken(
-                venue.taken_lots[1], bid_size, venue.book.bid_size_lots,
-                <int64_t>bid - venue.book.bid_price_ticks,
-            )
-    if venue.resting_count > 0:
-        venue.after_event(event)
-        if venue.out_count > 0:
-            loop.collect(venue)
+    venue_apply(venue, event)
+    if venue.out_count > 0:
+        loop.collect(venue)
     if event.kind == EVENT_TRADE:
         features_trade(&loop.features, event.side)
     else:
@@ -577,18 +623,27 @@ cdef inline void handle(EventLoop loop, SimulatedVenue venue, const MarketEvent*
         )
 
 
-cdef inline int64_t still_taken(
-    int64_t taken, int64_t size_before, int64_t size, int64_t worse_by
-) noexcept nogil:
-    """Return how much of our takings is still shown, after a side's touch went from one state to another."""
-    if size == 0 or worse_by > 0:       # the touch left with what we had of it; the rest was behind
-        return taken - size_before if taken > size_before else 0
-    if worse_by < 0:                    # a better price is new to us
-        return 0
-    if size >= size_before:
-        return taken
-    # Others took or withdrew the difference: as far as possible the lots we had not taken.
-    return max(taken - (size_before - size), min(taken, size))
+cdef inline void* book_of(SimulatedVenue venue) noexcept nogil:
+    return <void*>venue.book
+
+
+cdef OwnQueue best_queue(EventLoop loop, int side) noexcept nogil:
+    """Describe the queue before our best resting order of a side, over all venues."""
+    cdef OwnQueue found, best
+    cdef int32_t price = 0, best_price = 0
+    cdef int venue
+    best.ahead_lots = best.level_lots = 0
+    for venue in range(loop.venue_count):
+        if queue_of(<SimulatedVenue>loop.venues[venue], side, &price, &found) and (
+            best.level_lots == 0 or side * (<int64_t>price - best_price) > 0
+        ):
+            best = found
+            best_price = price
+    return best
+
+
+cdef inline bint queue_of(SimulatedVenue venue, int side, int32_t* price, OwnQueue* out) noexcept nogil:
+    return venue.queue_at_best(side, price, &out.ahead_lots, &out.level_lots)
 
 
 cdef inline int64_t order_delay(

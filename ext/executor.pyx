@@ -26,7 +26,8 @@ from ext.order_id cimport order_parent, pack_order_id
 from ext.routing cimport (
     CONTEXT_SIZE, STYLE_POST, STYLE_TAKE, ArmView, RouteAnswer, RouteLeg, Router, RouteRequest, sweep,
 )
-from ext.sim_venue cimport OFFER_MAX, SimulatedVenue
+from ext.sim_venue cimport SimulatedVenue
+from ext.venue_rules cimport OFFER_MAX
 
 cnp.import_array()
 

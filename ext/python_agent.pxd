@@ -3,7 +3,7 @@
 The interpreter is entered only for what the strategy subscribes to and for answers to its own orders.
 """
 
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t
 
 from ext.context cimport Context
 from ext.event_loop cimport Agent
@@ -34,7 +34,7 @@ cdef class PythonAgent(Agent):
     cdef void fire_touch(self)
     cdef void answer(self, str name, const ExecutionReport* report)
     cdef void send_commands(self)
-    cdef void refuse(self, const OrderCommand* command, uint8_t reason)
+    cdef void refuse(self, const OrderCommand* command)
     cdef void make_room(self)
     cdef void fail(self, error)
     cdef void arm(self) noexcept nogil

@@ -2,15 +2,14 @@
 
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memset
 
 from ext.context cimport COMMAND_MAX, Context, Order, Report
 from ext.event_loop cimport Agent
 from ext.features cimport VenueTouch
 from ext.journal cimport journal_has_room
 from ext.layout cimport (
-    ACTION_CANCEL, ACTION_NEW, REASON_NONE, REPORT_FILL, REPORT_REJECTED, ExecutionReport, MarketEvent,
-    OrderCommand,
+    ACTION_CANCEL, ACTION_MASS_CANCEL, ACTION_NEW, REASON_NONE, REPORT_FILL, REPORT_REJECTED,
+    ExecutionReport, MarketEvent, OrderCommand,
 )
 from ext.sim_venue cimport SimulatedVenue
 
@@ -205,7 +204,7 @@ cdef class PythonAgent(Agent):
             index += 1
             reason = self.loop.send(command)
             if reason != REASON_NONE:
-                self.refuse(command, reason)
+                self.refuse(command)
             else:
                 order = context.orders.get(command.client_order_id)
                 if order is not None and command.action != ACTION_CANCEL:
@@ -214,22 +213,15 @@ cdef class PythonAgent(Agent):
         self.loop.pending_model_ns = 0
         self.sending = False
 
-    cdef void refuse(self, const OrderCommand* command, uint8_t reason):
+    cdef void refuse(self, const OrderCommand* command):
         """Tell the strategy what the gate refused; an order refused at its start is no order."""
-        cdef ExecutionReport report
+        cdef ExecutionReport report = self.loop.refusal
         cdef Order order = self.context.orders.get(command.client_order_id)
-        memset(&report, 0, sizeof(ExecutionReport))
-        report.client_order_id = command.client_order_id
-        report.ts_ns = report.recv_ns = self.loop.now_ns
-        report.size_lots = command.size_lots
-        report.price_ticks = command.price_ticks
-        report.instrument_id = command.instrument_id
-        report.venue_id = command.venue_id
-        report.kind = REPORT_REJECTED
-        report.side = command.side
-        report.reason = reason
         if command.action == ACTION_NEW:
             self.context.settle(&report)
+        elif command.action == ACTION_MASS_CANCEL:
+            for order in self.context.orders.values():
+                order.cancelling = order.cancelling and order.command.venue_id != command.venue_id
         elif order is not None:
             report.leaves_lots = order.leaves_lots
             order.cancelling = order.cancelling and command.action != ACTION_CANCEL

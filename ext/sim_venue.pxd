@@ -2,95 +2,59 @@
 
 The market never reacts to us beyond what we take. Lots that an order of ours traded with, taking or
 resting, are gone for our other orders: while the touch stands in recorded flow, until the next quote in
-a feed of quotes. Three queue models say when a resting order of ours fills:
-
-FLOW         quotes only. Aggressors reach the touch at a modelled rate; what is ahead trades first.
-OPTIMISTIC   recorded order flow. Cancels of orders the feed never announced were ahead of us, hidden
-             prints at our price count.
-PESSIMISTIC  recorded order flow. Unannounced cancels were behind us, hidden prints and prints without an
-             aggressor count only beyond our price.
+a feed of quotes. What becomes of an order that rests: ext/own_orders.pxd.
 """
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t
 
-from ext.layout cimport ExecutionReport, MarketEvent, OrderCommand
-from ext.order_book cimport OrderBook
-
-cdef enum QueueMode:
-    QUEUE_FLOW = 0
-    QUEUE_OPTIMISTIC = 1
-    QUEUE_PESSIMISTIC = 2
+from ext.layout cimport EVENT_QUOTE, MarketEvent, OrderCommand
+from ext.order_book cimport book_apply
+from ext.own_orders cimport OwnOrders
 
 cdef enum:
     DEPTH_MAX = 32          # levels of a book that an order can take
-    OFFER_MAX = 65          # the touch and 64 modelled levels
-    NO_ORDER = 0xFFFFFFFF
 
 
-cdef struct VenueRules:
-    int64_t order_latency_ns
-    int64_t order_jitter_ns
-    int64_t ack_latency_ns
-    int64_t feed_latency_ns
-    double taker_fee_bps             # of notional; negative is a rebate
-    double maker_fee_bps
-    double taker_fee_per_lot         # currency
-    double maker_fee_per_lot
-    uint32_t last_look_q16           # chance that a taker is declined, in 1/65536
-    uint32_t last_look_stale_q16     # the same when the quote lags the market to the venue's loss
-    uint32_t flow_q16                # FLOW: chance per quote and side of an aggressor at the touch
-    int32_t depth_levels             # modelled levels behind a quoted touch; 0 = the book's own depth
-    int32_t depth_step_q8            # their distance, as a share of the venue's spread
-    int32_t depth_size_q8            # their size, as a share of the touch
-    int queue_mode
-    int32_t tick_size_ticks          # a resting price is a multiple of it
-
-
-cdef struct OwnOrder:
-    OrderCommand command
-    int64_t leaves_lots
-    int64_t ahead_lots               # queue ahead of us at our price
-    uint64_t entry_sequence          # the book's clock of arrivals when we joined
-    uint32_t next
-    uint32_t previous
-
-
-cdef class SimulatedVenue:
-    cdef readonly OrderBook book
-    cdef VenueRules rules
-    cdef readonly int venue_id
-    cdef uint64_t seed
-    cdef double tick_value
-    cdef readonly uint32_t resting_count
-    cdef uint32_t first                  # resting orders, oldest first
-    cdef uint32_t last
-    cdef uint32_t free_list
-    cdef uint32_t order_capacity
-    cdef OwnOrder* orders                # owned
-    cdef int64_t[2] taken_lots           # from the ask (0) and the bid (1) since their last event
-    cdef ExecutionReport* out            # owned; answers not yet collected by the loop
-    cdef int out_count
-    cdef int out_capacity
-
+cdef class SimulatedVenue(OwnOrders):
     cdef void arrive(self, const OrderCommand* command, int64_t ts_ns, int64_t market_mid_x2) noexcept nogil
-    cdef void before_event(self, const MarketEvent* event) noexcept nogil
-    cdef void after_event(self, const MarketEvent* event) noexcept nogil
-    cdef void expire(self, uint64_t client_order_id, int64_t ts_ns, uint8_t reason) noexcept nogil
     cdef void end_of_data(self, int64_t ts_ns) noexcept nogil
     cdef void take(self, const OrderCommand* command, int64_t* leaves, int64_t ts_ns) noexcept nogil
     cdef int offered(self, int side, int32_t* prices, int64_t* sizes) noexcept nogil
     cdef bint declines(self, const OrderCommand* command, int64_t market_mid_x2) noexcept nogil
-    cdef int64_t ahead_at(self, int side, int32_t price_ticks, int64_t known_lots) noexcept nogil
-    cdef void rest(self, const OrderCommand* command, int64_t leaves, int64_t ts_ns) noexcept nogil
-    cdef uint32_t find(self, uint64_t client_order_id) noexcept nogil
-    cdef void remove(self, uint32_t slot) noexcept nogil
-    cdef void fill_resting(self, uint32_t slot, int64_t size_lots, int64_t ts_ns) noexcept nogil
-    cdef void flow_event(self, const MarketEvent* event) noexcept nogil
-    cdef void crossed_by_touch(self, const MarketEvent* event) noexcept nogil
-    cdef void recorded_trade(self, const MarketEvent* event, int resting_side, bint at_price) noexcept nogil
-    cdef void recorded_leave(self, const MarketEvent* event) noexcept nogil
-    cdef void answer(
-        self, const OrderCommand* command, uint8_t kind, uint8_t reason, int64_t ts_ns,
-        int64_t size_lots, int64_t leaves_lots, int32_t price_ticks, uint8_t liquidity,
-    ) noexcept nogil
-    cdef void cap_queue(self, const MarketEvent* event) noexcept nogil
+
+
+cdef inline void venue_apply(SimulatedVenue venue, const MarketEvent* event) noexcept nogil:
+    """Take an event of the venue's market: its book, what we took of its touch, our resting orders."""
+    cdef int64_t bid_size = venue.book.bid_size_lots, ask_size = venue.book.ask_size_lots
+    cdef int64_t bid = venue.book.bid_price_ticks, ask = venue.book.ask_price_ticks
+    if venue.resting_count > 0:
+        venue.before_event(event)
+    book_apply(venue.book, event)
+    # What we took stays gone while the touch it stood at does; a quote always renews both sides.
+    if event.kind == EVENT_QUOTE:
+        venue.taken_lots[0] = venue.taken_lots[1] = 0
+    else:
+        if venue.taken_lots[0] > 0:
+            venue.taken_lots[0] = still_taken(
+                venue.taken_lots[0], ask_size, venue.book.ask_size_lots, venue.book.ask_price_ticks - ask
+            )
+        if venue.taken_lots[1] > 0:
+            venue.taken_lots[1] = still_taken(
+                venue.taken_lots[1], bid_size, venue.book.bid_size_lots, bid - venue.book.bid_price_ticks
+            )
+    if venue.resting_count > 0:
+        venue.after_event(event)
+
+
+cdef inline int64_t still_taken(
+    int64_t taken, int64_t size_before, int64_t size, int64_t worse_by
+) noexcept nogil:
+    """Return how much of our takings is still shown, after a side's touch went from one state to another."""
+    if size == 0 or worse_by > 0:       # the touch left with what we had of it; the rest was behind
+        return taken - size_before if taken > size_before else 0
+    if worse_by < 0:                    # a better price is new to us
+        return 0
+    if size >= size_before:
+        return taken
+    # Others took or withdrew the difference: as far as possible the lots we had not taken.
+    return max(taken - (size_before - size), min(taken, size))

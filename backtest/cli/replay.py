@@ -12,7 +12,7 @@ from .parser import whole
 if TYPE_CHECKING:
     from data.events import EventSource
 
-    from ..replay import ReplayResult
+    from ..replayer import ReplayResult
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     from data.events import open_events
 
     from ..console import run_progress
-    from ..replay import replay
+    from ..replayer import replay
 
     names = _feature_names(args.features)
     source = open_events(args.path, format=args.format, strict=args.strict)

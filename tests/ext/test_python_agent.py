@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,9 +13,23 @@ from data.schema import Reason, ReportKind
 from engine.order_ids import unpack_order_id
 from engine.risk import RiskLimits
 from engine.strategy import Context, Strategy, StrategyError
+from ext.feature_set import FeatureSet
 from ext.features import FEATURE_NAMES
 from ext.python_agent import PythonAgent
-from tests.markets import INSTRUMENT, SECOND_NS, START_NS, Script, joined, play, quote, random_quotes, trade
+from tests.markets import (
+    AT_ONCE,
+    INSTRUMENT,
+    SECOND_NS,
+    START_NS,
+    Script,
+    add,
+    execute,
+    joined,
+    play,
+    quote,
+    random_quotes,
+    trade,
+)  # fmt: skip
 
 QUOTES = joined(*(quote(second, 1_000, 1_004) for second in range(1, 20)))
 
@@ -351,3 +366,61 @@ def test_bad_subscriptions_are_refused():
         PythonAgent({}, run_id=1, tick_value=1.0, timer_ns=-1)
     with pytest.raises(TypeError, match="made by its agent"):
         Context()
+
+
+def test_a_mass_cancel_ends_one_side_of_one_venue_in_one_message() -> None:
+    open_after: dict[str, list[int]] = {}
+
+    def note(name: str) -> Callable[[Context], None]:
+        def look(ctx: Context) -> None:
+            open_after[name] = [order.price_ticks for order in ctx.open_orders]
+
+        return look
+
+    def enter(ctx: Context) -> None:
+        ctx.buy(1, 95)
+        ctx.buy(1, 96)
+        ctx.sell(1, 105)
+        ctx.buy(1, 94, venue=1)
+
+    told: list[int] = []
+    script = Script(
+        t1=enter,
+        t2=lambda ctx: told.append(ctx.mass_cancel(0, side=1)),
+        t3=note("one side"),
+        t4=lambda ctx: told.append(ctx.mass_cancel(0)),
+        t5=note("one venue"),
+        t6=lambda ctx: told.append(ctx.mass_cancel(1, side=-1)),
+        t7=note("nothing"),
+    )
+    flow = joined(*(quote(0.5 * second, 99, 101, venue=second % 2) for second in range(18)))
+    result = play(script, flow, venue=(AT_ONCE, AT_ONCE))
+    assert told == [2, 1, 0]
+    assert open_after == {"one side": [105, 94], "one venue": [94], "nothing": [94]}
+    assert result.orders == 4
+    with pytest.raises(StrategyError, match="side -1, 0 or 1"):
+        play(Script(t1=lambda ctx: ctx.mass_cancel(0, side=2)), flow, venue=(AT_ONCE, AT_ONCE))
+
+
+def test_a_strategy_fills_its_models_input_with_chosen_features() -> None:
+    chosen = FeatureSet(["queue_ahead_bid", "microprice", "queue_ahead_ask", "imbalance_5"])
+    seen: list[list[float]] = []
+
+    def look(ctx: Context) -> None:
+        row = np.zeros(4, np.float32)
+        ctx.fill_features(chosen, row)
+        seen.append(row.tolist())
+
+    script = Script(t1=look, t2=lambda ctx: ctx.buy(5, 100, post_only=True), t3=look, t5=look)
+    flow = joined(
+        add(0, 1, 1, 100, 10), add(0, 2, -1, 102, 30), add(0.5, 3, 1, 99, 20),
+        add(2.5, 4, 1, 100, 10), execute(4, 1, 1, 100, 5), add(6, 9, 1, 90, 1),
+    )  # fmt: skip
+    play(script, flow, queue="pessimistic")
+    before, joined_queue, served = seen
+    assert [before[0], before[2]] == [1.0, 1.0], "nothing of ours rests"
+    assert before[3] == 0.0, "30 lots on either side"
+    assert joined_queue[0] == pytest.approx(10 / 20)
+    assert served[0] == pytest.approx(5 / 15)
+    assert served[2] == 1.0
+    assert served[3] == pytest.approx((15 + 20 - 30) / 65)

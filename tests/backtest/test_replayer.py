@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from backtest.replay import BLOCKS_AHEAD, replay
+from backtest.cli import main as entry
+from backtest.replayer import BLOCKS_AHEAD, replay
 from backtest.sources import ArraySource
 from benchmarks.replay_markets import level_market
 from data.errors import DataError
@@ -103,3 +105,21 @@ def test_a_store_replays_like_its_events_with_and_without_the_packed_cache(tmp_p
     packed = replay(tmp_path / "store")
     assert expected.state_hash == parquet.state_hash == packed.state_hash
     assert expected.events == parquet.events == packed.events == 9_000
+
+
+def test_the_command_prints_chosen_features_and_refuses_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "ticks.npy", EVENTS[:3_000])
+    path = str(tmp_path / "ticks.npy")
+    assert entry.main(["replay", path, "--json", "--features", "spread_ratio,imbalance_5"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    wanted = replay(EVENTS[:3_000], features=("spread_ratio", "imbalance_5"))
+    assert found["features"] == wanted.features
+    assert found["state_hash"] == wanted.state_hash
+    assert found["peak_bytes"] > 0
+    assert entry.main(["replay", path, "--features", "all", "--quiet"]) == 0
+    assert "realised_volatility" in capsys.readouterr().out
+    for names in ("nonsense", "microprice,microprice", "queue_ahead_bid", ""):
+        assert entry.main(["replay", path, "--features", names]) == 2
+    assert sorted(left.name for left in tmp_path.iterdir()) == ["ticks.npy"]

@@ -1,0 +1,160 @@
+"""Recordings through books and features, in memory and from the store.
+
+The floor is what any replay must do at least: read the 48 bytes of each event once.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backtest.replayer import replay
+from data.instrument import Instrument
+from data.schema import EVENT_DTYPE
+from data.store import TickStore
+from ext.feature_set import ALL_FEATURE_NAMES, FeatureSet
+from ext.merge import EventMerge
+from ext.order_book import OrderBook
+from ext.replay import Replay
+
+from .harness import Bench, scenario
+from .replay_markets import level_market, order_market
+
+DAY_NS = 86_400 * 10**9
+ORDERS, LEVELS = 8_192, 1_024
+OF_THE_MARKET = tuple(name for name in ALL_FEATURE_NAMES if not name.startswith("queue_ahead"))
+"""Without those of our own orders: nobody trades in a replay."""
+
+
+def read_once(events: NDArray[np.void]) -> Callable[[], None]:
+    """Return the floor probe: a sum over the events' words."""
+    words = events.view(np.uint64)
+    return words.sum
+
+
+def alone(events: NDArray[np.void]) -> int:
+    """Return the hash of a book that took one venue's events by itself."""
+    book = OrderBook(ORDERS, LEVELS)
+    book.apply(events)
+    return book.state_hash()
+
+
+@scenario(
+    "replay",
+    "events in memory through a book, without features and with all",
+    conditions="one thread; by level: about 40 levels a side, one event in fifty moves the mid; by order: "
+    "about 1,000 and 4,000 live orders; all features kept per event and read once at the end; floor: reading "
+    "the events.",
+)
+def in_memory(bench: Bench) -> None:
+    count = bench.parameter("events", smoke=4_000, full=2_000_000)
+    markets = {
+        "L2": (level_market(count, seed=bench.seed), 20.0),
+        "L3 of 1,000 orders": (order_market(count, seed=bench.seed, live=1_000), 30.0),
+        "L3 of 4,000 orders": (order_market(count, seed=bench.seed, live=4_000), 30.0),
+    }
+    last: list[Replay] = []
+    for name, (events, goal_ns) in markets.items():
+        for features, suffix in ((None, ""), (FeatureSet(OF_THE_MARKET), ", all features")):
+
+            def work(events: NDArray[np.void] = events, features: FeatureSet | None = features) -> None:
+                last[:] = [Replay(1, features=features, order_capacity=ORDERS, level_capacity=LEVELS)]
+                last[0].apply(events)
+
+            bench.throughput(
+                f"{name}{suffix}, event", work, count=count, floor=read_once(events),
+                goal=goal_ns + (12.0 if features else 0.0),
+            )  # fmt: skip
+            bench.verify(
+                last[0].state_hash() == folded([alone(events)]), f"{name}: the book is the reference's"
+            )
+            bench.verify(last[0].events == count, f"{name}: every event was counted")
+
+
+@scenario(
+    "replay-venues",
+    "streams of 1, 2, 4 and 8 venues merged and applied in one thread",
+    conditions="the same number of events in all, by level, each venue its own stream and book; floor: "
+    "reading the events. With a reader thread the merge stands beside the books, see replay-store.",
+)
+def venues(bench: Bench) -> None:
+    count = bench.parameter("events", smoke=4_000, full=2_000_000)
+    for venue_count in (1, 2, 4, 8):
+        parts = market_of(venue_count, count // venue_count, seed=bench.seed)
+        last: list[Replay] = []
+
+        def work(parts: list[NDArray[np.void]] = parts, last: list[Replay] = last) -> None:
+            merge = EventMerge(len(parts))
+            last[:] = [Replay(len(parts), order_capacity=ORDERS, level_capacity=LEVELS)]
+            for stream, part in enumerate(parts):
+                merge.refill(stream, part)
+            while last[0].apply_merged(merge, count) or merge.dry:
+                for stream in merge.dry:
+                    merge.close(stream)
+
+        bench.throughput(f"{venue_count} venues, event", work, count=count, floor=read_once(parts[0]))
+        bench.verify(
+            last[0].state_hash() == folded([alone(part) for part in parts]), "the books are the references'"
+        )
+        bench.verify(last[0].events == sum(map(len, parts)), "every event was counted")
+
+
+@scenario(
+    "replay-store",
+    "a tick store through books: a thread decodes and merges, another applies",
+    conditions="by level, packed cache and Parquet in the page cache, checksums verified, wall time of the "
+    "whole replay; floor: reading the events.",
+)
+def from_store(bench: Bench) -> None:
+    count = bench.parameter("events", smoke=6_000, full=8_000_000)
+    days = bench.parameter("days", smoke=2, full=8)
+    for venue_count, cached in ((1, True), (8, True), (1, False)):
+        per_day = count // days // venue_count
+        with tempfile.TemporaryDirectory() as folder:
+            store, hashes = TickStore(folder), []
+            for venue, part in enumerate(market_of(venue_count, per_day * days, seed=bench.seed)):
+                by_day(part, per_day)
+                store.write(np.array_split(part, days), instrument=Instrument(symbol="X"), venue=f"V{venue}")
+                hashes.append(alone(part))
+            if cached:
+                store.build_cache()
+            found: list[object] = []
+
+            def work(folder: str = folder, found: list[object] = found) -> None:
+                result = replay(folder)
+                found[:] = [result.events, result.state_hash]
+
+            form = "packed" if cached else "Parquet"
+            every = np.zeros(per_day * days * venue_count, EVENT_DTYPE)
+            bench.throughput(
+                f"{venue_count} venues, {form}, event", work, count=per_day * days * venue_count,
+                floor=read_once(every), goal=36.0 if cached else None,
+            )  # fmt: skip
+            bench.verify(found[0] == per_day * days * venue_count, "every event was counted")
+            silent = [] if venue_count == 1 else [OrderBook().state_hash()] * (16 - venue_count)
+            bench.verify(found[1] == f"{folded(hashes + silent):016x}", "the books are the references'")
+
+
+def market_of(venue_count: int, count: int, *, seed: int) -> list[NDArray[np.void]]:
+    """Return one stream by level per venue, all over the same stretch of time."""
+    step_ns = 20_000 * venue_count
+    return [level_market(count, seed=seed, venue=venue, step_ns=step_ns) for venue in range(venue_count)]
+
+
+def by_day(events: NDArray[np.void], per_day: int) -> None:
+    """Move every `per_day` events to a day of their own."""
+    days = np.arange(len(events)) // per_day
+    begun_ns = events["ts_ns"][days * per_day]
+    events["ts_ns"] += events["ts_ns"][0] + days * DAY_NS - begun_ns
+
+
+def folded(hashes: list[int]) -> int:
+    """Fold books' hashes like `Replay.state_hash`."""
+    state = 0xCBF29CE484222325
+    for word in hashes:
+        for byte in word.to_bytes(8, "little"):
+            state = (state ^ byte) * 0x100000001B3 % (1 << 64)
+    return state

@@ -1,0 +1,3 @@
+from typing import Final
+
+QUEUE_MODES: Final[dict[str, int]]
