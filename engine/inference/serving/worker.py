@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -213,7 +214,13 @@ def main() -> int:
     # Ctrl-C reaches the whole group; the front decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     spec = read_spec(sys.stdin.readline())
-    worker = Worker(spec)
+    try:
+        worker = Worker(spec)
+    except FileNotFoundError:
+        if os.getppid() == spec.parent:
+            raise
+        _tidy_up(spec)
+        return 0
     worker.ready()
     gc.collect()
     gc.freeze()
@@ -221,13 +228,15 @@ def main() -> int:
     while worker.turn():
         pass
     if os.getppid() != spec.parent:
-        # The front was killed and cannot tidy up.
-        for name in (spec.requests, spec.answers):
-            try:
-                unlink_ring(name)
-            except FileNotFoundError:
-                continue
+        _tidy_up(spec)
     return 0
+
+
+def _tidy_up(spec: WorkerSpec) -> None:
+    """Remove the rings' names for a front that was killed."""
+    for name in (spec.requests, spec.answers):
+        with suppress(FileNotFoundError):
+            unlink_ring(name)
 
 
 if __name__ == "__main__":
