@@ -42,7 +42,7 @@ h3 { font-size: 1rem; margin: 0 0 .1rem; }
 p, li { color: var(--soft); margin: .15rem 0; font-size: .86rem; }
 ul { padding-left: 1.1rem; margin: .6rem 0 0; }
 .plates { display: grid; gap: 1.1rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 540px), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 540px), 1fr)); }
 figure { margin: 0; padding: 1rem 1rem .9rem; background: var(--panel); border: 1px solid var(--rule);
   border-radius: 10px; min-width: 0; }
 svg { display: block; width: 100%; height: auto; margin-top: .5rem; }
@@ -139,14 +139,28 @@ def _latency_figure(scenario: Mapping[str, Any]) -> Markup:
     )
 
 
+def brief(nanoseconds: float) -> str:
+    """Return a time in at most six signs, in ns where it fits.
+
+    Examples
+    --------
+    >>> [brief(value) for value in (7.0, 1_234.0, 123_456.0, 12_058_623.0)]
+    ['7', '1,234', '123 µs', '12.1 ms']
+    """
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e5)):
+        if nanoseconds >= size:
+            return f"{nanoseconds / (size if unit != 'µs' else 1e3):.3g} {unit}"
+    return number(nanoseconds)
+
+
 def _percentile_table(curves: Sequence[Curve]) -> Markup:
     head = ("ns", "count", *(f"p{share:g}" for share in _SHOWN), "max")
     rows = []
     for curve in curves:
         style = f"border-color:{curve.colour};border-top-style:{'dashed' if curve.dash else 'solid'}"
         swatch = element("span", class_="swatch", style=style)
-        values = [number(curve.at(share)) if curve.total >= 100 / (100 - share) else "-" for share in _SHOWN]
-        cells = (f"{curve.total:,}", *values, number(curve.upper[-1]))
+        values = [brief(curve.at(share)) if curve.total >= 100 / (100 - share) else "-" for share in _SHOWN]
+        cells = (f"{curve.total:,}", *values, brief(curve.upper[-1]))
         rows.append(
             element(
                 "tr",

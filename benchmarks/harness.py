@@ -42,7 +42,6 @@ class Scenario:
     conditions: str
     function: Callable[[Bench], None]
     needs: tuple[str, ...] = ()
-    is_peer: bool = False
 
 
 SCENARIOS: Final[dict[str, Scenario]] = {}
@@ -68,7 +67,7 @@ def peer_scenario(
     def register(function: Callable[[Bench], None]) -> Scenario:
         assert name not in PEER_SCENARIOS, f"peer scenario {name} is declared once"
         PEER_SCENARIOS[name] = Scenario(
-            name=name, title=title, conditions=conditions, function=function, needs=needs, is_peer=True
+            name=name, title=title, conditions=conditions, function=function, needs=needs
         )
         return PEER_SCENARIOS[name]
 

@@ -19,7 +19,7 @@ from ext.limit_probe import chase_links, read_clock, read_stream
 
 from .bench_rings import line_round_trips
 
-TURNS: Final = 3
+TURNS: Final = 7
 UNITS: Final = {
     "stream_ns": "one 64-byte line of memory, read in order on one core",
     "near_ns": "a read that waits for the one before, within the first-level cache",

@@ -18,6 +18,7 @@ _WIDTH: Final = 580
 _HEIGHT: Final = 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 10, 38
 _ROW: Final = 46
+_LABEL_ROOM: Final = 30
 _NAMES: Final = ("0 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "99.9999 %", "99.99999 %")
 
 
@@ -62,7 +63,8 @@ def percentile_plate(curves: Sequence[Curve], *, floors: Sequence[float], label:
         _rule_x(across(10.0**-nine), _NAMES[nine])
         for nine in range(min(int(nines + 1e-9), len(_NAMES) - 1) + 1)
     ]
-    parts.append(_rule_x(across(0.5), "50 %"))
+    if across(0.5) - across(1.0) > _LABEL_ROOM:
+        parts.append(_rule_x(across(0.5), "50 %"))
     parts += [_floor_line(down(floor), floor) for floor in floors]
     parts += [_path(curve, across, down) for curve in curves]
     parts.append(_text((_WIDTH + _LEFT - _RIGHT) / 2, _HEIGHT - 4, "percentile", "middle"))
@@ -124,7 +126,9 @@ def _strip(measure: Mapping[str, Any], top: float, across: Any) -> list[Markup]:
                     f'style="stroke:{colour};stroke-width:3">{title}</line>'
                 )
             )
-            parts.append(_text(place + 5, middle + 12, f"{name}", "start"))
+            # A name that would leave the drawing stands on the other side of its mark.
+            fits = place + 6 * len(name) < _WIDTH - _RIGHT
+            parts.append(_text(place + (5 if fits else -5), middle + 12, name, "start" if fits else "end"))
     for value in measure["blocks"]:
         title = element("title", f"{number(value)} ns")
         parts.append(

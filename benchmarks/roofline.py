@@ -191,6 +191,14 @@ ROOFS: Final[dict[str, Roof | tuple[Roof, ...]]] = {
         bound="48 bytes written and read, in order",
         gap="Both threads share the interpreter lock, so they take turns instead of working side by side.",
     ),
+    "router-plan": Roof(
+        bound="floor probe: the same deadlines sorted by Python",
+        gap="The plan is Python on purpose: it is called once for a batch of answers that take far longer.",
+    ),
+    "router-pressure": Roof(
+        bound="floor probe: the same read of the kernel's file, unparsed",
+        gap="The text is split and turned into numbers in Python.",
+    ),
     "store-packed": Roof(
         limit="stream_ns",
         times=0.9,

@@ -34,7 +34,8 @@ CHANGE_COLUMNS: Final = (
     "new",
     "ratio",
     "band",
-    "floor moved",
+    "machine moved",
+    "instructions",
     "verdict",
 )
 
@@ -98,6 +99,7 @@ def change_rows(changes: Sequence[Change]) -> Rows:
             f"{change.ratio:.3f}",
             f"{change.low:.3f} to {change.high:.3f}",
             f"{change.drift:.3f}",
+            "-" if change.instructions is None else f"{change.instructions:.3f}",
             change.verdict,
         )
         for change in changes

@@ -61,7 +61,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--fail-on",
         type=number(0.0, 1_000.0),
         metavar="PERCENT",
-        help="with --compare: exit 1 where the whole noise band lies above this much slower",
+        help="with --compare: exit 1 where the whole noise band of the time, or the number of instructions, "
+        "lies more than this above the earlier one",
     )
     out.add_argument(
         "--write-docs",

@@ -112,6 +112,22 @@ def test_a_regression_fails_only_beyond_the_percentage(
 
 
 @pytest.mark.usefixtures("bench")
+def test_more_instructions_fail_whatever_the_clock_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = []
+    for name, count in (("old", 100.0), ("new", 110.0)):
+        made = document()
+        made["scenarios"][0]["measures"][0] |= {"instructions": count, "instructions_spread": 0.0}
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text(as_text(made), encoding="utf-8")
+    given = ["bench", "--input", str(paths[1]), "--compare", str(paths[0])]
+    assert main([*given, "--fail-on", "5"]) == 1
+    assert "1.100 times the instructions" in capsys.readouterr().err
+    assert main([*given, "--fail-on", "20"]) == 0
+
+
+@pytest.mark.usefixtures("bench")
 def test_json_holds_the_changes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old, new = stored(tmp_path, "old.json"), stored(tmp_path, "new.json")
     assert main(["bench", "--input", new, "--compare", old, "--json"]) == 0

@@ -38,6 +38,14 @@ def test_a_machine_that_slowed_down_widens_the_band() -> None:
     assert change.verdict == "same"
 
 
+@pytest.mark.parametrize("canary", ["near_ns", "decode_ns"])
+def test_a_canary_that_slowed_down_widens_the_band(canary: str) -> None:
+    slow = document(scale=1.2, seed=2)
+    limits = slow["scenarios"][0]["run"]["limits"]
+    slow["scenarios"][0]["run"]["limits"] = {**limits, canary: 1.3 * limits[canary]}
+    assert [change.verdict for change in compare(document(), slow)] == ["same", "same"]
+
+
 def test_a_step_of_the_clock_is_no_change() -> None:
     old, new = document(), document(scale=1.005)
     for each in (old, new):
@@ -95,3 +103,14 @@ def test_a_document_comes_back(tmp_path: Path) -> None:
     path.write_text(json.dumps(document()), encoding="utf-8")
     assert load_document(path) == document()
     assert np.isfinite(load_document(path)["limits"]["clock_ns"])
+
+
+def test_instructions_are_compared_where_they_repeat() -> None:
+    old, new = document(), document(seed=2)
+    for each, count, spread in ((old, 100.0, 0.001), (new, 110.0, 0.001)):
+        each["scenarios"][0]["measures"][0] |= {"instructions": count, "instructions_spread": spread}
+    first, second = compare(old, new)
+    assert first.instructions == pytest.approx(1.1)
+    assert second.instructions is None
+    new["scenarios"][0]["measures"][0]["instructions_spread"] = 0.2
+    assert compare(old, new)[0].instructions is None

@@ -54,6 +54,18 @@ def test_matching_submit_one(benchmark: Timed) -> None:
     engine.verify()
 
 
+def test_matching_limit_and_cancel(benchmark: Timed) -> None:
+    engine = MatchingEngine(4_096, 65_536)
+    engine.limit(1, 1, 1_000, 5)
+
+    def rest_and_leave() -> None:
+        engine.limit(2, 1, 999, 5)
+        engine.cancel(2)
+
+    benchmark(rest_and_leave)
+    assert engine.live_orders == 1
+
+
 @pytest.mark.parametrize(("arms", "size"), [(4, 8), (8, 16), (16, 64)])
 def test_linucb_pull_and_update(benchmark: Timed, arms: int, size: int) -> None:
     bandit, context = LinUcb(arms, size), np.full(size, 0.1)
