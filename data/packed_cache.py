@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from ext.packed_block import crc32c, pack, unpack
 
 from .errors import DataError
-from .manifest import Partition, sync_folder
+from .event_blocks import join_events
+from .manifest import Partition, sync_path
 from .schema import EVENT_DTYPE
 
 CACHE_FOLDER: Final = ".cache"
@@ -76,7 +77,7 @@ def write_cache(blocks: Iterable[NDArray[np.void]], path: Path, partition: Parti
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    sync_path(path.parent)
     return place + len(index)
 
 
@@ -191,7 +192,7 @@ def _in_blocks(blocks: Iterable[NDArray[np.void]]) -> Iterator[NDArray[np.void]]
     """Cut and join to BLOCK_EVENTS each."""
     held = np.empty(0, EVENT_DTYPE)
     for block in blocks:
-        joined = np.concatenate((held, block)) if len(held) else block
+        joined = join_events((held, block)) if len(held) else block
         whole = len(joined) - len(joined) % BLOCK_EVENTS
         for first in range(0, whole, BLOCK_EVENTS):
             yield np.ascontiguousarray(joined[first : first + BLOCK_EVENTS])
