@@ -36,7 +36,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ext.lobster_rows import events_most, fill_events
+from ext.lobster_events import events_most, fill_events
 
 from .errors import DataError
 from .event_blocks import join_events

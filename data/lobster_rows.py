@@ -12,7 +12,7 @@ from typing import IO, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ext.lobster_rows import parse_books, parse_messages
+from ext.lobster_text import parse_books, parse_messages
 
 from .columns import PRICE_TICKS_MAX
 from .errors import DataError
