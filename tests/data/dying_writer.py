@@ -1,8 +1,8 @@
 """Dies by SIGKILL at every point of a change to a store, each time in a child of its own.
 
-Run as ``python dying_writer.py FOLDER CHANGE STRIDE``: copies FOLDER/base to FOLDER/0, FOLDER/1, ... and makes
-the change there, ending at the n-th system call that touches the disk, until one child lives to the end.
-Prints its number. STRIDE leaves points out.
+Run as ``python dying_writer.py FOLDER CHANGE STRIDE``: copies FOLDER/base to FOLDER/0, FOLDER/1, ... and
+makes the change there, ending at the n-th system call that touches the disk, until one child lives to the
+end. Prints its number. STRIDE leaves points out.
 """
 
 from __future__ import annotations
