@@ -28,6 +28,7 @@ from ext.event_array import first_illegal, packets_end
 
 from . import columns as rule
 from .errors import ConfigError, DataError
+from .event_blocks import join_events
 from .instrument import Instrument
 from .manifest import MANIFEST_NAME
 from .quarantine import Quarantine
@@ -324,10 +325,10 @@ def whole_packets(blocks: Iterator[NDArray[np.void]]) -> Iterator[NDArray[np.voi
     for block in blocks:
         cut = packets_end(block)
         if cut:
-            yield np.concatenate((held, block[:cut])) if len(held) else block[:cut]
+            yield join_events((held, block[:cut])) if len(held) else block[:cut]
             held = block[cut:]
         else:
-            held = np.concatenate((held, block))
+            held = join_events((held, block))
     if len(held):
         yield held
 

@@ -1,10 +1,10 @@
 """One import: from a source's blocks to committed partitions, all or nothing, resumable.
 
 Finished parts are staged in a folder named after what is imported, with a list of them that is replaced
-after each. A killed import that is started again finds the list, reads the source from the start, looks
-at everything again and writes only what is not staged yet. All parts become visible in one commit, which
-also notes that this import is done, so repeating it changes nothing. An error removes the staged parts:
-there is no partial store.
+after each. Encoding them is work for a thread of its own, in the order of the events. A killed import that
+is started again finds the list, reads the source from the start, looks at everything again and writes only
+what is not staged yet. All parts become visible in one commit, which also notes that this import is done, so
+repeating it changes nothing. An error removes the staged parts: there is no partial store.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -22,10 +23,11 @@ from numpy.typing import NDArray
 
 from .errors import CheckFailed, ConfigError
 from .events import EventSource
-from .manifest import Partition, RowGroup, require_path_part, write_synced
+from .manifest import Partition, RowGroup, require_path_part
 from .partition_file import PartitionWriter, damage_of
 from .quality import Gate, QualityCheck, QualityReport
 from .quarantine import FOLDER_SUFFIX, Quarantine, Quarantining
+from .read_ahead import WorkBehind
 from .screen import Screen
 from .store import TickStore
 from .store_commit import Transaction, transaction
@@ -100,10 +102,10 @@ class ImportResult:
 def import_id(source: EventSource, paths: Sequence[Path], options: ImportOptions) -> str:
     """Return what identifies an import: the bytes of its files, the instrument, and what shapes events."""
     digest = hashlib.sha256()
-    for path in paths:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
-                digest.update(file_sha256(file).encode())
+    found = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    with ThreadPoolExecutor() as pool:
+        for file_digest in pool.map(file_sha256, [file for file in found if file.is_file()]):
+            digest.update(file_digest.encode())
     shape = (options.venue, options.out_of_order, options.receive_offset_ns, options.strict)
     digest.update(repr((source.instrument, shape)).encode())
     return digest.hexdigest()[:32]
@@ -164,6 +166,7 @@ class _Import:
         )
         change.staging.mkdir(parents=True, exist_ok=True)
         self._staged = _staged_parts(change.staging)
+        self._writer: PartitionWriter | None = None
 
     def run(self, watch: Watch) -> ImportResult:
         options, source = self._options, self._source
@@ -186,8 +189,13 @@ class _Import:
                     yield screen.kept(block)
 
             blocks = watch(source.blocks())
-            for day, events in by_day(_after(looked_at(blocks), resumed), self._store.root):
-                self._write_day(day, events)
+            with WorkBehind() as behind:
+                for day, events in by_day(_after(looked_at(blocks), resumed), self._store.root):
+                    self._stage.require_day(day)
+                    for block in events:
+                        behind.do(self._write, day, block)
+                    behind.do(self._finish, day)
+                behind.wait()
         report = check.report(source=source.source, quarantined=quarantine.counts, notes=source.notes)
         if options.gate is not None and (found := options.gate.violations(report)):
             raise CheckFailed(f"{source.source}: the gate stays shut: {'; '.join(found)}")
@@ -200,33 +208,30 @@ class _Import:
             done_before=False,
         )
 
-    def _write_day(self, day: str, blocks: Iterator[NDArray[np.void]]) -> None:
-        """Stage a day in parts of bounded size; each counts from when the list names it."""
-        self._stage.require_day(day)
-        writer: PartitionWriter | None = None
-        try:
-            for block in blocks:
-                writer = writer or PartitionWriter(
-                    self._change.staged_path(),
-                    instrument_id=self._source.instrument.instrument_id,
-                    venue_id=self._stage.venue_id,
-                )
-                writer.write(block)
-                if writer.taken >= self._options.part_events:
-                    self._finish(writer, day)
-                    writer = None
-            if writer is not None:
-                self._finish(writer, day)
-        except BaseException:
-            if writer is not None:
-                writer.abandon()
-            raise
+    def _write(self, day: str, block: NDArray[np.void]) -> None:
+        """Stage events of a day in parts of bounded size."""
+        self._writer = self._writer or PartitionWriter(
+            self._change.staged_path(),
+            instrument_id=self._source.instrument.instrument_id,
+            venue_id=self._stage.venue_id,
+        )
+        self._writer.write(block)
+        if self._writer.taken >= self._options.part_events:
+            self._finish(day)
 
-    def _finish(self, writer: PartitionWriter, day: str) -> None:
+    def _finish(self, day: str) -> None:
+        """Close a part; it counts from when the list names it."""
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
         part = writer.finish(instrument=self._source.instrument.symbol, venue=self._options.venue, day=day)
+        self._change.sync(writer.path)
         self._staged.append((writer.path, part))
         rows = [[path.name, _as_row(entry)] for path, entry in self._staged]
-        write_synced(self._change.staging / _PROGRESS, json.dumps(rows).encode())
+        # Not synced: who goes on after a power cut compares every part with its checksum anyway.
+        listed = self._change.staging / f".{_PROGRESS}.tmp"
+        listed.write_text(json.dumps(rows), encoding="utf-8")
+        listed.replace(self._change.staging / _PROGRESS)
 
     def _commit(self, report: QualityReport) -> tuple[Partition, ...]:
         for path, part in self._staged:

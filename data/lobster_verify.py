@@ -64,19 +64,19 @@ def verify_lobster(path: Path | str, *, book: LevelBook | None = None) -> Lobste
             bad = _mismatches(book, events, rows)
             if first is None and bad:
                 first = f"{pair.orderbook_path}:row {rows.row + bad[0]}: {_describe(rows, bad[0])}"
-            matched += len(rows.kind) - len(bad)
-            total += len(rows.kind)
+            matched += len(rows) - len(bad)
+            total += len(rows)
     return LobsterCheck(matched=matched, total=total, first_mismatch=first)
 
 
 def _mismatches(book: LevelBook, events: NDArray[np.void], rows: LobsterRows) -> list[int]:
     """Apply a block packet by packet and return the rows after which the book differs."""
     ends = (np.flatnonzero(events["flags"] & EventFlag.LAST_IN_PACKET) + 1).tolist()
-    levels = rows.ask_price.shape[1]
+    levels = rows.books.shape[1] // 4
     # One row as the file has it: absent levels become (0, 0) on both sides of the comparison.
-    recorded = np.stack((rows.ask_price, rows.ask_size, rows.bid_price, rows.bid_size), axis=1)
-    recorded[:, 0][rows.ask_size == 0] = 0
-    recorded[:, 2][rows.bid_size == 0] = 0
+    recorded = rows.books.reshape(-1, levels, 4).transpose(0, 2, 1).copy()
+    recorded[:, 0][recorded[:, 1] == 0] = 0
+    recorded[:, 2][recorded[:, 3] == 0] = 0
     rebuilt = np.zeros_like(recorded)
     overfull = np.zeros(len(ends), bool)
     start = 0
@@ -95,8 +95,9 @@ def _mismatches(book: LevelBook, events: NDArray[np.void], rows: LobsterRows) ->
 
 
 def _describe(rows: LobsterRows, row: int) -> str:
+    _, kind, order_id, size, price, _ = rows.messages[row].tolist()
+    asks, ask_sizes, bids, bid_sizes = rows.books[row].reshape(-1, 4).T.tolist()
     return (
-        f"after type {rows.kind[row]}, order {rows.order_id[row]}, {rows.size[row]} at {rows.price[row]}: "
-        f"expected asks {rows.ask_price[row].tolist()} x {rows.ask_size[row].tolist()}, "
-        f"bids {rows.bid_price[row].tolist()} x {rows.bid_size[row].tolist()}"
+        f"after type {kind}, order {order_id}, {size} at {price}: "
+        f"expected asks {asks} x {ask_sizes}, bids {bids} x {bid_sizes}"
     )

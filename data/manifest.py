@@ -11,10 +11,13 @@ import hashlib
 import json
 import os
 import re
+import time as clock
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date, time
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, NamedTuple
 
 from .errors import AnytickError, ConfigError, DataError
@@ -28,6 +31,12 @@ _PART: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _HEAD: Final = b'{"sha256": "'
 _DIGESTED: Final = len(_HEAD) + 64
 _SHA256: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+# Opening a store of years is mostly this file, and it seldom changes between two readings.
+_REMEMBERED_MAX: Final = 4
+_remembered: Final[dict[tuple[str, int, int, int, int], Manifest]] = {}
+_remembering: Final = Lock()
+_SETTLED_NS: Final = 2 * 10**9
 
 
 class RowGroup(NamedTuple):
@@ -72,25 +81,22 @@ class Partition:
     footer_crc32c: int
 
     def __post_init__(self) -> None:
+        # A store of years makes thousands of these when it is opened, most of names and days seen before.
         require_path_part("instrument", self.instrument)
         require_path_part("venue", self.venue)
-        if date.fromisoformat(self.day).isoformat() != self.day:
-            raise ConfigError(f"day must be an ISO date, was {self.day!r}")
-        for name in ("rows", "bytes", "generation", "index"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 0:
-                raise ConfigError(f"{name} must be an integer from 0 up, was {value!r}")
-        for name in ("first_ts_ns", "last_ts_ns", "footer_crc32c"):
-            if type(getattr(self, name)) is not int:
-                raise ConfigError(f"{name} must be an integer, was {getattr(self, name)!r}")
+        _require_day(self.day)
+        _require_integers(self)
         if not isinstance(self.sha256, str) or not _SHA256.fullmatch(self.sha256):
             raise ConfigError(f"sha256 must be 64 hexadecimal digits, was {self.sha256!r}")
+        rows = byte_count = 0
         for group in self.groups:
             if any(type(value) is not int for value in group) or group.rows < 1 or group.bytes < 1:
                 raise ConfigError(f"groups must hold counts from 1 up, was {group}")
-        if sum(group.rows for group in self.groups) != self.rows:
-            raise ConfigError(f"groups must hold {self.rows} rows together, was otherwise")
-        if self.rows == 0 or sum(group.bytes for group in self.groups) >= self.bytes:
+            rows += group.rows
+            byte_count += group.bytes
+        if rows != self.rows:
+            raise ConfigError(f"groups must hold {self.rows} rows together, was {rows}")
+        if self.rows == 0 or byte_count >= self.bytes:
             raise ConfigError("a partition must hold rows and a footer behind them, was otherwise")
 
     @property
@@ -152,8 +158,29 @@ def in_time_order(parts: Any) -> list[Partition]:
 
 def require_path_part(name: str, value: object) -> None:
     """Refuse what could leave the store's folder or collide on some file system."""
-    if not isinstance(value, str) or not _PART.fullmatch(value):
+    if not isinstance(value, str) or not _is_path_part(value):
         raise ConfigError(f"{name} must be letters, digits, '.', '_' or '-', was {value!r}")
+
+
+@lru_cache(maxsize=4_096)
+def _is_path_part(value: str) -> bool:
+    return _PART.fullmatch(value) is not None
+
+
+@lru_cache(maxsize=16_384)
+def _require_day(day: str) -> None:
+    if date.fromisoformat(day).isoformat() != day:
+        raise ConfigError(f"day must be an ISO date, was {day!r}")
+
+
+def _require_integers(entry: Partition) -> None:
+    counts = entry.rows, entry.bytes, entry.generation, entry.index
+    for value in counts:
+        if type(value) is not int or value < 0:
+            raise ConfigError(f"rows, bytes, generation and index must be integers from 0 up, was {counts}")
+    for value in (entry.first_ts_ns, entry.last_ts_ns, entry.footer_crc32c):
+        if type(value) is not int:
+            raise ConfigError(f"times and checksums must be integers, was {value!r}")
 
 
 def partition_name(instrument: str, venue: str, day: str, generation: int, index: int) -> str:
@@ -161,15 +188,37 @@ def partition_name(instrument: str, venue: str, day: str, generation: int, index
     return f"instrument={instrument}/venue={venue}/date={day}{mark}.parquet"
 
 
-def read_manifest(root: Path) -> Manifest:
-    """Return the committed state; an empty one where nothing was committed yet."""
+def read_manifest(root: Path, *, fresh: bool = False) -> Manifest:
+    """Return the committed state; an empty one where nothing was committed yet.
+
+    Parameters
+    ----------
+    fresh : bool
+        Read the file even where its times say that it is the one read last.
+    """
     path = root / MANIFEST_NAME
     try:
-        text = path.read_bytes()
+        with path.open("rb") as stream:
+            stat = os.fstat(stream.fileno())
+            same = str(path.absolute()), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+            if not fresh and (remembered := _remembered.get(same)) is not None:
+                return remembered
+            text = stream.read()
     except FileNotFoundError:
         return Manifest()
     except OSError as error:
         raise DataError(f"expected a readable manifest, was {error.strerror}", path=path) from error
+    manifest = _parsed(text, path)
+    # A file's times are coarse: one that has just changed may change again within the same instant.
+    if abs(clock.time_ns() - stat.st_ctime_ns) > _SETTLED_NS:
+        with _remembering:
+            _remembered[same] = manifest
+            while len(_remembered) > _REMEMBERED_MAX:
+                del _remembered[next(iter(_remembered))]
+    return manifest
+
+
+def _parsed(text: bytes, path: Path) -> Manifest:
     try:
         stored = json.loads(text)
         version = stored["schema_version"]
@@ -209,12 +258,12 @@ def write_synced(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    sync_path(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames within a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync_path(path: Path) -> None:
+    """Make a file's contents, or renames within a folder, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

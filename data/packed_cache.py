@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from ext.packed_block import crc32c, pack, unpack
 
 from .errors import DataError
-from .manifest import Partition, sync_folder
+from .event_blocks import join_events
+from .manifest import Partition, sync_path
 from .schema import EVENT_DTYPE
 
 CACHE_FOLDER: Final = ".cache"
@@ -76,7 +77,7 @@ def write_cache(blocks: Iterable[NDArray[np.void]], path: Path, partition: Parti
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    sync_path(path.parent)
     return place + len(index)
 
 
@@ -99,6 +100,20 @@ def open_cache(path: Path, partition: Partition) -> PackedFile | None:
         raise
 
 
+def cache_damage_of(partition: Partition, path: Path) -> str | None:
+    """Read a whole cache; return what is wrong, None where nothing is or it belongs to another file."""
+    try:
+        packed = open_cache(path, partition)
+        if packed is None:
+            return None
+        with packed:
+            packed.require_whole()
+            rows = sum(map(len, packed.blocks()))
+    except DataError as error:
+        return str(error)
+    return None if rows == partition.rows else f"{path}: expected {partition.rows} events, was {rows}"
+
+
 def _opened(descriptor: int, path: Path, partition: Partition) -> PackedFile | None:
     header = os.pread(descriptor, _HEADER.size, 0)
     if len(header) < _HEADER.size:
@@ -115,7 +130,7 @@ def _opened(descriptor: int, path: Path, partition: Partition) -> PackedFile | N
     stored = os.pread(descriptor, index_bytes, index_byte)
     if crc32c(stored) != index_crc:
         raise DataError("CRC-32C of the index must match, was otherwise", path=path, offset=index_byte)
-    return PackedFile(path, descriptor, np.frombuffer(stored, _INDEX_DTYPE))
+    return PackedFile(path, descriptor, np.frombuffer(stored, _INDEX_DTYPE), index_byte=index_byte)
 
 
 class PackedFile:
@@ -126,10 +141,12 @@ class PackedFile:
     descriptor : int
         Owned.
     index : array, shape (n_blocks,)
+    index_byte : int
+        Where it stands in the file.
     """
 
-    def __init__(self, path: Path, descriptor: int, index: NDArray[np.void]) -> None:
-        self.path, self.index, self._descriptor = path, index, descriptor
+    def __init__(self, path: Path, descriptor: int, index: NDArray[np.void], *, index_byte: int) -> None:
+        self.path, self.index, self._descriptor, self._index_byte = path, index, descriptor, index_byte
 
     def __enter__(self) -> PackedFile:
         return self
@@ -142,9 +159,14 @@ class PackedFile:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def rows_before(self, block: int) -> int:
-        """Return how many events stand in front of a block."""
-        return int(self.index["events"][:block].sum())
+    def require_whole(self) -> None:
+        """Refuse an index whose blocks leave a byte of the file between them."""
+        ends = self.index["byte"] + self.index["bytes"]
+        begins = np.append(self.index["byte"], self._index_byte)
+        if int(begins[0]) != _HEADER.size or not np.array_equal(begins[1:], ends):
+            raise DataError(
+                "expected blocks end to end, was otherwise", path=self.path, offset=self._index_byte
+            )
 
     def blocks(
         self, *, start_ns: int | None = None, stop_ns: int | None = None, block_events: int = 65_536
@@ -191,7 +213,7 @@ def _in_blocks(blocks: Iterable[NDArray[np.void]]) -> Iterator[NDArray[np.void]]
     """Cut and join to BLOCK_EVENTS each."""
     held = np.empty(0, EVENT_DTYPE)
     for block in blocks:
-        joined = np.concatenate((held, block)) if len(held) else block
+        joined = join_events((held, block)) if len(held) else block
         whole = len(joined) - len(joined) % BLOCK_EVENTS
         for first in range(0, whole, BLOCK_EVENTS):
             yield np.ascontiguousarray(joined[first : first + BLOCK_EVENTS])

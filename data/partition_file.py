@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,7 @@ from ext.event_columns import interleave
 from ext.packed_block import crc32c
 
 from .errors import DataError
+from .event_blocks import join_events
 from .manifest import Partition, RowGroup
 from .schema import EVENT_DTYPE
 from .table_file import library_errors
@@ -32,6 +33,7 @@ SCHEMA: Final = pa.schema(
     [pa.field(name, pa.from_numpy_dtype(EVENT_DTYPE[name]), nullable=False) for name in EVENT_COLUMNS]
 )
 
+_HASHED_BYTES: Final = 1 << 20
 _ENCODINGS: Final = {
     # Steps between nanosecond stamps are noise: bit-packing takes what there is to gain, zstd only time.
     "ts_ns": "DELTA_BINARY_PACKED",
@@ -64,8 +66,10 @@ class PartitionWriter:
         self._groups: list[RowGroup] = []
         self._held: list[NDArray[np.void]] = []
         self._held_rows = 0
-        self._stream = path.open("wb")
-        self._sink = _HashingSink(self._stream)
+        # Arrow writes by itself: a file object of ours would need the interpreter for every page.
+        self._file = pa.OSFile(str(path), "wb")
+        self._descriptor = os.open(path, os.O_RDONLY)
+        self._bytes, self._sha256 = 0, hashlib.sha256()
         self._writer: Any = None
 
     @property
@@ -78,91 +82,61 @@ class PartitionWriter:
         self._held.append(events)
         self._held_rows += len(events)
         while self._held_rows >= ROW_GROUP_EVENTS:
-            joined = np.concatenate(self._held)
+            joined = join_events(self._held)
             self._write_group(joined[:ROW_GROUP_EVENTS])
-            rest = joined[ROW_GROUP_EVENTS:].copy()
+            rest = joined[ROW_GROUP_EVENTS:]
             self._held, self._held_rows = [rest], len(rest)
 
     def finish(self, *, instrument: str, venue: str, day: str) -> Partition:
-        """Make the file durable and describe it."""
+        """Close the file and describe it; it is durable once it is synced."""
         if self._held_rows:
-            self._write_group(np.concatenate(self._held))
+            self._write_group(join_events(self._held))
         assert self._writer is not None, "a partition holds at least one event"
-        footer_at = self._sink.position
-        self._sink.take_crc32c()
         self._writer.close()
-        footer_crc32c = self._sink.take_crc32c()
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        self._stream.close()
-        assert footer_at == sum(group.bytes for group in self._groups)
+        footer_crc32c = self._taken_crc32c()
+        self._close()
         return Partition(
-            instrument=instrument, venue=venue, day=day, rows=self.rows, bytes=self._sink.position,
-            first_ts_ns=self.first_ts_ns, last_ts_ns=self.last_ts_ns, sha256=self._sink.sha256(),
+            instrument=instrument, venue=venue, day=day, rows=self.rows, bytes=self._bytes,
+            first_ts_ns=self.first_ts_ns, last_ts_ns=self.last_ts_ns, sha256=self._sha256.hexdigest(),
             groups=tuple(self._groups), footer_crc32c=footer_crc32c,
         )  # fmt: skip
 
     def abandon(self) -> None:
         """Remove what was written."""
-        self._stream.close()
+        self._close()
         self.path.unlink(missing_ok=True)
 
     def _write_group(self, events: NDArray[np.void]) -> None:
         if self._writer is None:
-            self._writer = pq.ParquetWriter(self._sink, SCHEMA, **_options(events))
+            self._writer = pq.ParquetWriter(self._file, SCHEMA, **_options(events))
             self.first_ts_ns = int(events["ts_ns"][0])
-        begun = sum(group.bytes for group in self._groups)
+        begun = self._bytes
         self._writer.write_table(_to_table(events, self._stamps), row_group_size=ROW_GROUP_EVENTS)
         self.rows, self.last_ts_ns = self.rows + len(events), int(events["ts_ns"][-1])
+        crc = self._taken_crc32c()
         self._groups.append(
             RowGroup(
                 rows=len(events),
-                bytes=self._sink.position - begun,
+                bytes=self._bytes - begun,
                 first_ts_ns=int(events["ts_ns"][0]),
                 last_ts_ns=self.last_ts_ns,
-                crc32c=self._sink.take_crc32c(),
+                crc32c=crc,
             )
         )
 
+    def _taken_crc32c(self) -> int:
+        """Return the checksum of what was written since the last call, and take it into the SHA-256."""
+        crc, size = 0, os.fstat(self._descriptor).st_size
+        while self._bytes < size:
+            content = os.pread(self._descriptor, min(size - self._bytes, _HASHED_BYTES), self._bytes)
+            self._sha256.update(content)
+            crc = crc32c(content, crc)
+            self._bytes += len(content)
+        return crc
 
-class _HashingSink:
-    """A file that knows its length and checksums as it grows."""
-
-    closed = False
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self._sha256, self._crc32c = stream, hashlib.sha256(), 0
-        self.position = 0
-
-    def write(self, content: Any) -> int:
-        view = memoryview(content)
-        self._stream.write(view)
-        self._sha256.update(view)
-        self._crc32c = crc32c(view, self._crc32c)
-        self.position += view.nbytes
-        return view.nbytes
-
-    def take_crc32c(self) -> int:
-        """Return the checksum since the last call."""
-        taken, self._crc32c = self._crc32c, 0
-        return taken
-
-    def sha256(self) -> str:
-        return self._sha256.hexdigest()
-
-    def tell(self) -> int:
-        return self.position
-
-    def flush(self) -> None: ...
-    def close(self) -> None: ...
-    def writable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
+    def _close(self) -> None:
+        self._file.close()
+        os.close(self._descriptor)
 
 
 def _options(events: NDArray[np.void]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ConfigError
+from .event_blocks import join_events, take_events
 from .instrument import Instrument
 from .quality_books import BookWatch
 from .schema import QUOTE_DTYPE, RECV_NOT_RECORDED, EventKind
@@ -45,7 +46,7 @@ RULES: Final = (
     "clock_steps", "negative_latency", "receive_backwards", "quarantined",
 )  # fmt: skip
 _LOWERING_KINDS: Final = (EventKind.REDUCE, EventKind.EXECUTE)
-_PRINT_KINDS: Final = (EventKind.TRADE, EventKind.EXECUTE)
+_PRINT_KINDS: Final = np.isin(np.arange(256), [EventKind.TRADE, EventKind.EXECUTE])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,7 +244,7 @@ class QualityCheck:
         ts_ns = events["ts_ns"]
         if self._first_ns is None:
             self._first_ns = int(ts_ns[0])
-        joined = events if self._before is None else np.concatenate((self._before, events))
+        joined = events if self._before is None else join_events((self._before, events))
         self._events += len(events)
         self._kinds += np.bincount(events["kind"], minlength=256)
         self._look_at_order(ts_ns)
@@ -310,7 +311,7 @@ class QualityCheck:
     def _look_at_quotes(self, events: NDArray[np.void]) -> None:
         is_quote = events["kind"] == EventKind.QUOTE
         if is_quote.any():
-            quotes = events[is_quote].view(QUOTE_DTYPE)
+            quotes = take_events(events, is_quote).view(QUOTE_DTYPE)
             bid, ask = quotes["bid_price_ticks"], quotes["ask_price_ticks"]
             sided = (quotes["bid_size_lots"] > 0) & (quotes["ask_size_lots"] > 0)
             self._tallies["crossed"].take(quotes["ts_ns"][sided & (bid > ask)])
@@ -328,7 +329,8 @@ class QualityCheck:
             tally.count += crossed
 
     def _look_at_prints(self, events: NDArray[np.void]) -> None:
-        prints = events[np.isin(events["kind"], _PRINT_KINDS) & (events["flags"] == events["flags"] & 1)]
+        seen = _PRINT_KINDS[events["kind"]] & (events["flags"] == events["flags"] & 1)
+        prints = take_events(events, seen)
         if len(prints):
             self._look_at_prices("prints", prints["ts_ns"], 2 * prints["price_ticks"].astype(np.int64))
 
@@ -352,13 +354,13 @@ class QualityCheck:
 
     def _look_at_receipt(self, events: NDArray[np.void]) -> None:
         """Compare each recorded receipt with its event's time and with the receipt before it."""
-        here = events[events["recv_ns"] != RECV_NOT_RECORDED]
+        here = take_events(events, events["recv_ns"] != RECV_NOT_RECORDED)
         if len(here) == 0:
             return
         latency = here["recv_ns"] - here["ts_ns"]
         negative = latency < 0
         self._tallies["negative_latency"].take(here["ts_ns"][negative], latency[negative] / 1e9)
-        joined = here if self._received is None else np.concatenate((self._received, here))
+        joined = here if self._received is None else join_events((self._received, here))
         self._received = here[-1:].copy()
         ts_ns = joined["ts_ns"][1:]
         step_ns = np.diff(joined["recv_ns"] - joined["ts_ns"])

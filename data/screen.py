@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ConfigError, DataError
+from .event_blocks import take_events
 from .quarantine import Quarantine
 from .schema import RECV_NOT_RECORDED, EventKind
 
@@ -84,7 +85,7 @@ class Screen:
         changed = self._receive_offset_ns is not None or (late.any() and self._out_of_order == "carry")
         if good.all() and not changed:
             return events
-        kept = events[good].copy()
+        kept = take_events(events, good)
         if late.any() and self._out_of_order == "carry":
             kept["ts_ns"] = newest[1:][good]
         if self._receive_offset_ns is not None and len(kept):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from .errors import ConfigError, DataError
 from .instrument import Instrument
 from .manifest import Manifest, Partition, read_manifest, require_path_part
-from .packed_cache import CACHE_FOLDER, cache_path, open_cache, write_cache
+from .packed_cache import CACHE_FOLDER, cache_damage_of, cache_path, open_cache, write_cache
 from .partition_file import damage_of, write_events
 from .reference import FeeSchedule, Rename, version_on, with_version
 from .store_commit import Transaction, holder_of, leased, locate, require_store, transaction
@@ -39,7 +39,7 @@ class StoreReport:
     Parameters
     ----------
     matched, total : int
-        Files whose every byte is as written, and all.
+        Files whose every byte is as written, and all: partitions, and packed caches where there are some.
     damage : tuple of str
         By file: what is wrong and which rows it touches.
     """
@@ -149,17 +149,20 @@ class TickStore:
         return self._now().fees(symbol, venue, day=day)
 
     def verify(self) -> tuple[str, ...]:
-        """Compare every file with the manifest, byte by byte; return what is wrong, by file."""
+        """Compare every byte of every file with what was written; return what is wrong, by file."""
         return self.check().damage
 
     def check(self) -> StoreReport:
         """As `verify`, with counts."""
         require_store(self.root)
+        read_manifest(self.root, fresh=True)
         with self.snapshot() as snapshot:
             parts = snapshot.partitions()
             found = [damage_of(part, locate(self.root, part)) for part in parts]
+            caches = [(part, path) for part in parts if (path := cache_path(self.root, part)).exists()]
+            found += [cache_damage_of(part, path) for part, path in caches]
         damage = tuple(text for text in found if text is not None)
-        return StoreReport(matched=len(parts) - len(damage), total=len(parts), damage=damage)
+        return StoreReport(matched=len(found) - len(damage), total=len(found), damage=damage)
 
     # Writing.
 

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from .errors import ConfigError, DataError
-from .manifest import MANIFEST_NAME, Manifest, Partition, read_manifest, sync_folder, write_manifest
+from .manifest import MANIFEST_NAME, Manifest, Partition, read_manifest, sync_path, write_manifest
 from .packed_cache import CACHE_FOLDER, cache_path
+from .read_ahead import WorkBehind
 
 STAGING: Final = ".staging"
 SUPERSEDED: Final = ".superseded"
@@ -34,6 +35,10 @@ SNAPSHOTS: Final = ".snapshots"
 SUPERSEDED_SUFFIX: Final = ".old"
 STAGED_SUFFIX: Final = ".tmp"
 HELD_SUFFIX: Final = ".held"
+
+# A disk syncs several files in little more time than one.
+_SYNC_THREADS: Final = 4
+_SYNC_DEPTH: Final = 64
 
 
 def step(name: str) -> None:
@@ -124,11 +129,14 @@ class Transaction:
         What is committed; never changed.
     staging : Path
         A folder of this transaction's own.
+    syncing : WorkBehind
+        Makes staged files durable while the next ones are written.
     """
 
     root: Path
     manifest: Manifest
     staging: Path
+    syncing: WorkBehind
     added: list[tuple[Path, Partition]] = field(default_factory=list)
     removed: dict[tuple[str, str, str, int, int], Partition] = field(default_factory=dict)
 
@@ -141,7 +149,12 @@ class Transaction:
             number += 1
         return self.staging / f"{number:06}.parquet{STAGED_SUFFIX}"
 
+    def sync(self, path: Path) -> None:
+        """Begin to make a staged file durable; the commit waits for it."""
+        self.syncing.do(sync_path, path)
+
     def add(self, path: Path, partition: Partition) -> None:
+        self.sync(path)
         self.added.append((path, partition))
 
     def remove(self, partition: Partition) -> None:
@@ -162,6 +175,7 @@ class Transaction:
         """
         generation = self.manifest.generation + 1
         named = [(path, self._named(part, generation, at)) for at, (path, part) in enumerate(self.added)]
+        self.syncing.wait()
         step("staged")
         folders = set()
         for path, partition in named:
@@ -171,7 +185,8 @@ class Transaction:
             folders |= {final.parent, final.parent.parent}
             step("renamed one")
         for folder in folders:
-            sync_folder(folder)
+            self.sync(folder)
+        self.syncing.wait()
         step("renamed")
         partitions = {key: part for key, part in self.manifest.partitions.items() if key not in self.removed}
         partitions |= {partition.key: partition for _, partition in named}
@@ -207,7 +222,8 @@ def transaction(root: Path, *, staging: str | None = None) -> Iterator[Transacti
         recover(root, manifest)
         folder = root / STAGING / (staging or f"write-{os.getpid()}")
         try:
-            yield Transaction(root, manifest, folder)
+            with WorkBehind(threads=_SYNC_THREADS, depth=_SYNC_DEPTH) as syncing:
+                yield Transaction(root, manifest, folder, syncing)
         finally:
             if staging is None:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -52,7 +52,11 @@ class StoreSnapshot:
 
         An instrument's earlier names are its own up to the day of the change.
         """
-        names = None if instrument is None else names_of(instrument, self.manifest.renames)
+        names: dict[str, list[tuple[str, str]]] | None = None
+        if instrument is not None:
+            names = {}
+            for name, first, last in names_of(instrument, self.manifest.renames):
+                names.setdefault(name, []).append((first.isoformat(), last.isoformat()))
         chosen = [
             part
             for part in self.manifest.partitions.values()
@@ -61,9 +65,9 @@ class StoreSnapshot:
             and (venues is None or part.venue in venues)
             and (
                 names is None
-                or any(
-                    part.instrument == name and first.isoformat() <= part.day <= last.isoformat()
-                    for name, first, last in names
+                or (
+                    part.instrument in names
+                    and any(first <= part.day <= last for first, last in names[part.instrument])
                 )
             )
         ]

@@ -121,7 +121,7 @@ def _xz_decompressor() -> lzma.LZMADecompressor:
 
 def only_member(archive: zipfile.ZipFile, path: Path) -> str:
     """Return the name of a zip's only file."""
-    names = [entry.filename for entry in archive.infolist() if not entry.is_dir()]
+    names = [entry.filename for entry in archive.infolist() if not entry.filename.endswith("/")]
     if len(names) != 1:
         raise DataError(f"expected a zip of one file, was {len(names)}", path=path)
     return names[0]

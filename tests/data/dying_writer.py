@@ -1,8 +1,8 @@
 """Dies by SIGKILL at every point of a change to a store, each time in a child of its own.
 
-Run as ``python dying_writer.py FOLDER CHANGE``: copies FOLDER/base to FOLDER/0, FOLDER/1, ... and makes the
-change there, ending at the n-th system call that touches the disk, until one child lives to the end. Prints
-how many died.
+Run as ``python dying_writer.py FOLDER CHANGE STRIDE``: copies FOLDER/base to FOLDER/0, FOLDER/1, ... and
+makes the change there, ending at the n-th system call that touches the disk, until one child lives to the
+end. Prints its number. STRIDE leaves points out.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data import store_commit
+from data.import_job import ImportOptions, ImportResult, import_events
 from data.instrument import Instrument
 from data.schema import EVENT_DTYPE
 from data.store import TickStore
@@ -50,6 +51,26 @@ CHANGES: dict[str, Callable[[TickStore], Any]] = {
     "compact": lambda store: store.compact(),
 }
 
+# Not a change of one step like those above: a killed import leaves parts for the next attempt.
+IMPORT_OPTIONS = ImportOptions(venue="V", part_events=40, append=True)
+
+
+class MadeUp:
+    """A recording of two days in small blocks."""
+
+    notes: tuple[str, ...] = ()
+    source = "made up"
+    data_hash = "0" * 64
+    instrument = ACME
+
+    def blocks(self, block_events: int = 25) -> Iterator[np.ndarray]:
+        events = steady_events(75, first=1_000, step_ns=DAY_NS // 50)
+        yield from (events[first : first + 25].copy() for first in range(0, len(events), 25))
+
+
+def run_import(store: TickStore) -> ImportResult:
+    return import_events(store, MadeUp(), paths=[Path(__file__)], options=IMPORT_OPTIONS)
+
 
 def die_at(point: int) -> None:
     """Replace what touches the disk: the call number `point` finds the process dead."""
@@ -72,14 +93,14 @@ def die_at(point: int) -> None:
     store_commit.step = deadly(store_commit.step)
 
 
-def main(folder: Path, change: str) -> None:
-    for point in range(1_000):
+def main(folder: Path, change: str, stride: int) -> None:
+    for point in range(0, 1_000, stride):
         place = folder / str(point)
         shutil.copytree(folder / "base", place)
         child = os.fork()
         if child == 0:
             die_at(point)
-            CHANGES[change](TickStore(place))
+            {**CHANGES, "import": run_import}[change](TickStore(place))
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):
@@ -89,4 +110,4 @@ def main(folder: Path, change: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

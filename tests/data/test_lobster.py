@@ -129,17 +129,19 @@ def edited(day: Day, part: str, row: int, column: int, value: str) -> None:
     [
         ("message", 0, "1.0", "time must not run backwards"),
         ("message", 0, "86400.0", "time must be within the day"),
-        ("message", 0, "99999.9", "column 1 must fit 63 bits"),
-        ("message", 0, "999999999.9", "must fit 63 bits"),
+        ("message", 0, "99999.9", "time must be within the day"),
+        ("message", 0, "99999999999999999999.9", "column 1 must be a number"),
         ("message", 0, "noon", "noon"),
         ("message", 1, "9", "type must be 1 to 7"),
-        ("message", 3, "", "must be a number, was null"),
+        ("message", 3, "", "column 4 must be a number, was ''"),
         ("message", 4, "-5", "price must be between"),
         ("message", 4, "99999999999", "price must be between"),
         ("orderbook", 0, "-100", "ask levels must be best first"),
         ("orderbook", 1, "0", "ask levels must be best first"),
         ("orderbook", 6, "99999999", "bid levels must be best first"),
-        ("orderbook", 2, "1e3x", "1e3x"),
+        ("orderbook", 2, "1e3x", "column 3 must be a number, was '1e3x'"),
+        ("orderbook", 7, "10,10", "expected 8 columns, was 9"),
+        ("message", 5, "1,X,Y", "expected 6 columns, was 8"),
     ],
 )
 def test_bad_rows_are_refused_by_file_and_rule(

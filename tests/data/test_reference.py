@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from dying_writer import ACME, DAY_NS, START_NS, steady_events
 
+from data import partition_file
 from data.errors import ConfigError, DataError
 from data.reference import FeeSchedule, Rename, names_of, with_version
 from data.store import TickStore
@@ -96,6 +99,34 @@ def test_duckdb_and_pandas_read_a_store_without_us(tmp_path: Path) -> None:
         f"select count(*), sum(seq), min(ts_ns), any_value(venue) from read_parquet('{glob}')"
     ).fetchall()
     assert row == (350, sum(range(350)), START_NS, "V")
+
+
+def test_a_time_range_reads_the_row_groups_that_hold_it_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours by the manifest, others by the statistics in the file's footer."""
+    monkeypatch.setattr(partition_file, "ROW_GROUP_EVENTS", 100)
+    store = TickStore(tmp_path)
+    events = steady_events(1_000, first=0)
+    (part,) = store.write([events], instrument=ACME, venue="V")
+    start_ns, stop_ns = int(events["ts_ns"][250]), int(events["ts_ns"][420])
+    read: list[int] = []
+    checked = partition_file._checked
+
+    def counted(descriptor: int, partition: Any, place: int, path: Path) -> None:
+        read.append(place)
+        checked(descriptor, partition, place, path)
+
+    monkeypatch.setattr(partition_file, "_checked", counted)
+    assert sum(map(len, store.stream(start_ns=start_ns, stop_ns=stop_ns))) == 170
+    assert read == [10, 2, 3, 4]  # the footer, then three of ten groups
+    footer = pq.ParquetFile(part.path(tmp_path)).metadata
+    column = footer.schema.names.index("ts_ns")
+    spans = [footer.row_group(place).column(column).statistics for place in range(10)]
+    wanted = [at for at, span in enumerate(spans) if span.max >= start_ns and span.min < stop_ns]
+    assert wanted == [2, 3, 4]
+    frame = store.scan(start_ns=start_ns, stop_ns=stop_ns).collect()
+    assert frame.height == 170
 
 
 def test_a_store_of_years_is_opened_and_entered_by_day(tmp_path: Path) -> None:

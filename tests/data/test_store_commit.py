@@ -10,7 +10,7 @@ from pathlib import Path
 import dying_writer
 import numpy as np
 import pytest
-from dying_writer import ACME, CHANGES, START_NS, steady_events
+from dying_writer import ACME, CHANGES, START_NS, run_import, steady_events
 
 from data.errors import ConfigError, DataError
 from data.store import TickStore
@@ -32,19 +32,24 @@ def base_store(folder: Path) -> TickStore:
     return store
 
 
+def deaths_of(folder: Path, change: str, *, stride: int = 1) -> int:
+    """Kill the change at its steps, each time on a copy of the base; return the number that lived."""
+    ran = subprocess.run(
+        [sys.executable, dying_writer.__file__, folder, change, str(stride)],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) >= 10
+    return int(ran.stdout)
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_killed_at_any_point_leaves_the_old_or_the_new_state(
     tmp_path: Path, change: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     before = numbers(base_store(tmp_path / "base"))
-    ran = subprocess.run(
-        [sys.executable, dying_writer.__file__, tmp_path, change],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    deaths = int(ran.stdout)
-    assert deaths >= 10
+    deaths = deaths_of(tmp_path, change)
     after = numbers(TickStore(tmp_path / str(deaths)))
     assert (after == before) == (change == "compact")
     for point in range(deaths):
@@ -61,6 +66,61 @@ def test_killed_at_any_point_leaves_the_old_or_the_new_state(
         assert files == {partition.name for partition in store.partitions()}
         assert not list(store.root.glob("**/*.old"))
         assert not list(store.root.glob("**/*.tmp"))
+
+
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.nightly)])
+def test_an_import_killed_at_any_point_goes_on_and_never_duplicates(
+    tmp_path: Path, stride: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    before = numbers(base_store(tmp_path / "base"))
+    deaths = deaths_of(tmp_path, "import", stride=stride)
+    after = numbers(TickStore(tmp_path / str(deaths)))
+    assert after == before + list(range(1_000, 1_075))
+    for point in range(0, deaths, stride):
+        store = TickStore(tmp_path / str(point))
+        left = numbers(store)
+        assert left in (before, after), f"death {point} left neither state"
+        assert store.verify() == ()
+        again = run_import(store)
+        assert again.done_before == (left == after)
+        assert numbers(store) == after
+        assert store.verify() == ()
+        files = {path.relative_to(store.root).as_posix() for path in store.root.glob("**/*.parquet")}
+        assert files == {partition.name for partition in store.partitions()}
+        assert not list(store.root.glob("**/*.tmp"))
+
+
+def test_readers_in_other_processes_see_whole_commits_only(tmp_path: Path) -> None:
+    """A writer appends, joins and cuts; whatever a reader streams is a state that was committed."""
+    script = (
+        "import sys, os\n"
+        "os.fsync = lambda descriptor: None\n"
+        "from dying_writer import ACME, START_NS, steady_events\n"
+        "from data.store import TickStore\n"
+        "store = TickStore(sys.argv[1])\n"
+        "for turn in range(1, 9):\n"
+        "    store.write([steady_events(10, first=10 * turn)], instrument=ACME, venue='V', append=True)\n"
+        "    if turn % 3 == 0:\n"
+        "        store.compact()\n"
+        "    if turn % 5 == 0:\n"
+        "        store.build_cache()\n"
+    )
+    store = TickStore(tmp_path)
+    store.write([steady_events(10, first=0)], instrument=ACME, venue="V")
+    paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    writer = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}
+    )
+    seen = set()
+    while writer.poll() is None:
+        found = numbers(store)
+        assert found == list(range(len(found)))
+        assert len(found) % 10 == 0
+        seen.add(len(found))
+    assert writer.returncode == 0
+    assert numbers(store) == list(range(90))
+    assert min(seen) >= 10
 
 
 @pytest.mark.parametrize("change", [name for name in CHANGES if name != "write"])
