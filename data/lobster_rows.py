@@ -20,9 +20,6 @@ from .read_ahead import read_ahead
 from .table_file import library_errors
 
 PRICE_INCREMENT: Final = 0.0001
-EMPTY_PRICE: Final = 9_999_999_999
-"""Stands, with its sign, where the book has no such level."""
-
 CLOCK_NS, TYPE, ORDER_ID, SIZE, PRICE, SIDE = range(6)
 """Columns of `LobsterRows.messages`."""
 
@@ -55,8 +52,8 @@ class LobsterRows(NamedTuple):
         Time in ns after midnight at the exchange, LOBSTER's type 1 to 7, order id, size, price, and direction
         of the resting order, +1 bid.
     books : array of int64, shape (n, 4 * levels)
-        As in the file: ask price, ask size, bid price, bid size of each level, best first; size 0 where there
-        is no level.
+        As in the file: ask price, ask size, bid price, bid size of each level, best first; size 0 and
+        the price 9,999,999,999 with its sign where there is no level.
     """
 
     row: int
