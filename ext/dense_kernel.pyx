@@ -113,6 +113,7 @@ cdef class DenseKernel(SignalSource):
         return self.tensor_count - 1
 
     cdef DenseTensor* tensor(self, int index) except NULL:
+        """Return a tensor of this kernel; the pointer is good until the next `add_tensor`."""
         if not 0 <= index < self.tensor_count:
             raise ValueError(f"a tensor must be one of {self.tensor_count}, was {index}")
         return &self.tensors[index]
@@ -329,7 +330,7 @@ cdef class DenseKernel(SignalSource):
         step.scale, step.bias = self.floats_row(scale, step.cols), self.floats_row(bias, step.cols)
         step.low = 0.0 if relu else -INFINITY
         if rows_of >= 0:
-            if self.argument(rows_of, BYTES).rows != source.rows:
+            if self.argument(rows_of, BYTES).rows != step.rows:
                 raise ValueError(f"rows must agree, was {self.shape(rows_of)} for {self.shape(acc)}")
             step.row_scale = self.tensors[rows_of].row_scale
         return out
