@@ -106,15 +106,21 @@ def with_dense_ids(orders: NDArray[np.void]) -> NDArray[np.void]:
     return dense
 
 
-def measure(bench: Bench, live: int, count: int) -> None:
+def measure(bench: Bench, live: int, count: int, goals_ns: tuple[float, float]) -> None:
+    """Measure commands by dense and by hashed ids, whose goals are given in this order."""
     filling, flow, stale = mixed_flow(live, count, seed=bench.seed)
-    measure_batches(bench, "command, dense ids", with_dense_ids(filling), with_dense_ids(flow))
-    measure_batches(bench, "command", filling, flow)
+    dense_goal_ns, goal_ns = goals_ns
+    measure_batches(
+        bench, "command, dense ids", with_dense_ids(filling), with_dense_ids(flow), goal_ns=dense_goal_ns
+    )
+    measure_batches(bench, "command", filling, flow, goal_ns=goal_ns)
     bench.verify(stale < 0.03, "cancels name live orders")
     measure_single(bench, filling, flow)
 
 
-def measure_batches(bench: Bench, name: str, filling: NDArray[np.void], flow: NDArray[np.void]) -> None:
+def measure_batches(
+    bench: Bench, name: str, filling: NDArray[np.void], flow: NDArray[np.void], *, goal_ns: float
+) -> None:
     live, count = len(filling), len(flow)
     out = np.empty(4 * BATCH_COMMANDS, REPORT_DTYPE)
     engine = MatchingEngine()
@@ -131,9 +137,8 @@ def measure_batches(bench: Bench, name: str, filling: NDArray[np.void], flow: ND
         for first in range(0, count, BATCH_COMMANDS):
             engine.submit(flow[first : first + BATCH_COMMANDS], out)
 
-    bench.throughput(
-        name, match, count=count, prepare=fill, floor=gather_and_copy(flow, live, seed=bench.seed)
-    )
+    floor = gather_and_copy(flow, live, seed=bench.seed)
+    bench.throughput(name, match, count=count, prepare=fill, floor=floor, goal=goal_ns)
     bench.verify(engine.state_hash() == expected.state_hash(), "batches leave the book that one pass leaves")
     bench.verify(engine.fill_hash == expected.fill_hash, "both trade the same, in the same order")
     bench.verify(0.7 * live < engine.live_orders < 1.4 * live, "the book keeps its size")
@@ -177,7 +182,7 @@ def measure_single(bench: Bench, filling: NDArray[np.void], flow: NDArray[np.voi
             if action == NEW:
                 pass
 
-    bench.throughput("one call", call, count=len(rows), prepare=fill, floor=loop)
+    bench.throughput("one call", call, count=len(rows), prepare=fill, floor=loop, goal=160.0)
     expected = MatchingEngine(2 * len(filling), 65_536)
     expected.submit(filling)
     expected.submit(first)
@@ -193,7 +198,7 @@ def unknown_cancels(count: int) -> NDArray[np.void]:
 
 @scenario("matching-1k", "matching, 1,000 live orders", conditions=CONDITIONS)
 def matching_1k(bench: Bench) -> None:
-    measure(bench, 1_000, bench.parameter("commands", smoke=4_000, full=2_000_000))
+    measure(bench, 1_000, bench.parameter("commands", smoke=4_000, full=2_000_000), (14.0, 18.0))
 
 
 @scenario("matching-50k", "matching, 50,000 live orders", conditions=CONDITIONS)

@@ -140,6 +140,7 @@ def ring_rate(bench: Bench) -> None:
         nonlocal wrong
         wrong += hand_over(events, count)
 
+    goals_ns = {("index", BATCH): 5.0, ("index", 1): 10.0}
     for mode in ("index", "stamped"):
         for title, batch in ((f"batches of {BATCH}", BATCH), ("singly", 1)):
 
@@ -151,7 +152,8 @@ def ring_rate(bench: Bench) -> None:
                     lambda: pop_cycling(ring, CAPACITY, count, batch),
                 )[1]
 
-            bench.throughput(f"event, {mode}, {title}", hop, count=count, floor=limit)
+            goal_ns = goals_ns.get((mode, batch))
+            bench.throughput(f"event, {mode}, {title}", hop, count=count, floor=limit, goal=goal_ns)
     record_distance(bench, "after")
     bench.verify(wrong == 0, "every event arrived once, in order")
 
