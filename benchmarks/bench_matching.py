@@ -204,10 +204,10 @@ def matching_1k(bench: Bench) -> None:
 @scenario("matching-50k", "matching, 50,000 live orders", conditions=CONDITIONS)
 def matching_50k(bench: Bench) -> None:
     live = bench.parameter("live", smoke=4_000, full=50_000)
-    measure(bench, live, bench.parameter("commands", smoke=4_000, full=2_000_000))
+    measure(bench, live, bench.parameter("commands", smoke=4_000, full=2_000_000), (20.0, 24.0))
 
 
 @scenario("matching-1m", "matching, 1,000,000 live orders", conditions=CONDITIONS)
 def matching_1m(bench: Bench) -> None:
     live = bench.parameter("live", smoke=8_000, full=1_000_000)
-    measure(bench, live, bench.parameter("commands", smoke=4_000, full=2_000_000))
+    measure(bench, live, bench.parameter("commands", smoke=4_000, full=2_000_000), (38.0, 45.0))
