@@ -100,7 +100,7 @@ cdef class DenseKernel(SignalSource):
         cdef int64_t elements_max = _ELEMENTS_MAX, elements
         if not (1 <= rows <= elements_max and 1 <= cols <= elements_max):
             raise ValueError(f"a tensor must hold 1 to {elements_max} numbers, was {rows} x {cols}")
-        # A column of single numbers takes a whole row of lanes for each, and every step has a tensor of its own.
+        # A column of single numbers takes a row of lanes for each, and every step has a tensor of its own.
         elements = self.element_count + rows * dense_padded(<int32_t>cols)
         if elements > elements_max:
             raise ValueError(f"all tensors together must hold at most {elements_max} numbers, was {elements}")

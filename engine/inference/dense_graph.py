@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from math import prod
 from os import PathLike
 from typing import Final
 
@@ -41,6 +40,7 @@ from .dense_values import (
     centred_weights,
     options_of,
     require,
+    reshape_sizes,
     restored,
     second_input,
     third_input,
@@ -79,8 +79,7 @@ def compile_graph(
     except Refusal as refusal:
         raise KernelUnsupported(str(refusal), source=source) from None
     except (ValueError, ArithmeticError, LookupError, TypeError) as error:
-        # The kernel's own checks: shapes that do not join, sums that may overflow. And what a foreign file
-        # can make of an attribute or a constant: it must fall to the next tier, not end the caller.
+        # The kernel's own checks, and odd attributes of a foreign file, which must fall to the next tier.
         rule = f"a graph must fit the kernels, was refused: {error}"
         raise KernelUnsupported(rule, source=source) from error
 
@@ -368,21 +367,12 @@ class _Compiler:
             require(not options_of(node).get("allowzero", 0), "a 0 must keep the argument's size", node.name)
             shape = self.constant(node.input[1]).tolist()
             if len(shape) > 1 and shape[0] == 0 and shape[1:].count(-1) <= 1:
-                shape = _sizes(shape, (rows, cols)[-(x.rank - 1) :])
+                shape = reshape_sizes(shape, (rows, cols)[-(x.rank - 1) :])
         kept = len(shape) in (2, 3) and shape[0] in (0, -1) and int(np.prod(shape[1:])) == rows * cols
         require(kept, "a reshape must keep the batch axis", shape)
         new_rows = 1 if len(shape) == 2 else shape[1]
         tensor = x.tensor if new_rows == rows else self.kernel.reshape(x.tensor, new_rows, shape[-1])
         self.values[node.output[0]] = Floats(tensor, len(shape))
-
-
-def _sizes(shape: Sequence[int], own: Sequence[int]) -> list[int]:
-    """Return a reshape's target with its -1 worked out and its zeros, which keep an argument's size."""
-    kept = [0] + [own[axis] if size == 0 and axis < len(own) else size for axis, size in enumerate(shape[1:])]
-    given = [size for size in kept[1:] if size != -1]
-    require(min(given, default=1) > 0, "a reshape must be to sizes above 0", list(shape))
-    known = prod(given)
-    return [prod(own) // known if size == -1 else size for size in kept]
 
 
 _HANDLERS: Final[dict[str, Callable[[_Compiler, onnx.NodeProto], None]]] = {

@@ -258,7 +258,8 @@ def _broken_shape(parsed: onnx.ModelProto, *, limits: GraphLimits) -> str | None
             return f"the {role} must be at least 1 wide, was {_shape_text(value)}"
         if prod(dim.dim_value for dim in rest) > limits.row_elements_max:
             # Nobody's memory holds a row of 2**40 numbers, and a few hundred bytes can ask for one.
-            return f"the {role} must have at most {limits.row_elements_max} elements a row, was {_shape_text(value)}"
+            elements_max = limits.row_elements_max
+            return f"the {role} must have at most {elements_max} elements a row, was {_shape_text(value)}"
     try:
         onnx.checker.check_model(parsed)
         inferred = onnx.shape_inference.infer_shapes(parsed, check_type=True, strict_mode=True)
