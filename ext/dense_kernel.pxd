@@ -81,6 +81,7 @@ cdef struct DenseTensor:
 cdef class DenseKernel(SignalSource):
     cdef DenseTensor* tensors              # owned
     cdef int tensor_count
+    cdef int64_t element_count             # of all tensors, padding included
     cdef DenseStep* steps                  # owned
     cdef int step_count
     cdef DenseRun form

@@ -25,7 +25,7 @@ assert len(VARIANT_NAMES) == DENSE_VARIANTS
 
 _CACHE_LINE = 64
 _ELEMENT_BYTES = (4, 1, 4)             # by DenseType
-_ELEMENTS_MAX = 1 << 26                # of one tensor
+_ELEMENTS_MAX = 1 << 24                # of all tensors together, padding included
 
 
 def variants():
@@ -97,8 +97,13 @@ cdef class DenseKernel(SignalSource):
     cdef int add_tensor(self, DenseType type, int64_t rows, int64_t cols) except -1:
         cdef DenseTensor* tensor
         cdef void* grown
-        if rows < 1 or cols < 1 or rows * (cols + DENSE_LANES) > _ELEMENTS_MAX:
-            raise ValueError(f"a tensor must hold 1 to {_ELEMENTS_MAX} numbers, was {rows} x {cols}")
+        cdef int64_t elements_max = _ELEMENTS_MAX, elements
+        if not (1 <= rows <= elements_max and 1 <= cols <= elements_max):
+            raise ValueError(f"a tensor must hold 1 to {elements_max} numbers, was {rows} x {cols}")
+        # A column of single numbers takes a row of lanes for each, and every step has a tensor of its own.
+        elements = self.element_count + rows * dense_padded(<int32_t>cols)
+        if elements > elements_max:
+            raise ValueError(f"all tensors together must hold at most {elements_max} numbers, was {elements}")
         grown = realloc(self.tensors, (self.tensor_count + 1) * sizeof(DenseTensor))
         if grown == NULL:
             raise MemoryError
@@ -109,6 +114,7 @@ cdef class DenseKernel(SignalSource):
         tensor.stride = dense_padded(<int32_t>cols)
         tensor.scale = 1.0
         tensor.data = zeros(<size_t>tensor.rows * tensor.stride * <size_t>_ELEMENT_BYTES[<int>type])
+        self.element_count = elements
         self.tensor_count += 1
         return self.tensor_count - 1
 

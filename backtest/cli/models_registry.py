@@ -27,7 +27,12 @@ def add_action(actions: argparse._SubParsersAction[CommandParser]) -> None:
             "anytick models stage model.onnx --name mid",
             _stage,
         ),
-        ("promote", "make a version live, at once", "anytick models promote mid 3", _promote),
+        (
+            "promote",
+            "write down which version is live; who serves must ask the registry",
+            "anytick models promote mid 3",
+            _promote,
+        ),
         ("rollback", "return to the version that was live before", "anytick models rollback mid", _rollback),
         ("retire", "take a version that is not live out of use", "anytick models retire mid 2", _retire),
     )

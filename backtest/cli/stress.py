@@ -98,7 +98,9 @@ def _loads(args: argparse.Namespace, progress: Any) -> list[Figures]:
     random = np.random.default_rng(args.seed)
     deadline_ns = int(args.deadline_ms * 1e6)
     found: list[Figures] = []
-    with Front(variants, costs=costs, workers=args.workers) as front, ExitStack() as stack:
+    # A user has one question open at a time.
+    open_max = max(1_024, 1 << (max(args.users) - 1).bit_length())
+    with Front(variants, costs=costs, workers=args.workers, open_max=open_max) as front, ExitStack() as stack:
         payloads = random.standard_normal((64, *front.arena.rows.shape[1:])).astype(np.float32)
         if args.hog:
             stack.enter_context(Hogs(usable_cores()))

@@ -105,6 +105,7 @@ class LoadLoop:
             tick(min((now_ns - start_ns) / 1e9, seconds))
             if halfway is not None and halfway_ns is None and now_ns - start_ns > seconds * 5e8:
                 halfway_ns = now_ns
+                clock.note()
                 halfway()
         return self._result(clock, start_ns, halfway_ns)
 
@@ -181,18 +182,34 @@ class LoadLoop:
 
 
 class _WorkerClock:
-    """How much time the workers ran or could have run: all of it, less what they waited for a core."""
+    """How much time the workers ran or could have run: all of it, less what they waited for a core.
+
+    A process counts from its first reading. The spare is read at the start, because what it waited while it
+    was starting is no core lost to the load it takes over later.
+    """
 
     def __init__(self, front: Front) -> None:
         self._front = front
         self._workers = len(front.worker_ids)
-        self._before = {pid: _run_delay_ns(pid) for pid in front.worker_ids}
+        self._first: dict[int, int] = {}
+        self._last: dict[int, int] = {}
+        self._read(front.process_ids)
+
+    def note(self) -> None:
+        """Read the workers; to be called before one of them is killed, which ends its account."""
+        self._read(self._front.worker_ids)
 
     def cores(self, seconds: float) -> float:
-        waited_ns = 0
-        for pid in self._front.worker_ids:
-            waited_ns += _run_delay_ns(pid) - self._before.get(pid, 0)
+        self.note()
+        waited_ns = sum(last - self._first[process] for process, last in self._last.items())
         return max(self._workers - waited_ns / (seconds * 1e9), 0.0)
+
+    def _read(self, processes: tuple[int, ...]) -> None:
+        for process in processes:
+            delay_ns = _run_delay_ns(process)
+            first_ns = self._first.setdefault(process, delay_ns)
+            # Of a process that is gone nothing can be read any more.
+            self._last[process] = max(delay_ns, self._last.get(process, first_ns))
 
 
 def _run_delay_ns(process: int) -> int:

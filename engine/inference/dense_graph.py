@@ -40,6 +40,7 @@ from .dense_values import (
     centred_weights,
     options_of,
     require,
+    reshape_sizes,
     restored,
     second_input,
     third_input,
@@ -77,8 +78,8 @@ def compile_graph(
         return _Compiler(parsed, variant=variant, weights_max=weights_max).compile()
     except Refusal as refusal:
         raise KernelUnsupported(str(refusal), source=source) from None
-    except ValueError as error:
-        # The kernel's own checks: shapes that do not join, sums that may overflow.
+    except (ValueError, ArithmeticError, LookupError, TypeError) as error:
+        # The kernel's own checks, and odd attributes of a foreign file, which must fall to the next tier.
         rule = f"a graph must fit the kernels, was refused: {error}"
         raise KernelUnsupported(rule, source=source) from error
 
@@ -363,10 +364,10 @@ class _Compiler:
             require((rows, cols)[axes[0] - 1] == 1, "a dropped axis must be 1 long", (rows, cols))
             shape = [0, rows * cols]
         else:
+            require(not options_of(node).get("allowzero", 0), "a 0 must keep the argument's size", node.name)
             shape = self.constant(node.input[1]).tolist()
-            if len(shape) > 1 and shape[0] == 0 and shape[1:].count(-1) == 1:
-                known = int(np.prod([size for size in shape[1:] if size != -1]))
-                shape = [rows * cols // known if size == -1 else size for size in shape]
+            if len(shape) > 1 and shape[0] == 0 and shape[1:].count(-1) <= 1:
+                shape = reshape_sizes(shape, (rows, cols)[-(x.rank - 1) :])
         kept = len(shape) in (2, 3) and shape[0] in (0, -1) and int(np.prod(shape[1:])) == rows * cols
         require(kept, "a reshape must keep the batch axis", shape)
         new_rows = 1 if len(shape) == 2 else shape[1]

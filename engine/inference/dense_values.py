@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -136,3 +138,12 @@ def restored(weights: Weights) -> Array:
         scale = scale.reshape((-1, 1) if weights.values.ndim == 2 and weights.axis % 2 == 0 else (-1,))
     restored: Array = (weights.values.astype(np.float32) * scale).astype(np.float32)
     return restored if weights.values.ndim else restored.reshape(())
+
+
+def reshape_sizes(shape: Sequence[int], own: Sequence[int]) -> list[int]:
+    """Return a reshape's target with its -1 worked out and its zeros, which keep an argument's size."""
+    kept = [0] + [own[axis] if size == 0 and axis < len(own) else size for axis, size in enumerate(shape[1:])]
+    given = [size for size in kept[1:] if size != -1]
+    require(min(given, default=1) > 0, "a reshape must be to sizes above 0", list(shape))
+    known = prod(given)
+    return [prod(own) // known if size == -1 else size for size in kept]

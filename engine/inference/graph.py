@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
+from math import prod
 from os import PathLike
 from typing import Final
 
@@ -255,6 +256,10 @@ def _broken_shape(parsed: onnx.ModelProto, *, limits: GraphLimits) -> str | None
             return f"the {role} must be float32 of shape {form}, was {_shape_text(value)}"
         if min(dim.dim_value for dim in rest) < 1:
             return f"the {role} must be at least 1 wide, was {_shape_text(value)}"
+        if prod(dim.dim_value for dim in rest) > limits.row_elements_max:
+            # Nobody's memory holds a row of 2**40 numbers, and a few hundred bytes can ask for one.
+            elements_max = limits.row_elements_max
+            return f"the {role} must have at most {elements_max} elements a row, was {_shape_text(value)}"
     try:
         onnx.checker.check_model(parsed)
         inferred = onnx.shape_inference.infer_shapes(parsed, check_type=True, strict_mode=True)

@@ -191,6 +191,9 @@ def _parse(table: dict[str, Any], manifest: Path) -> tuple[Variant, ...]:
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise refuse(f"names and files must be unique, was {twice} twice")
+    features = sorted({variant.input_shape[1] for variant in variants})
+    if len(features) > 1:
+        raise refuse(f"variants must take the same features, was {features} of them")
     return tuple(sorted(variants, key=_order))
 
 

@@ -254,7 +254,7 @@ def parse_machine_profile(text: str) -> MachineProfile:
         ):
             raise ConfigError("a profile must hold cells, a digest and conditions in words")
         return MachineProfile(sha256=table["sha256"], conditions=kept, cells=cells)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConfigError(f"a machine profile must be readable, was not: {error}") from error
 
 

@@ -250,7 +250,7 @@ class ModelRegistry:
             raise DataError(f"the registry must be readable, was not: {error}", path=self.pointer) from error
         try:
             return _parse(json.loads(text))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise DataError(f"the registry must be undamaged, was not: {error}", path=self.pointer) from error
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from router_ladder import write_ladder
 from router_samples import COSTS, VALUES
 
 from backtest.cli import main as entry
+from backtest.stress import load
 from backtest.stress.load import LoadRun
 from backtest.stress.rivals import Hogs, run_naive
 from backtest.stress.verdict import Figures, figures_of, missed_goals
@@ -87,6 +89,26 @@ def test_late_after_a_kill_counts_two_seconds_and_what_was_under_way(tmp_path: P
         latencies[late] = 60.0
     found = figures(run_of(latencies, halfway_s=1.0), tmp_path)
     assert found.late_after_kill == pytest.approx(2 / 205)
+
+
+def test_lost_cores_leave_out_a_spares_start_and_keep_a_victims_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    delays = {1: 1_000, 2: 2_000, 3: 700_000_000}
+    monkeypatch.setattr(load, "_run_delay_ns", lambda process: delays.get(process, 0))
+    front = SimpleNamespace(worker_ids=(1, 2), process_ids=(1, 2, 3))
+    clock = load._WorkerClock(front)  # type: ignore[arg-type]
+    delays[1] += 100_000_000
+    clock.note()
+    # Worker 1 is killed, the spare takes over and waits a little itself.
+    del delays[1]
+    front.worker_ids = (3, 2)
+    delays[3] += 50_000_000
+    delays[2] += 250_000_000
+    assert clock.cores(1.0) == pytest.approx(2.0 - 0.1 - 0.05 - 0.25)
+    # Of a process that is gone nothing is read, and nothing is taken back.
+    del delays[2]
+    assert clock.cores(1.0) == pytest.approx(2.0 - 0.1 - 0.05 - 0.25)
 
 
 def test_the_naive_way_asks_one_session_from_every_user(tmp_path: Path) -> None:

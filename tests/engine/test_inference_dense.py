@@ -244,6 +244,55 @@ def test_what_is_not_covered_is_refused_with_its_reason(nodes, constants, shape,
     assert "some.onnx" in str(caught.value)
 
 
+def reshaped(shape: list[int], rows: int = 5, cols: int = 4) -> onnx.ModelProto:
+    nodes = [
+        node("Reshape", ["x", "shape"], ["r"]),
+        node("ReduceMean", ["r", "axis"], ["m"], keepdims=1),
+        node("Squeeze", ["m", "axis"], ["q"]),
+        node("MatMul", ["q", "w"], ["z"]),
+        SOFTMAX,
+    ]
+    weights = np.random.default_rng(3).standard_normal((cols, 3)).astype(np.float32)
+    constants = {"shape": np.array(shape), "axis": np.array([1]), "w": weights}
+    return model_of(nodes, constants, shape=(rows, cols))
+
+
+@pytest.mark.parametrize("shape", [[0, -1, 0], [0, 0, -1], [0, 0, 0], [0, 5, -1], [-1, 5, 4]])
+def test_a_zero_in_a_reshape_keeps_the_size(shape):
+    model, rows = reshaped(shape), rows_for(20).reshape(-1, 5, 4)
+    answer = compile_graph(model).kernel.run(rows.reshape(len(rows), -1))
+    np.testing.assert_allclose(answer, answers(model, rows)[0], atol=1e-5, rtol=0.0)
+
+
+@pytest.mark.parametrize("shape", [[0, -1, 0, 0, 0], [0, -2, -1], [0, 0], [], [0, -1, -1]])
+def test_a_foreign_reshape_falls_to_the_next_tier(shape):
+    with pytest.raises(KernelUnsupported):
+        compile_graph(reshaped(shape))
+
+
+def test_what_a_foreign_file_makes_of_an_attribute_falls_to_the_next_tier():
+    for nodes in (
+        [node("Softmax", ["x"], ["y"], axis="last")],
+        [node("Clip", ["x", "w"], ["z"]), SOFTMAX],
+        [node("Sub", ["x"], ["z"]), SOFTMAX],
+        [node("Softmax", [], ["y"])],
+    ):
+        with pytest.raises(KernelUnsupported):
+            compile_graph(model_of(nodes, {"w": np.ones(3, np.float32)}, shape=(3,)))
+
+
+def test_all_tensors_together_are_bounded_with_their_padding():
+    with pytest.raises(ValueError, match="together must hold at most 16777216"):
+        DenseKernel((1 << 20) + 1, 1)
+    kernel = DenseKernel(1, 1 << 22)
+    for _ in range(3):
+        kernel.clip(0)
+    with pytest.raises(ValueError, match="was 20971520"):
+        kernel.clip(0)
+    with pytest.raises(ValueError, match="a tensor must hold 1 to"):
+        DenseKernel(1, (1 << 31) - 1)
+
+
 def test_sums_that_could_leave_32_bits_are_refused():
     kernel = DenseKernel(1, 40_000)
     q = kernel.quantize(0, scale=1.0, zero_point=0)

@@ -87,6 +87,7 @@ def test_a_kept_profile_serves_until_something_changes(tmp_path: Path) -> None:
     again(whole.replace(first.conditions.onnxruntime, "0.9"), "onnxruntime '0.9' is now")
     again(whole[:-40], "damaged")
     again("\x00", "damaged")
+    again("[" * 100_000, "damaged")
     again(whole.replace(first.sha256, "f" * 64), "another model")
     again(whole.replace('"p50_ns": ', '"p50_ns": 9999999999'), "percentiles must ascend")
     again(json.dumps(json.loads(whole) | {"schema_version": 9}), "schema_version must be 1")

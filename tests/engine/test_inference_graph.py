@@ -88,6 +88,18 @@ def test_thin_constants_whose_product_would_fill_memory_are_refused():
     refused(graph_bytes(nodes, {"tall": tall, "flat": flat, "w": WEIGHT}), "elements a row")
 
 
+@pytest.mark.parametrize("rows", [(1 << 18) + 1, 1 << 40])
+def test_an_input_that_no_memory_holds_is_refused(rows):
+    nodes = [
+        helper.make_node("Gather", ["x", "first"], ["row"], axis=1),
+        helper.make_node("MatMul", ["row", "w"], ["z"]),
+        SOFTMAX,
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", rows, 4])
+    model = graph_bytes(nodes, {"first": np.array(0), "w": WEIGHT}, inputs=[x])
+    refused(model, "the input must have at most 1048576 elements a row")
+
+
 def test_a_batch_that_multiplies_itself_is_refused():
     nodes = [
         helper.make_node("Add", ["x", "column"], ["wide"]),

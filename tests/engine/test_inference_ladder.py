@@ -119,6 +119,7 @@ def test_damaged_and_missing_files_are_refused_by_name(folder: Path) -> None:
         ("parameters = 12", "parameters = 0", "parameters must be"),
         ("parameters = 12", "parameters = 12\nlicence = 1", "a variant's keys"),
         ('sha256 = "', 'sha256 = "z', "64 hexadecimal"),
+        ("features = 4", "features = 5", r"the same features, was \[4, 5\]"),
     ],
 )
 def test_a_manifest_that_breaks_a_rule_is_refused(folder: Path, before: str, after: str, match: str) -> None:

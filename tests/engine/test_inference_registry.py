@@ -101,7 +101,7 @@ def test_a_model_damaged_on_disk_is_never_promoted_nor_loaded(registry: ModelReg
         registry.load(bad)
 
 
-@pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "foreign"])
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "foreign", "deep"])
 def test_a_damaged_pointer_is_refused_by_name(registry: ModelRegistry, damage: str) -> None:
     registry.stage(MODELS[0], name="mid")
     text = registry.pointer.read_text()
@@ -110,6 +110,7 @@ def test_a_damaged_pointer_is_refused_by_name(registry: ModelRegistry, damage: s
         "flip": text.replace('"staged"', '"live"'),
         "empty": "",
         "foreign": json.dumps({"versions": []}),
+        "deep": "[" * 100_000,
     }[damage]
     assert broken != text
     registry.pointer.write_text(broken)

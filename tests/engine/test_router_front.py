@@ -17,6 +17,7 @@ from data.errors import ConfigError
 from engine.inference.arrays import Floats32
 from engine.inference.errors import ModelError
 from engine.inference.ladder import Variant, load_ladder
+from engine.inference.serving import front as front_module
 from engine.inference.serving.arena import Arena
 from engine.inference.serving.forecast import CostTable
 from engine.inference.serving.front import Front
@@ -24,7 +25,13 @@ from engine.inference.serving.measure import first_variant, largest, open_varian
 from engine.inference.serving.planning import PlanLimits
 from engine.inference.serving.request import ANSWER_DTYPE, REQUEST_DTYPE, Answer, Outcome
 from engine.inference.serving.spec import WorkerSpec, read_spec
-from engine.inference.serving.supervise import RING_PREFIX, Watchdog, WorkerLost, remove_abandoned_rings
+from engine.inference.serving.supervise import (
+    RING_PREFIX,
+    Watchdog,
+    WorkerLost,
+    WorkerProcess,
+    remove_abandoned_rings,
+)
 from ext.ring_buffer import MpscRing, SpscRing
 
 SECOND = 1_000_000_000
@@ -50,6 +57,14 @@ def serve(ladder: tuple[Variant, ...]) -> Iterator[Callable[..., Front]]:
     yield start
     for front in fronts:
         front.close()
+
+
+@pytest.fixture
+def wide(ladder: tuple[Variant, ...], monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
+    """A front of twenty workers, none of which is started."""
+    monkeypatch.setattr(Front, "_start", lambda self: None)
+    with Front(ladder, costs=COSTS, workers=20, open_max=64) as front:
+        yield front
 
 
 def payloads(count: int, *, seed: int = 1) -> Floats32:
@@ -135,6 +150,144 @@ def test_what_cannot_be_met_is_said_at_once(serve: Callable[..., Front]) -> None
     assert answer is not None
     assert answer.outcome is Outcome.REFUSED
     assert front.arena.free_slots == 64
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rows": payloads(1)[0][:, :-1]},
+        {"rows": payloads(1)[0][-1]},
+        {"rows": "x"},
+        {"stream": -1},
+        {"stream": 2**32},
+        {"stream": 0.5},
+        {"value": "a"},
+        {"value": np.nan},
+        {"value": 1e39},
+        {"deadline_ns": 2**63},
+        {"deadline_ns": None},
+        {"arrival_ns": -1},
+    ],
+)
+def test_a_question_that_breaks_a_rule_takes_no_slot(wide: Front, change: dict[str, object]) -> None:
+    question: dict[str, object] = {"rows": payloads(1)[0], "deadline_ns": time.monotonic_ns() + SECOND}
+    with pytest.raises(ConfigError, match="must be"):
+        wide.submit(**question | change)  # type: ignore[arg-type]
+    assert (wide.arena.free_slots, wide.open_requests) == (64, 0)
+
+
+def test_a_payload_that_is_refused_leaves_every_slot_as_it_was(wide: Front) -> None:
+    wide.arena.rows[:] = 1.0
+    bad = np.full((WINDOW, FEATURES), np.nan, np.float32)
+    _, answer = wide.submit(bad, deadline_ns=time.monotonic_ns() + SECOND)
+    assert answer is not None
+    assert answer.outcome is Outcome.REFUSED
+    assert (wide.arena.rows == 1.0).all()
+    assert wide.arena.free_slots == 64
+
+
+def test_a_first_model_that_fails_costs_the_first_answer_only(
+    serve: Callable[..., Front], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = serve()
+
+    class Failing:
+        def probabilities(self, rows: Floats32) -> Floats32:
+            raise ModelError("a model must run, did not", source="first.onnx")
+
+    monkeypatch.setattr(front, "_first", Failing())
+    ids, done = ask(front, payloads(3), room_ns=30 * SECOND)
+    assert sorted(answer.request_id for answer in finish(front, done)) == ids
+    assert front.arena.free_slots == 64
+
+
+def test_every_worker_and_the_spare_find_a_lane_for_their_answers(wide: Front) -> None:
+    name = next(name for name in shared_names() if name.endswith("-answers"))
+    rings = [MpscRing.attach(name, "producer", dtype=ANSWER_DTYPE) for _ in range(21)]
+    assert len([ring.producer() for ring in rings]) == 21
+
+
+@pytest.mark.parametrize("workers", [-1, 0, 64])
+def test_a_number_of_workers_out_of_range_is_refused(ladder: tuple[Variant, ...], workers: int) -> None:
+    with pytest.raises(ConfigError, match="1 to 63 workers"):
+        Front(ladder, costs=COSTS, workers=workers)
+
+
+def test_on_a_machine_of_many_cores_the_places_bound_the_workers(
+    ladder: tuple[Variant, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(front_module, "_usable_cores", lambda: 192)
+    monkeypatch.setattr(Front, "_start", lambda self: None)
+    with Front(ladder, costs=COSTS, open_max=64) as front:
+        assert len(front.slowdowns) == 63
+
+
+def test_a_worker_that_cannot_be_started_takes_the_others_along(
+    ladder: tuple[Variant, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    class Scarce(WorkerProcess):
+        def __init__(self, spec: WorkerSpec, *, ring_capacity: int) -> None:
+            if started:
+                raise OSError("no more processes")
+            super().__init__(spec, ring_capacity=ring_capacity)
+            started.append(self.process.pid)
+
+    monkeypatch.setattr(front_module, "WorkerProcess", Scarce)
+    with pytest.raises(OSError, match="no more processes"):
+        Front(ladder, costs=COSTS, workers=2, open_max=16)
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0], 0)
+    assert not shared_names()
+
+
+def test_a_spare_that_dies_while_it_starts_is_replaced_a_second_later(serve: Callable[..., Front]) -> None:
+    front = serve()
+    glance = front._supervise
+    spare = front._spare
+    assert spare is not None
+    front.arena.status["ready"][spare.place] = 0
+    spare.process.kill()
+    spare.process.wait()
+    before_ns = time.monotonic_ns()
+    glance(before_ns)
+    # The lane goes too: nobody can take it over yet, so it closes and waits.
+    os.kill(front.worker_ids[0], signal.SIGKILL)
+    front._lanes[0].process.wait()
+    glance(before_ns + SECOND // 2)
+    assert front._spare is None
+    assert not front._admission.open[0]
+    assert not front.restarts
+    later_ns = time.monotonic_ns() + 2 * SECOND
+    glance(later_ns)
+    assert len(front.restarts) == 1
+    while not front._admission.open[0]:
+        front.poll(timeout_s=0.05)
+    ids, done = ask(front, payloads(3), room_ns=30 * SECOND)
+    assert sorted(answer.request_id for answer in finish(front, done)) == ids
+
+
+def test_a_worker_that_starts_for_too_long_counts_as_failed(serve: Callable[..., Front]) -> None:
+    front = serve()
+    spare = front._spare
+    assert spare is not None
+    front.arena.status["ready"][spare.place] = 0
+    assert not front._has_failed(spare, spare.started_ns + 119 * SECOND)
+    assert front._has_failed(spare, spare.started_ns + 121 * SECOND)
+    front.arena.status["ready"][spare.place] = 1
+    assert not front._has_failed(spare, spare.started_ns + 121 * SECOND)
+
+
+def test_a_closed_front_says_so(ladder: tuple[Variant, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Front, "_start", lambda self: None)
+    front = Front(ladder, costs=COSTS, workers=1, open_max=16)
+    front.close()
+    with pytest.raises(ConfigError, match="was closed"):
+        front.poll()
+    with pytest.raises(ConfigError, match="was closed"):
+        front.submit(payloads(1)[0], deadline_ns=time.monotonic_ns() + SECOND)
+    assert not shared_names()
 
 
 def test_the_last_good_answer_stands_in_without_a_first_one(serve: Callable[..., Front]) -> None:

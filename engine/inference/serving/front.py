@@ -18,15 +18,18 @@ import time
 from collections.abc import Mapping, Sequence
 from itertools import count
 from math import isfinite, nan
+from operator import index
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data.errors import ConfigError
 from ext.ring_buffer import MpscRing
 from ext.ring_memory import unlink_ring
 
 from ..arrays import Floats32
+from ..errors import ModelError
 from ..ladder import Variant
 from ..session import InferenceSession
 from .arena import PLACES, Arena
@@ -40,6 +43,7 @@ from .spec import WorkerSpec
 from .supervise import RING_PREFIX, WorkerLost, WorkerProcess, remove_abandoned_rings
 
 _START_S_MAX: Final = 120.0
+_RESPAWN_NS: Final = 1_000_000_000
 _GLANCE_NS: Final = 5_000_000
 _POP_MAX: Final = 1_024
 # What a worker's turn takes beside its model: taking requests, planning, giving answers.
@@ -49,6 +53,9 @@ _GUARD_NS_MAX: Final = 15_000_000
 _LATENESS_SHARE: Final = 0.98
 _LATENESS_START_NS: Final = 500_000.0
 _LATENESS_GAIN: Final = 0.1
+_STREAM_MAX: Final = 2**32 - 1
+_TIME_MAX: Final = 2**63 - 1
+_VALUE_MAX: Final = float(np.finfo(np.float32).max)
 _SERIALS: Final = count(1)
 
 
@@ -60,7 +67,7 @@ class Front:
     variants : sequence of Variant
         The ladder.
     workers : int, optional
-        Default: one per usable core.
+        1 to 63. Default: one per usable core.
     costs : CostTable, optional
         Quiet-machine times; measured when None, which takes a few seconds.
     limits : PlanLimits, optional
@@ -77,6 +84,8 @@ class Front:
 
     Raises
     ------
+    ConfigError
+        The number of workers is out of range.
     WorkerLost
         A worker ended before it was ready; what it said stands on standard error.
     """
@@ -93,6 +102,11 @@ class Front:
         open_max: int = 1_024,
         stale_ns_max: int = 1_000_000_000,
     ) -> None:
+        # A status line is left for the spare.
+        self._worker_count = min(_usable_cores(), PLACES - 1) if workers is None else workers
+        if not 1 <= self._worker_count < PLACES:
+            raise ConfigError(f"a front must have 1 to {PLACES - 1} workers, was {self._worker_count}")
+        self._closed = False
         self.variants = tuple(variants)
         self.limits = limits or PlanLimits()
         self.values = value_table(self.variants)
@@ -116,11 +130,14 @@ class Front:
         remove_abandoned_rings()
         self._name = f"{RING_PREFIX}{os.getpid()}-{next(_SERIALS)}"
         self._answers = MpscRing(
-            open_max, producers_max=16, dtype=ANSWER_DTYPE, name=f"{self._name}-answers", wait="block"
+            open_max,
+            producers_max=self._worker_count + 1,
+            dtype=ANSWER_DTYPE,
+            name=f"{self._name}-answers",
+            wait="block",
         )
         self._turn_costs = costs = costs.plus(_TURN_NS)
         cheapest = Planner(LatencyForecast(costs), self.values).frontier[0]
-        self._worker_count = workers or _usable_cores()
         self._admission = Admission(
             self._worker_count,
             item_ns=costs.item_ns(cheapest),
@@ -133,7 +150,7 @@ class Front:
         self._first_answers: dict[int, tuple[float, ...]] = {}
         self._done: list[Answer] = []
         self._next_id = self._spawned = 0
-        self._glance_ns = 0
+        self._glance_ns = self._spawn_after_ns = 0
         self._places = list(range(PLACES - 1, -1, -1))
         self._record: NDArray[Any] = np.zeros(1, REQUEST_DTYPE)
         self.restarts: list[int] = []
@@ -170,20 +187,30 @@ class Front:
             Copied into a slot, which the workers read in place.
         deadline_ns, arrival_ns : int
             CLOCK_MONOTONIC; arrival is now unless a schedule says otherwise.
+        value : float
+            Within float32.
+        stream : int
+            0 to 2**32 - 1.
+
+        Raises
+        ------
+        ConfigError
+            The rows are of another shape, a number is out of its range, or the front is closed. Rows of the
+            right shape that are not finite are no error but refused.
         """
+        self._require_open()
         now_ns = time.monotonic_ns()
+        rows, value = self._checked(rows, value, stream, deadline_ns, arrival_ns or now_ns)
         self._next_id += 1
         request_id = self._next_id
-        slot = self.arena.take()
+        # A bad payload must not count against a model, so it never enters a slot: a worker may still read
+        # there for a request that ended without it.
+        slot = self.arena.take() if np.isfinite(rows).all() else None
         if slot is None:
             return request_id, self._refusal(request_id, arrival_ns or now_ns, deadline_ns, now_ns)
         target = self.arena.rows[slot]
         target[:] = rows
         margin = nan
-        if not np.isfinite(target).all():
-            # A bad payload must not count against a model.
-            self.arena.give_back(slot)
-            return request_id, self._refusal(request_id, arrival_ns or now_ns, deadline_ns, now_ns)
         if self._first is not None:
             margin = self._answer_first(request_id, target)
         request = Request(
@@ -204,7 +231,14 @@ class Front:
         return request_id, None
 
     def poll(self, *, timeout_s: float = 0.0) -> list[Answer]:
-        """Return the answers that have come, waiting up to `timeout_s` for the first."""
+        """Return the answers that have come, waiting up to `timeout_s` for the first.
+
+        Raises
+        ------
+        ConfigError
+            The front is closed.
+        """
+        self._require_open()
         stop_ns = time.monotonic_ns() + int(timeout_s * 1e9)
         while True:
             self._collect()
@@ -234,6 +268,12 @@ class Front:
         return tuple(worker.process.pid for worker in self._lanes)
 
     @property
+    def process_ids(self) -> tuple[int, ...]:
+        """Process ids of the workers at work and of the spare."""
+        spare = () if self._spare is None else (self._spare.process.pid,)
+        return (*self.worker_ids, *spare)
+
+    @property
     def slowdowns(self) -> tuple[float, ...]:
         """What the workers' pressure gauges say."""
         return tuple(self._admission.slowdowns)
@@ -245,6 +285,7 @@ class Front:
 
     def close(self) -> None:
         """Stop the workers and free everything; again is harmless. Open requests end unanswered."""
+        self._closed = True
         workers = [*self._lanes, *((self._spare,) if self._spare else ())]
         self._lanes, self._spare = [], None
         for worker in workers:
@@ -257,12 +298,39 @@ class Front:
         except FileNotFoundError:
             return
 
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ConfigError("a front must be open to be asked, was closed")
+
+    def _checked(
+        self, rows: Floats32, value: float, stream: int, deadline_ns: int, arrival_ns: int
+    ) -> tuple[Floats32, float]:
+        """Return rows and value as they are sent, or raise while nothing is held yet for the request."""
+        try:
+            rows, value = np.asarray(rows, np.float32), float(value)
+            stream, times = index(stream), (index(arrival_ns), index(deadline_ns))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ConfigError(f"a request must be rows and numbers, was not: {error}") from error
+        if rows.shape != self.arena.rows.shape[1:]:
+            raise ConfigError(f"rows must be of shape {self.arena.rows.shape[1:]}, was {rows.shape}")
+        if not abs(value) <= _VALUE_MAX:
+            raise ConfigError(f"value must be finite in float32, was {value}")
+        if not 0 <= stream <= _STREAM_MAX:
+            raise ConfigError(f"stream must be 0 to {_STREAM_MAX}, was {stream}")
+        if not all(0 <= moment <= _TIME_MAX for moment in times):
+            raise ConfigError(f"arrival_ns and deadline_ns must be 0 to {_TIME_MAX}, was {times}")
+        return rows, value
+
     # Answers.
 
     def _answer_first(self, request_id: int, rows: Floats32) -> float:
         assert self._first is not None, "asked only with a first model"
         newest = rows[-1:] if self._first_window == 1 else rows[None, -self._first_window :]
-        found = tuple(self._first.probabilities(newest)[0].tolist())
+        try:
+            found = tuple(self._first.probabilities(newest)[0].tolist())
+        except ModelError:
+            # No first answer is no answer's loss: the workers still have the request.
+            return nan
         if not isfinite(sum(found)):
             return nan
         self._first_answers[request_id] = found
@@ -367,10 +435,12 @@ class Front:
         self._lanes[worker].requests.try_push(self._record)
 
     def _start(self) -> None:
-        started = [self._spawn() for _ in range(self._worker_count + 1)]
-        self._lanes, self._spare = started[:-1], started[-1]
+        # One by one into their places, so that `close` finds them when a later one cannot be started.
+        for _ in range(self._worker_count):
+            self._lanes.append(self._spawn())
+        self._spare = self._spawn()
         stop_ns = time.monotonic_ns() + int(_START_S_MAX * 1e9)
-        waiting = list(started)
+        waiting = [*self._lanes, self._spare]
         while waiting:
             waiting = [worker for worker in waiting if not self._is_ready(worker)]
             lost = [worker for worker in waiting if not worker.alive]
@@ -401,7 +471,11 @@ class Front:
             values=self.values.values,
             limits=self.limits,
         )
-        return WorkerProcess(spec, ring_capacity=self._open_max)
+        try:
+            return WorkerProcess(spec, ring_capacity=self._open_max)
+        except BaseException:
+            self._places.append(place)
+            raise
 
     def _is_ready(self, worker: WorkerProcess) -> bool:
         if not self.arena.status["ready"][worker.place]:
@@ -411,33 +485,56 @@ class Front:
 
     def _supervise(self, now_ns: int) -> None:
         self._glance_ns = now_ns
+        self._keep_spare(now_ns)
         status = self.arena.status
         for lane, worker in enumerate(self._lanes):
             self._admission.slowdowns[lane] = float(status["slowdown"][worker.place])
             if not self._admission.open[lane]:
-                # Its replacement is still starting.
-                self._admission.open[lane] = self._is_ready(worker)
-                if worker.alive:
-                    continue
-            hangs = worker.watchdog.hangs(
-                now_ns,
-                beat=int(status["beat"][worker.place]),
-                busy_until_ns=int(status["busy_until_ns"][worker.place]),
-            )
-            if hangs or not worker.alive:
+                # It is still starting, or was lost while there was no spare.
+                self._admission.open[lane] = worker.alive and self._is_ready(worker)
+                lost = self._has_failed(worker, now_ns)
+            else:
+                hangs = worker.watchdog.hangs(
+                    now_ns,
+                    beat=int(status["beat"][worker.place]),
+                    busy_until_ns=int(status["busy_until_ns"][worker.place]),
+                )
+                lost = hangs or not worker.alive
+            if lost:
                 self._replace(lane)
-        if self._spare is not None and self._is_ready(self._spare) and not self._spare.alive:
-            self._discard(self._spare)
-            self._spare = None
-        if self._spare is None:
-            self._spare = self._spawn()
+
+    def _has_failed(self, worker: WorkerProcess, now_ns: int) -> bool:
+        """Return whether a worker is gone, or has been starting for too long."""
+        late = now_ns - worker.started_ns > _START_S_MAX * 1e9
+        return not worker.alive or (late and not self._is_ready(worker))
+
+    def _keep_spare(self, now_ns: int) -> None:
+        """Let a spare that is ready drop its ring's name; replace one that failed."""
+        if self._spare is not None:
+            self._is_ready(self._spare)
+            if self._has_failed(self._spare, now_ns):
+                spare, self._spare = self._spare, None
+                self._discard(spare)
+        if self._spare is None and now_ns >= self._spawn_after_ns:
+            try:
+                self._spare = self._spawn()
+            except OSError:
+                # No memory or no descriptor just now; the workers at work go on.
+                self._spawn_after_ns = now_ns + _RESPAWN_NS
 
     def _replace(self, lane: int) -> None:
-        """Put the spare in a lost worker's place, and send on what that one held."""
-        self._discard(self._lanes[lane])
-        self.restarts.append(time.monotonic_ns())
-        self._lanes[lane], self._spare = self._spare or self._spawn(), None
-        self._admission.open[lane] = self._is_ready(self._lanes[lane])
+        """Put the spare in a lost worker's place, and send on what that one held.
+
+        Without a spare the lane stays closed, and is looked at again at the next glance.
+        """
+        lost = self._lanes[lane]
+        lost.kill()
+        self._admission.open[lane] = False
+        if self._spare is not None:
+            self._lanes[lane], self._spare = self._spare, None
+            self._discard(lost)
+            self.restarts.append(time.monotonic_ns())
+            self._admission.open[lane] = self._is_ready(self._lanes[lane])
         # What it answered before it died counts.
         self._collect()
         for request in self._ledger.held_by(lane):
@@ -454,6 +551,9 @@ class Front:
     def _discard(self, worker: WorkerProcess) -> None:
         worker.kill()
         self._places.append(worker.place)
+        if not self.arena.status["ready"][worker.place]:
+            # Its models may not open any more: the next would fail as soon, and starting takes a core.
+            self._spawn_after_ns = time.monotonic_ns() + _RESPAWN_NS
 
 
 def _usable_cores() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -96,19 +97,27 @@ class WorkerProcess:
         self.requests = SpscRing(
             ring_capacity, dtype=REQUEST_DTYPE, name=spec.requests, wait="block", role="producer"
         )
+        self.started_ns = time.monotonic_ns()
         try:
             self.process = subprocess.Popen(
                 (sys.executable, "-P", "-m", "engine.inference.serving.worker"),
                 stdin=subprocess.PIPE,
                 pass_fds=(spec.arena_descriptor,),
                 env=os.environ | {"PYTHONPATH": _search_path()},
+                # An interrupt from the terminal is the front's alone, which then ends the workers.
+                process_group=0,
             )
-        except OSError:
+        except BaseException:
             self.forget_name()
             raise
-        assert self.process.stdin is not None, "asked for a pipe"
-        with self.process.stdin as pipe:
-            pipe.write(spec.to_json().encode() + b"\n")
+        try:
+            assert self.process.stdin is not None, "asked for a pipe"
+            # A worker that is gone already is noticed as one that is not alive.
+            with suppress(BrokenPipeError), self.process.stdin as pipe:
+                pipe.write(spec.to_json().encode() + b"\n")
+        except BaseException:
+            self.kill()
+            raise
 
     def forget_name(self) -> None:
         """Remove the ring's name, once the worker is attached or will never be; again is harmless."""
