@@ -58,6 +58,8 @@ def sniff_mapping(path: Path) -> Mapping:
     kind, parts = _parts_of(sample, [name for name in names if name not in (time.column, receive_name)], path)
     prices = [_floats(sample[parts[part]]) for part in ("bid", "ask", "price") if part in parts]
     sizes = [_floats(sample[parts[part]]) for part in ("bid_size", "ask_size", "size") if part in parts]
+    if not any(len(values) for values in prices):
+        raise DataError("expected prices with a decimal point, was none in the first rows", path=path)
     increment = min(rule.infer_increment(values, path=path) for values in prices if len(values))
     lot_size = min((rule.infer_lot_size(values) for values in sizes if len(values)), default=1.0)
     symbol = symbol_in(path.name) or _symbol_column(sample) or path.name.partition(".")[0].upper()

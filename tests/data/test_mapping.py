@@ -93,6 +93,8 @@ BAD = {
     "1600000000000,1.005,1,buy": "multiples of the price increment",
     "1600000000000,1e30,1,buy": "multiples of the price increment",
     "1600000000000,1.00,-1,buy": "sizes must not be negative",
+    "1600000000000,1.00,1.0005,buy": "multiples of the lot size",
+    "1600000000000,1.00,1e-10,buy": "multiples of the lot size",
     "1600000000000,1.00,1,perhaps": "side must be a word",
 }
 
@@ -178,7 +180,9 @@ def test_a_damaged_arrow_file_is_read_or_refused(tmp_path: Path) -> None:
     assert outcomes == {True, False}
 
 
-@pytest.mark.parametrize("text", ["", "a\n1\n", "a,b\nx,y\n", "a,b,c\n1,2,3\n"])
+@pytest.mark.parametrize(
+    "text", ["", "a\n1\n", "a,b\nx,y\n", "a,b,c\n1,2,3\n", "time;price;size\n2024-01-01T00:00:00Z;1,5;2\n"]
+)
 def test_what_holds_no_market_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "odd.csv"
     path.write_text(text)
