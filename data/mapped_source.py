@@ -36,6 +36,7 @@ GRID_RULE: Final = "prices must be multiples of the price increment that fit 30 
 SIZE_RULE: Final = "sizes must not be negative or more than 32 bits of lots"
 LOT_RULE: Final = "sizes must be multiples of the lot size"
 SIDE_RULE: Final = "side must be a word of the mapping"
+SYMBOL_RULE: Final = "a row must be of the first row's symbol"
 CROSSED_RULE: Final = "bid must not exceed ask"
 
 _SIZE_LOTS_MAX: Final = (1 << 32) - 1
@@ -72,6 +73,7 @@ class MappedSource:
         )
         self.quarantine: Quarantine | None = None
         self._rejected = 0
+        self._first_symbol: str | None = None
 
     @property
     def source(self) -> str:
@@ -88,7 +90,7 @@ class MappedSource:
 
     def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
         """Yield one event a row."""
-        self._rejected = 0
+        self._rejected, self._first_symbol = 0, None
         sequence = 0
         for path in self.paths:
             for row, frame in read_rows(path, self.mapping, block_rows=block_events):
@@ -104,6 +106,11 @@ class MappedSource:
         ts_ns, known = _times(frame[mapping.time.column], mapping.time)
         judged = _Judged(frame, path, row)
         judged.require(known & (ts_ns >= 0) & (ts_ns <= TS_NS_MAX), TIME_RULE)
+        if "symbol" in mapping.columns and frame.height:
+            named = frame[mapping.columns["symbol"]].cast(pl.String).fill_null("").str.strip_chars()
+            if self._first_symbol is None:
+                self._first_symbol = named[0]
+            judged.require((named == self._first_symbol).to_numpy(), SYMBOL_RULE)
         events = np.zeros(frame.height, EVENT_DTYPE)
         events["ts_ns"], events["recv_ns"] = ts_ns, RECV_NOT_RECORDED
         if mapping.receive is not None:

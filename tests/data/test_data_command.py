@@ -157,3 +157,11 @@ def test_a_corrected_mapping_is_not_taken_for_the_one_before(tmp_path: Path) -> 
     mapping.write_text(mapping.read_text().replace('unit = "ms"', 'unit = "us"'))
     assert run("import", "table", table, "--mapping", mapping, "--store", store) == 0
     assert len(list(store.glob("**/*.parquet"))) == 2
+
+
+def test_deleting_an_instrument_that_nobody_stored_is_an_error(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    run("import", "lobster", Day(seed=1, levels=2, rows=30).write_zip(tmp_path / "day.zip"), "--store", store)
+    with pytest.raises(ConfigError, match="--instrument must be one of TEST, was TYPO"):
+        run("delete", store, "--instrument", "TYPO")
+    assert run("delete", store, "--instrument", "TEST") == 0

@@ -118,6 +118,22 @@ def test_a_bad_row_is_set_aside_with_its_rule(tmp_path: Path, row: str) -> None:
         list(MappedSource([path], TRADES, strict=True).blocks())
 
 
+def test_a_table_holds_one_symbol(tmp_path: Path) -> None:
+    """One that holds A and B is not split into sellers and buyers, nor read as one market."""
+    path, row = tmp_path / "t.csv", "1600000000123,{},10.25,1\n"
+    head = "timestamp,symbol,price,size\n"
+    path.write_text(head + row.format("A") + row.format("B"))
+    with pytest.raises(DataError, match="expected one instrument in a table, so a file each, was A, B"):
+        sniff_mapping(path)
+    path.write_text(head + row.format("A") * 2)
+    mapping = sniff_mapping(path)
+    assert (mapping.symbol, mapping.columns["symbol"], "side" in mapping.columns) == ("A", "symbol", False)
+    path.write_text(head + row.format("A") * 3 + row.format("B") + row.format("A"))
+    with pytest.raises(DataError, match=r"row 3: a row must be of the first row's symbol"):
+        list(MappedSource([path], mapping, strict=True).blocks(2))
+    assert sum(map(len, MappedSource([path], mapping).blocks(2))) == 4
+
+
 @given(
     ticks=st.lists(st.integers(-(10**6), 10**6), min_size=1, max_size=40),
     lots=st.lists(st.integers(0, 10**6), min_size=40, max_size=40),
