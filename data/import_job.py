@@ -30,7 +30,7 @@ from .quarantine import FOLDER_SUFFIX, Quarantine, Quarantining
 from .read_ahead import WorkBehind
 from .screen import Screen
 from .store import TickStore
-from .store_commit import Transaction, transaction
+from .store_commit import STAGED_SUFFIX, Transaction, transaction
 from .store_stage import Stage, by_day
 from .table_file import file_sha256
 
@@ -60,6 +60,9 @@ class ImportOptions:
         Nothing is committed unless it opens.
     part_events : int
         Events after which a part is staged for good.
+    read_as : str
+        What else decides which events the files hold: the format and the text of the mapping. Part of what
+        identifies the import.
     """
 
     venue: str
@@ -70,6 +73,7 @@ class ImportOptions:
     strict: bool = False
     gate: Gate | None = None
     part_events: int = PART_EVENTS
+    read_as: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,14 +104,17 @@ class ImportResult:
 
 
 def import_id(source: EventSource, paths: Sequence[Path], options: ImportOptions) -> str:
-    """Return what identifies an import: the bytes of its files, the instrument, and what shapes events."""
+    """Return what identifies an import: names and bytes of its files, the instrument, what shapes events."""
     digest = hashlib.sha256()
     found = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    files = [file for file in found if file.is_file()]
     with ThreadPoolExecutor() as pool:
-        for file_digest in pool.map(file_sha256, [file for file in found if file.is_file()]):
-            digest.update(file_digest.encode())
-    shape = (options.venue, options.out_of_order, options.receive_offset_ns, options.strict)
-    digest.update(repr((source.instrument, shape)).encode())
+        for file, file_digest in zip(files, pool.map(file_sha256, files), strict=True):
+            digest.update(repr((file.name, file_digest)).encode())
+    shape = (
+        options.venue, options.out_of_order, options.receive_offset_ns, options.strict, options.read_as,
+    )  # fmt: skip
+    digest.update(repr((type(source).__name__, source.instrument, shape)).encode())
     return digest.hexdigest()[:32]
 
 
@@ -172,7 +179,7 @@ class _Import:
         options, source = self._options, self._source
         resumed = sum(part.rows for _, part in self._staged)
         check = QualityCheck(source.instrument, options.gate.settings if options.gate else Gate().settings)
-        rejected = self._change.staging / "quarantine.parquet"
+        rejected = self._change.staging / f"quarantine.parquet{STAGED_SUFFIX}"
         with Quarantine(None if options.strict else rejected) as quarantine:
             if isinstance(source, Quarantining) and not options.strict:
                 source.quarantine = quarantine

@@ -34,11 +34,15 @@ TIME_RULE: Final = "time must be readable and lie between 1970 and 2200"
 NUMBER_RULE: Final = "prices and sizes must be numbers"
 GRID_RULE: Final = "prices must be multiples of the price increment that fit 30 bits"
 SIZE_RULE: Final = "sizes must not be negative or more than 32 bits of lots"
+LOT_RULE: Final = "sizes must be multiples of the lot size"
 SIDE_RULE: Final = "side must be a word of the mapping"
+SYMBOL_RULE: Final = "a row must be of the first row's symbol"
 CROSSED_RULE: Final = "bid must not exceed ask"
 
 _SIZE_LOTS_MAX: Final = (1 << 32) - 1
 _GRID_TOLERANCE: Final = 1e-4
+_DOUBLE_SHARE: Final = 1e-12
+_SINGLE_SHARE: Final = 5e-7
 
 
 class MappedSource:
@@ -69,6 +73,7 @@ class MappedSource:
         )
         self.quarantine: Quarantine | None = None
         self._rejected = 0
+        self._first_symbol: str | None = None
 
     @property
     def source(self) -> str:
@@ -85,7 +90,7 @@ class MappedSource:
 
     def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
         """Yield one event a row."""
-        self._rejected = 0
+        self._rejected, self._first_symbol = 0, None
         sequence = 0
         for path in self.paths:
             for row, frame in read_rows(path, self.mapping, block_rows=block_events):
@@ -101,6 +106,11 @@ class MappedSource:
         ts_ns, known = _times(frame[mapping.time.column], mapping.time)
         judged = _Judged(frame, path, row)
         judged.require(known & (ts_ns >= 0) & (ts_ns <= TS_NS_MAX), TIME_RULE)
+        if "symbol" in mapping.columns and frame.height:
+            named = frame[mapping.columns["symbol"]].cast(pl.String).fill_null("").str.strip_chars()
+            if self._first_symbol is None:
+                self._first_symbol = named[0]
+            judged.require((named == self._first_symbol).to_numpy(), SYMBOL_RULE)
         events = np.zeros(frame.height, EVENT_DTYPE)
         events["ts_ns"], events["recv_ns"] = ts_ns, RECV_NOT_RECORDED
         if mapping.receive is not None:
@@ -149,16 +159,20 @@ class MappedSource:
         values = _numbers(frame[self.mapping.columns[part]], judged)
         exact = values / self.instrument.price_increment
         ticks = np.rint(exact)
-        tolerance = np.maximum(_GRID_TOLERANCE, np.abs(exact) * 1e-12)
+        tolerance = np.maximum(_GRID_TOLERANCE, np.abs(exact) * _DOUBLE_SHARE)
         judged.require((np.abs(exact - ticks) <= tolerance) & (np.abs(ticks) <= PRICE_TICKS_MAX), GRID_RULE)
         return np.where(judged.good, ticks, 0).astype(np.int64)
 
     def _lots(self, frame: pl.DataFrame, part: str, judged: _Judged) -> NDArray[np.int64]:
-        values = _numbers(frame[self.mapping.columns[part]], judged)
-        lots = np.rint(values / self.instrument.lot_size)
+        column = frame[self.mapping.columns[part]]
+        values = _numbers(column, judged)
+        exact = values / self.instrument.lot_size
+        lots = np.rint(exact)
         judged.require((values >= 0) & (lots <= _SIZE_LOTS_MAX), SIZE_RULE)
-        # A positive quantity never rounds to nothing.
-        lots = np.where(values > 0, np.maximum(lots, 1), 0)
+        # A single holds 0.1 to seven digits only; a finer lot than that is not its fault.
+        share = _SINGLE_SHARE if column.dtype == pl.Float32 else _DOUBLE_SHARE
+        on_grid = np.abs(exact - lots) <= np.maximum(_GRID_TOLERANCE, np.abs(exact) * share)
+        judged.require(on_grid & ((lots > 0) | (values == 0)), LOT_RULE)
         return np.where(judged.good, lots, 0).astype(np.int64)
 
     def _sides(self, frame: pl.DataFrame, judged: _Judged, *, needed: bool) -> NDArray[np.int8]:

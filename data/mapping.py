@@ -35,11 +35,14 @@ from typing import Any, Final
 from .errors import ConfigError
 
 PARTS: Final = {
-    "quotes": (("bid", "ask"), ("bid_size", "ask_size")),
-    "trades": (("price", "size"), ("side",)),
-    "levels": (("price", "size", "side"), ()),
+    "quotes": (("bid", "ask"), ("bid_size", "ask_size", "symbol")),
+    "trades": (("price", "size"), ("side", "symbol")),
+    "levels": (("price", "size", "side"), ("symbol",)),
 }
-"""Columns that each kind must have, and those that it may have."""
+"""Columns that each kind must have, and those that it may have.
+
+A column `symbol` must say in every row what it says in the first: a table is one instrument's.
+"""
 
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "str": (str,), "float": (int, float), "bool": (bool,), "tuple[str, ...]": (tuple,),

@@ -34,6 +34,7 @@ _FORMATS: Final = (
     "%d.%m.%Y %H:%M:%S%.f GMT%z", "%Y.%m.%d %H:%M:%S%.f", "%m/%d/%Y %H:%M:%S%.f", "%d/%m/%Y %H:%M:%S%.f",
     "%Y/%m/%d %H:%M:%S%.f", "%Y%m%d%H%M%S%3f", "%Y%m%d %H%M%S",
 )  # fmt: skip
+_SYMBOL_NAMES: Final = ("symbol", "instrument", "ticker", "pair")
 _NUMBER: Final = re.compile(r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$")
 
 
@@ -55,12 +56,19 @@ def sniff_mapping(path: Path) -> Mapping:
     if receive_name is not None and receive_name != time.column:
         unit = _unit_of(sample[receive_name])
         receive = TimeMapping(column=receive_name, unit=unit) if unit else None
-    kind, parts = _parts_of(sample, [name for name in names if name not in (time.column, receive_name)], path)
+    symbol_name = _named(names, _SYMBOL_NAMES)
+    named_symbol = _symbol_in(sample[symbol_name], path) if symbol_name is not None else None
+    spoken_for = (time.column, receive_name, symbol_name)
+    kind, parts = _parts_of(sample, [name for name in names if name not in spoken_for], path)
     prices = [_floats(sample[parts[part]]) for part in ("bid", "ask", "price") if part in parts]
     sizes = [_floats(sample[parts[part]]) for part in ("bid_size", "ask_size", "size") if part in parts]
+    if not any(len(values) for values in prices):
+        raise DataError("expected prices with a decimal point, was none in the first rows", path=path)
     increment = min(rule.infer_increment(values, path=path) for values in prices if len(values))
     lot_size = min((rule.infer_lot_size(values) for values in sizes if len(values)), default=1.0)
-    symbol = symbol_in(path.name) or _symbol_column(sample) or path.name.partition(".")[0].upper()
+    if symbol_name is not None and symbol_name != time.column:
+        parts["symbol"] = symbol_name
+    symbol = symbol_in(path.name) or named_symbol or path.name.partition(".")[0].upper()
     return Mapping(
         kind=kind, symbol=re.sub(r"[^A-Za-z0-9._-]", "-", symbol).lstrip("-._")[:64] or "UNKNOWN",
         price_increment=increment, lot_size=lot_size, time=time, receive=receive, columns=parts,
@@ -200,12 +208,15 @@ def _side_column(sample: pl.DataFrame, names: Sequence[str]) -> str | None:
     return None
 
 
-def _symbol_column(sample: pl.DataFrame) -> str | None:
-    name = _named(sample.columns, ("symbol", "instrument", "ticker", "pair"))
-    if name is None:
-        return None
-    found = sample[name].cast(pl.String).unique().to_list()
-    return str(found[0]) if len(found) == 1 and found[0] else None
+def _symbol_in(column: pl.Series, path: Path) -> str | None:
+    """Return the one symbol that a column holds; a table of several is not one instrument's."""
+    found = sorted(column.cast(pl.String).fill_null("").str.strip_chars().unique().to_list())
+    if len(found) > 1:
+        raise DataError(
+            f"expected one instrument in a table, so a file each, was {', '.join(found[:8])} "
+            f"in column {column.name}", path=path,
+        )  # fmt: skip
+    return found[0] if found and found[0] else None
 
 
 def _floats(column: pl.Series) -> NDArray[np.float64]:

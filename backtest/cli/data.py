@@ -207,7 +207,13 @@ def run_compact(args: argparse.Namespace) -> int:
 
 
 def run_delete(args: argparse.Namespace) -> int:
-    deleted = _store_at(args.store).delete(
+    from data.errors import ConfigError
+
+    store = _store_at(args.store)
+    known = sorted(store.manifest().instruments)
+    if args.instrument not in known:
+        raise ConfigError(f"--instrument must be one of {', '.join(known) or 'none'}, was {args.instrument}")
+    deleted = store.delete(
         instrument=args.instrument,
         venues=args.venue,
         start_ns=_time_ns(args.start),

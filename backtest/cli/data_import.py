@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,13 +65,14 @@ def run_import(args: argparse.Namespace) -> int:
     reports: list[QualityReport] = []
     done_before = 0
 
-    def bring_in(paths: list[Path], source: EventSource) -> ImportResult:
+    def bring_in(paths: list[Path], read_as: str, source: EventSource) -> ImportResult:
+        known = replace(options, read_as=read_as)
         with progress(f"importing {paths[0].name}") as watch:
-            return import_events(store, source, paths=paths, options=options, watch=watch)
+            return import_events(store, source, paths=paths, options=known, watch=watch)
 
-    for paths, open_source in openers(args):
+    for paths, open_source, read_as in openers(args):
         with nothing_left_behind(store.root):
-            source, result = on_a_fitting_grid(open_source, partial(bring_in, paths))
+            source, result = on_a_fitting_grid(open_source, partial(bring_in, paths, read_as))
         done_before += result.done_before
         say_result(args, store.root, source, result)
         written += [
@@ -114,7 +116,7 @@ def run_quality(args: argparse.Namespace) -> int:
     gate = load_gate_of(args)
     reports: list[QualityReport] = []
     violations: list[str] = []
-    for paths, open_source in openers(args):
+    for paths, open_source, _ in openers(args):
         _, report = on_a_fitting_grid(open_source, partial(looked_at, gate, paths))
         for line in quality_lines(report):
             print(line, file=text_stream(args))

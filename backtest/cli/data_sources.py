@@ -45,20 +45,23 @@ def add_recording(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def openers(args: argparse.Namespace) -> Iterator[tuple[list[Path], Opener]]:
-    """Yield what opens each source, with the files that it reads; importers take all files as one."""
+def openers(args: argparse.Namespace) -> Iterator[tuple[list[Path], Opener, str]]:
+    """Yield each source's files, what opens them, and how they are read: format and mapping.
+
+    Importers take all files as one. Of our own formats the source's class tells which was found.
+    """
     from data.importers import MODULES, importer
 
     if args.format == "jsonl":
         importer(args.format)
     if args.mapping is not None or args.format in ("table", "jsonl"):
         mapping = _mapping_of(args)
-        yield args.source, _with_grid(args, partial(_mapped, args, mapping))
+        yield args.source, _with_grid(args, partial(_mapped, args, mapping)), args.format + mapping.to_toml()
     elif args.format in MODULES:
-        yield args.source, _with_grid(args, partial(_imported, args))
+        yield args.source, _with_grid(args, partial(_imported, args)), args.format
     else:
         for path in args.source:
-            yield [path], _with_grid(args, partial(_opened, args, path))
+            yield [path], _with_grid(args, partial(_opened, args, path)), ""
 
 
 def _imported(args: argparse.Namespace, instrument: Instrument | None) -> EventSource:

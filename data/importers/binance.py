@@ -161,6 +161,7 @@ class BinanceDecoder:
         self._reached_ns: dict[str, int] = {}
         self._stamp_ns: int | None = None
         self._last_trade: int | None = None
+        self._names_previous: bool | None = None
 
     def line(self, line: bytes, *, path: Path, row: int) -> None:
         recv_ns, message = parse_line(line, path=path, row=row)
@@ -170,6 +171,7 @@ class BinanceDecoder:
         if symbol != self._symbol and not (symbol == "" and self._alone):
             self._left.pass_over("messages of other symbols or none")
         elif message.kind == "depthUpdate":
+            self._require_one_market(message, path, row)
             ts_ns = self._stamp("depth", message, recv_ns, path, row)
             self.depth.update(depth_of(message, ts_ns, recv_ns, path=path, row=row))
         elif message.snapshot_id is not None:
@@ -195,6 +197,16 @@ class BinanceDecoder:
                 self._left.pass_over("bookTicker messages, used by verify")
         else:
             self._left.pass_over(f"messages of kind {message.kind[:20] or 'none'}")
+
+    def _require_one_market(self, message: Message, path: Path, row: int) -> None:
+        """Refuse spot and futures of one symbol in one book; only futures name the update before."""
+        names_previous = message.previous_id is not None
+        if self._names_previous not in (None, names_previous):
+            raise DataError(
+                "expected depth updates of spot (without pu) or of futures (with pu), was both: "
+                "import each market on its own", path=path, row=row,
+            )  # fmt: skip
+        self._names_previous = names_previous
 
     def _trade(self, message: Message, recv_ns: int, path: Path, row: int) -> None:
         if message.price is None or message.size is None or message.buyer_is_maker is None:
@@ -283,7 +295,7 @@ def open_source(
         and a diff that overtake each other would make the touch go back in time.
     """
     files = in_order_of_name(paths)
-    heads = read_heads(files, observe)
+    heads = read_heads(files, observe, wanted=symbol)
     unnamed = heads.pop("", Head())
     if not heads and symbol is not None and unnamed.prices:
         # Partial books of spot outside an envelope name nothing.
@@ -321,7 +333,7 @@ def _instrument(name: str, head: Head, *, path: Path) -> Instrument:
 def verify(paths: Sequence[Path]) -> Verification:
     """Compare the book's touch after each depth update with the bookTicker of the same update id."""
     files = in_order_of_name(paths)
-    symbols = sorted(read_heads(files, observe).keys() - {""})
+    symbols = sorted(read_heads(files, observe, whole=True).keys() - {""})
     checks = []
     for symbol in symbols:
         checks.append(TouchCheck())

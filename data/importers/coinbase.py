@@ -304,7 +304,7 @@ def open_source(
 ) -> FeedEvents:
     """Open the book and trades of one product; with `strict` a gap in trade ids is an error."""
     files = in_order_of_name(paths)
-    heads = read_heads(files, observe)
+    heads = read_heads(files, observe, wanted=symbol)
     product = chosen_symbol(heads, symbol, path=files[0])
     if instrument is None:
         head = heads[product]
@@ -325,7 +325,7 @@ def verify(paths: Sequence[Path]) -> Verification:
     The first ticker of a product repeats the last trade before the subscription and is left out.
     """
     files = in_order_of_name(paths)
-    products = sorted(read_heads(files, observe))
+    products = sorted(read_heads(files, observe, whole=True))
     matched = total = repeated = 0
     first: str | None = None
     for product in products:

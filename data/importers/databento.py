@@ -131,7 +131,7 @@ def open_source(
     if symbol is None and len(known) == 1:
         (symbol,) = known
     if symbol is None or symbol not in known:
-        wanted = "one of its symbols named" if symbol is None else symbol
+        wanted = "one of its symbols, given as --symbol" if symbol is None else symbol
         raise DataError(f"expected {wanted}, was {', '.join(known[:20]) or 'none'}", path=files[0].path)
     filters = {file.path: SymbolFilter(file, symbol) for file in files}
     if instrument is None:

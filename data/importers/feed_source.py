@@ -57,22 +57,40 @@ class Head:
     kinds: set[str] = field(default_factory=set)
 
 
-def read_heads(paths: Sequence[Path], observe: Observer) -> dict[str, Head]:
-    """Return the head of each symbol, from the first lines of the first file."""
+def read_heads(
+    paths: Sequence[Path], observe: Observer, *, wanted: str | None = None, whole: bool = False
+) -> dict[str, Head]:
+    """Return the head of each symbol, from the first lines of the first file.
+
+    Parameters
+    ----------
+    wanted : str, optional
+        Read on through all files until this symbol was found, and as many lines from there.
+    whole : bool
+        Read all files to their end, so that no symbol is missed.
+    """
     heads: dict[str, Head] = {}
-    for count, (row, line) in enumerate(lines(paths[0])):
-        if count == HEAD_LINES_MAX:
-            break
-        found = observe(line, path=paths[0], row=row)
-        if found is None:
-            continue
-        symbol, kind, pairs = found
-        head = heads.setdefault(symbol, Head())
-        head.kinds.add(kind)
-        if len(head.prices) < SAMPLED_MAX:
-            for price, size in pairs:
-                head.prices.append(price)
-                head.sizes.append(size)
+    left = HEAD_LINES_MAX
+    for path in paths:
+        for row, line in lines(path):
+            searching = whole or (wanted is not None and wanted not in heads)
+            if left <= 0 and not searching:
+                return heads
+            left -= 1
+            found = observe(line, path=path, row=row)
+            if found is None:
+                continue
+            symbol, kind, pairs = found
+            if left <= 0 and symbol == wanted and symbol not in heads:
+                left = HEAD_LINES_MAX
+            head = heads.setdefault(symbol, Head())
+            head.kinds.add(kind)
+            if len(head.prices) < SAMPLED_MAX:
+                for price, size in pairs:
+                    head.prices.append(price)
+                    head.sizes.append(size)
+        if not whole and (wanted is None or wanted in heads):
+            return heads
     return heads
 
 
@@ -88,7 +106,7 @@ def chosen_symbol(heads: dict[str, Head], symbol: str | None, *, path: Path) -> 
     if symbol is None and len(known) == 1:
         return known[0]
     if symbol is None or symbol not in heads:
-        wanted = "one of its symbols named" if symbol is None else f"messages of {symbol}"
+        wanted = "one of its symbols, given as --symbol" if symbol is None else f"messages of {symbol}"
         raise DataError(f"expected {wanted}, was {', '.join(known) or 'none'}", path=path)
     return symbol
 

@@ -150,7 +150,8 @@ def _chosen(symbols: set[str], symbol: str | None, path: Path) -> str:
         return by_form[wanted]
     if len(symbols) > 1:
         raise DataError(
-            f"expected one of its symbols named, was {', '.join(sorted(symbols)[:20])}", path=path
+            f"expected one of its symbols, given as --symbol, was {', '.join(sorted(symbols)[:20])}",
+            path=path,
         )
     return symbol or next(iter(symbols), "")
 

@@ -261,8 +261,9 @@ def open_source(
 ) -> FeedEvents:
     """Open the book and trades of one pair, named like ``XBT/USD`` or ``XBT-USD``."""
     files = in_order_of_name(paths)
-    heads = read_heads(files, observe)
-    pair = chosen_symbol(heads, symbol.replace("-", "/") if symbol else None, path=files[0])
+    wanted = symbol.replace("-", "/") if symbol else None
+    heads = read_heads(files, observe, wanted=wanted)
+    pair = chosen_symbol(heads, wanted, path=files[0])
     if instrument is None:
         head = heads[pair]
         instrument = instrument_of(
@@ -280,7 +281,7 @@ def open_source(
 def verify(paths: Sequence[Path]) -> Verification:
     """Compare the CRC-32 of the book's best ten levels with that of every update."""
     files = in_order_of_name(paths)
-    pairs = sorted(read_heads(files, observe))
+    pairs = sorted(read_heads(files, observe, whole=True))
     matched = total = 0
     first: str | None = None
     for pair in pairs:

@@ -16,7 +16,6 @@ Dukascopy; UTC−5 all year for FXCM.
 
 from __future__ import annotations
 
-import io
 import re
 import zipfile
 from collections.abc import Iterator
@@ -290,46 +289,37 @@ def _grids(path: Path, member: str, shape: tuple[bool, int]) -> tuple[float, flo
     return min(increments), min(lot_sizes)
 
 
-class _MemberStream(io.RawIOBase):
-    """A zip member's chunks as a file; what is wrong with them surfaces as DataError."""
-
-    def __init__(self, path: Path, member: str) -> None:
-        self._chunks = chunks(path, member=member)
-        self._held = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, target: Any) -> int:
-        if not self._held:
-            self._held = memoryview(next(self._chunks, b""))
-        count = min(len(target), len(self._held))
-        target[:count] = self._held[:count]
-        self._held = self._held[count:]
-        return count
-
-
 def _batches(path: Path, member: str, types: tuple[Any, ...]) -> Iterator[Any]:
+    """Yield a member's rows; blocks of whole lines are parsed from memory.
+
+    Arrow's own streaming reads ahead on a thread, where an error of a damaged zip would end the process.
+    """
     names = [str(place) for place in range(len(types))]
-    with library_errors(path, "a readable LEAN file", header_lines=0):
-        try:
-            reader = pc.open_csv(
-                pa.PythonFile(io.BufferedReader(_MemberStream(path, member), READ_BUFFER_BYTES), mode="r"),
+    row = 0
+    for block in _whole_lines(path, member):
+        # A row's number in a message of Arrow is that in its block.
+        with library_errors(path, "a readable LEAN file", header_lines=-row):
+            table = pc.read_csv(
+                pa.BufferReader(block),
                 read_options=pc.ReadOptions(
-                    column_names=names, use_threads=False, block_size=READ_BUFFER_BYTES
+                    column_names=names, use_threads=False, block_size=2 * READ_BUFFER_BYTES
                 ),
                 convert_options=pc.ConvertOptions(
                     column_types=dict(zip(names, types, strict=True)), strings_can_be_null=False
                 ),
             )
-        except StopIteration:
-            return
-    with reader:
-        while True:
-            with library_errors(path, "an undamaged LEAN file", header_lines=0):
-                try:
-                    batch = reader.read_next_batch()
-                except StopIteration:
-                    return
-            if batch.num_rows:
-                yield batch
+        row += table.num_rows
+        yield from table.to_batches()
+
+
+def _whole_lines(path: Path, member: str) -> Iterator[bytes]:
+    """Yield a member in blocks that end with a line, leaving out blank ones."""
+    rest = b""
+    for chunk in chunks(path, member=member, chunk_bytes=READ_BUFFER_BYTES):
+        block, end, rest = (rest + chunk).rpartition(b"\n")
+        if len(rest) > READ_BUFFER_BYTES:
+            raise DataError(f"expected lines of at most {READ_BUFFER_BYTES} bytes, was more", path=path)
+        if block.strip():
+            yield block + end
+    if rest.strip():
+        yield rest

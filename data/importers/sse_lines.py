@@ -29,7 +29,8 @@ ADD, DELETE = 65, 68
 BUY, SELL, AUCTION = 66, 83, 78
 
 _LINE_BYTES_MAX: Final = 1 << 14
-_PAIR: Final = re.compile(rb"([A-Za-z]+(?:\[\d\]\.[A-Za-z]+)?)=(\d*)")
+# A field that goes on after its digits is damaged: it is then missing, not what the digits say.
+_PAIR: Final = re.compile(rb"(?<![^\s/])([A-Za-z]+(?:\[\d\]\.[A-Za-z]+)?)=(\d*)(?!\S)")
 _PRICE_MAX: Final = (1 << 30) - 1
 _SIZE_MAX: Final = 1 << 48
 _ID_MAX: Final = (1 << 63) - 1
@@ -132,8 +133,10 @@ class SseLog:
                 elif kind is ORDER:
                     self._require_known(line, row)
                 row += 1
-        if held.strip() and wanted in held:
+        if held and wanted in held:
             yield row, held
+        elif kind is ORDER:
+            self._require_known(held, row)
 
     def _require_known(self, line: bytes, row: int) -> None:
         """Refuse a line of no known type; done by one pass, for all lines."""

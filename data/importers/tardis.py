@@ -300,7 +300,7 @@ def open_source(
     if symbol is None and len(symbols) == 1:
         (symbol,) = symbols
     if symbol is None or symbol not in symbols:
-        wanted = "one of its symbols named" if symbol is None else symbol
+        wanted = "one of its symbols, given as --symbol" if symbol is None else symbol
         raise DataError(f"expected {wanted}, was {', '.join(sorted(symbols)) or 'none'}", path=files[0].path)
     if instrument is None:
         instrument = instrument_of(symbol, prices, sizes, path=files[0].path)

@@ -87,7 +87,7 @@ def pieces(path: Path) -> Iterator[bytes]:
                 )
             yield piece
     except _ERRORS as error:
-        raise DataError(f"expected an undamaged file, was: {error}", path=path) from error
+        raise DataError(f"expected an undamaged file, was: {error}", path=path, offset=done) from error
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

@@ -13,7 +13,7 @@ pytest.importorskip("msgspec")
 from feed_files import BASE_MS, COMPRESSORS, depth, joined, mutants, stamped, survives, told, write_lines
 
 from data.errors import DataError
-from data.importers import binance, importer
+from data.importers import binance, feed_source, importer
 from data.quarantine import Quarantine
 from data.receive_clock import CorrectedReceipts, measure_receive_clock
 from data.schema import RECV_NOT_RECORDED, EventKind
@@ -292,3 +292,25 @@ def test_messages_are_what_json_says(tmp_path: Path) -> None:
     recv_ns, message = binance.parse_line(SPOT[4].encode(), path=tmp_path, row=0)
     assert recv_ns == (BASE_MS + 215) * 1_000_000
     assert json.loads(SPOT[4].partition(" ")[2])["data"]["p"] == message.price
+
+
+def test_spot_and_futures_never_share_a_book(tmp_path: Path) -> None:
+    spot = write_lines(tmp_path / "a.jsonl", SPOT)
+    futures = write_lines(tmp_path / "b.jsonl", [depth(10, 11, [("100.00", "1")], previous=9, ms=300)])
+    with pytest.raises(DataError, match=r"b\.jsonl:row 0: expected depth updates of spot .* was both"):
+        joined(binance.open_source([spot, futures]))
+
+
+def test_a_symbol_that_begins_late_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_source, "HEAD_LINES_MAX", 4)
+    late = [
+        stamped({"symbol": "LATE", "lastUpdateId": 5, "bids": [("9.50", "1")], "asks": [("9.75", "4")]}, 400),
+        depth(6, 7, [("9.25", "1")], ms=500, symbol="LATE"),
+    ]
+    files = [write_lines(tmp_path / "a.jsonl", SPOT), write_lines(tmp_path / "b.jsonl", [*SPOT, *late])]
+    source = binance.open_source(files, symbol="LATE")
+    assert source.instrument.price_increment == 0.01
+    assert len(joined(source)) > 0
+    assert binance.verify(files).notes[0] == "symbols: BTCUSDT, LATE"
+    with pytest.raises(DataError, match="expected messages of NONE, was BTCUSDT, LATE"):
+        binance.open_source(files, symbol="NONE")

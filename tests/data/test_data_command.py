@@ -146,3 +146,22 @@ def test_a_failed_import_leaves_no_new_store_behind(tmp_path: Path) -> None:
     with pytest.raises(AnytickError, match="row 1"):
         run("import", "binance", path, "--store", tmp_path / "store")
     assert (tmp_path / "store" / "mine.txt").exists()
+
+
+def test_a_corrected_mapping_is_not_taken_for_the_one_before(tmp_path: Path) -> None:
+    table, mapping, store = tmp_path / "t.csv", tmp_path / "m.toml", tmp_path / "store"
+    table.write_text("timestamp,price,size,side\n1600000000123,10.25,1,b\n1600000000124,10.26,2,s\n")
+    assert run("sniff", table, "--out", mapping) == 0
+    assert run("import", "table", table, "--mapping", mapping, "--store", store) == 0
+    assert run("import", "table", table, "--mapping", mapping, "--store", store) == 0
+    mapping.write_text(mapping.read_text().replace('unit = "ms"', 'unit = "us"'))
+    assert run("import", "table", table, "--mapping", mapping, "--store", store) == 0
+    assert len(list(store.glob("**/*.parquet"))) == 2
+
+
+def test_deleting_an_instrument_that_nobody_stored_is_an_error(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    run("import", "lobster", Day(seed=1, levels=2, rows=30).write_zip(tmp_path / "day.zip"), "--store", store)
+    with pytest.raises(ConfigError, match="--instrument must be one of TEST, was TYPO"):
+        run("delete", store, "--instrument", "TYPO")
+    assert run("delete", store, "--instrument", "TEST") == 0

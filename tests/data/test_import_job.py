@@ -184,3 +184,30 @@ def test_corrected_receipts_keep_order_and_cause() -> None:
             newest = max(newest, ts_ns, recv_ns + 10**8 - 10**6)
             expected.append(newest)
     assert received.tolist() == expected
+
+
+def test_an_import_read_in_another_way_is_another_import(tmp_path: Path, recording: Path) -> None:
+    store = TickStore(tmp_path / "store")
+    import_events(store, Feed(), paths=[recording], options=replace(OPTIONS, read_as="side: b is a buy"))
+    other = replace(OPTIONS, read_as="side: b is a sell")
+    with pytest.raises(ConfigError, match="say overwrite"):
+        import_events(store, Feed(), paths=[recording], options=other)
+    renamed = recording.rename(recording.with_name("renamed.bin"))
+    with pytest.raises(ConfigError, match="say overwrite"):
+        import_events(store, Feed(), paths=[renamed], options=replace(OPTIONS, read_as="side: b is a buy"))
+
+
+def test_no_staged_file_looks_like_events(tmp_path: Path, recording: Path) -> None:
+    """Rejected rows are on disk, and the import is stopped: a glob of Parquet files finds none of it."""
+    store = TickStore(tmp_path / "store")
+    feed = Broken()
+    feed.events["kind"][:] = 77
+
+    def stopped(blocks):  # type: ignore[no-untyped-def]
+        yield from blocks
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_events(store, feed, paths=[recording], options=OPTIONS, watch=stopped)
+    assert list(store.root.glob(".staging/*/quarantine.parquet.tmp"))
+    assert not list(store.root.glob("**/*.parquet"))

@@ -67,7 +67,7 @@ def test_changes_with_sides_and_a_snapshot_by_type(tmp_path: Path) -> None:
         {"type": "l2update", **one, "changes": changes},
         {"type": "l2update", **one, "product_id": "C-D", "changes": [["buy", "9.6", "3"]]},
     )
-    with pytest.raises(DataError, match="one of its symbols named, was A-B, C-D"):
+    with pytest.raises(DataError, match="one of its symbols, given as --symbol, was A-B, C-D"):
         sniff_json(path)
     events = joined(round_trip(path, tmp_path, "A-B"))
     assert told(events) == [

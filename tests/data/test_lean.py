@@ -201,6 +201,25 @@ def test_bad_rows_are_refused_by_row_and_rule(tmp_path: Path, row: str, rule: st
     assert caught.value.row == 9
 
 
+def test_a_row_of_a_later_block_keeps_its_number(tmp_path: Path) -> None:
+    path = quotes_file(tmp_path, [bid(5, 20_000)] * 90_000 + ["9,1,1"])
+    with pytest.raises(DataError, match="Expected 8 columns, got 3") as caught:
+        events_in(path)
+    assert caught.value.row == 90_000
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+def test_a_zip_that_is_damaged_far_inside_is_refused(tmp_path: Path, place: float) -> None:
+    random_rows = random.Random(4)
+    path = quotes_file(tmp_path, [bid(at, random_rows.randrange(1, 10**6)) for at in range(90_000)])
+    packed = bytearray(path.read_bytes())
+    at = int(len(packed) * place)
+    packed[at : at + 64] = bytes(64)
+    path.write_bytes(packed)
+    with pytest.raises(DataError, match=r"ibm_quote\.zip"):
+        events_in(path)
+
+
 def test_zips_are_told_by_what_they_hold(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected a file like"):
         lean.open_source([zipped(tmp_path, "a_quote.zip", ["1,1,1"], "prices.csv")])

@@ -93,6 +93,8 @@ BAD = {
     "1600000000000,1.005,1,buy": "multiples of the price increment",
     "1600000000000,1e30,1,buy": "multiples of the price increment",
     "1600000000000,1.00,-1,buy": "sizes must not be negative",
+    "1600000000000,1.00,1.0005,buy": "multiples of the lot size",
+    "1600000000000,1.00,1e-10,buy": "multiples of the lot size",
     "1600000000000,1.00,1,perhaps": "side must be a word",
 }
 
@@ -114,6 +116,22 @@ def test_a_bad_row_is_set_aside_with_its_rule(tmp_path: Path, row: str) -> None:
     assert ",".join(json.loads(entry["raw"])[name] for name in "tpqs") == row
     with pytest.raises(DataError, match=r"trades\.csv:row 1: "):
         list(MappedSource([path], TRADES, strict=True).blocks())
+
+
+def test_a_table_holds_one_symbol(tmp_path: Path) -> None:
+    """One that holds A and B is not split into sellers and buyers, nor read as one market."""
+    path, row = tmp_path / "t.csv", "1600000000123,{},10.25,1\n"
+    head = "timestamp,symbol,price,size\n"
+    path.write_text(head + row.format("A") + row.format("B"))
+    with pytest.raises(DataError, match="expected one instrument in a table, so a file each, was A, B"):
+        sniff_mapping(path)
+    path.write_text(head + row.format("A") * 2)
+    mapping = sniff_mapping(path)
+    assert (mapping.symbol, mapping.columns["symbol"], "side" in mapping.columns) == ("A", "symbol", False)
+    path.write_text(head + row.format("A") * 3 + row.format("B") + row.format("A"))
+    with pytest.raises(DataError, match=r"row 3: a row must be of the first row's symbol"):
+        list(MappedSource([path], mapping, strict=True).blocks(2))
+    assert sum(map(len, MappedSource([path], mapping).blocks(2))) == 4
 
 
 @given(
@@ -178,7 +196,9 @@ def test_a_damaged_arrow_file_is_read_or_refused(tmp_path: Path) -> None:
     assert outcomes == {True, False}
 
 
-@pytest.mark.parametrize("text", ["", "a\n1\n", "a,b\nx,y\n", "a,b,c\n1,2,3\n"])
+@pytest.mark.parametrize(
+    "text", ["", "a\n1\n", "a,b\nx,y\n", "a,b,c\n1,2,3\n", "time;price;size\n2024-01-01T00:00:00Z;1,5;2\n"]
+)
 def test_what_holds_no_market_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "odd.csv"
     path.write_text(text)

@@ -110,6 +110,7 @@ def test_blocks_of_any_size_hold_the_same_events(tmp_path: Path) -> None:
         ("000   OrdType", "500   OrdType", "whole shares"),
         ("Price=1", "Price=99999999991", "Price must be a number"),
         ("Price=", "Price=x", "Price must be a number"),
+        (" OrderQty=", "p OrderQty=", "Price must be a number"),
         ("TransactTime=9", "TransactTime=9999", "TransactTime must be"),
         ("BizIndex=", "BizIndex=0", "BizIndex must grow"),
         ("SecurityID=600000", "SecurityID=600001", "expected one stock"),
@@ -123,6 +124,15 @@ def test_bad_lines_are_refused_by_row_and_rule(tmp_path: Path, old: str, new: st
     with pytest.raises(DataError, match=rf"{NAME}:row {row}: .*{rule}") as caught:
         events_in(written(tmp_path, lines))
     assert caught.value.row == row
+
+
+@pytest.mark.parametrize("tail", ["//SecurityIDSource=101 MsgT", "\0" * 40])
+def test_a_last_line_that_is_cut_off_is_refused(tmp_path: Path, tail: str) -> None:
+    lines = SseDay(seed=5, orders=50).lines()
+    path = written(tmp_path, lines)
+    path.write_text("\n".join([*lines, tail]))
+    with pytest.raises(DataError, match=f":row {len(lines)}: expected MsgType"):
+        events_in(path)
 
 
 def test_a_log_without_a_date_or_with_two_stocks_asks(tmp_path: Path) -> None:
