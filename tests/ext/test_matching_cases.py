@@ -523,7 +523,8 @@ def test_a_peg_that_left_does_not_decide_where_the_next_one_stands(cut: int, loo
             assert engine.state_hash() == reference.state_hash()
     assert engine.state_hash() == reference.state_hash()
     pegged = engine.order(7)
-    assert pegged is not None and pegged["price_ticks"] == 105  # the touch is 100 to 110 once 109 is taken
+    assert pegged is not None
+    assert pegged["price_ticks"] == 105  # the touch is 100 to 110 once 109 is taken
 
 
 def test_an_iceberg_shows_at_least_one_lot_in_65_536() -> None:
