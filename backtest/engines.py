@@ -7,7 +7,6 @@ so their results do not depend on which thread ran them or when.
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,10 +20,11 @@ from engine.journal import JournalWriter
 from ext.event_loop import EventLoop
 from ext.python_router import PythonRouter
 
+from .turns import short_turns
+
 RING_EVENTS: Final = 32_768
 _EVENTS_A_TURN: Final = 32_768
 _PAUSE_SECONDS: Final = 5e-5
-_SWITCH_SECONDS: Final = 1e-4
 
 
 @dataclass(kw_only=True, slots=True)
@@ -120,22 +120,19 @@ class EnginePool:
         ]
         # Decisions that need the interpreter wait for whoever has it: at the default of 5 ms, a long
         # one in the producer would stall an engine for as long as 10,000 events take.
-        patience = sys.getswitchinterval()
-        sys.setswitchinterval(_SWITCH_SECONDS)
-        for thread in threads:
-            thread.start()
-        try:
+        with short_turns():
             for thread in threads:
-                while thread.is_alive():
-                    thread.join(timeout=0.2)
-                    tick()
-        except BaseException:
-            self._stop.set()
-            for thread in threads:
-                thread.join()
-            raise
-        finally:
-            sys.setswitchinterval(patience)
+                thread.start()
+            try:
+                for thread in threads:
+                    while thread.is_alive():
+                        thread.join(timeout=0.2)
+                        tick()
+            except BaseException:
+                self._stop.set()
+                for thread in threads:
+                    thread.join()
+                raise
         if self._failure is not None:
             raise self._failure
 

@@ -8,7 +8,6 @@ the interpreter lock while they work; between blocks they need it for some ten m
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from data.errors import DataError
+from data.errors import ConfigError, DataError
 from data.events import EventSource
 from data.instrument import Instrument
 from ext.feature_set import FeatureSet
@@ -28,6 +27,7 @@ from ext.replay import Replay
 
 from .memory import PeakMemory
 from .sources import VENUE_LIMIT, DataLike, open_source, place_of
+from .turns import short_turns
 
 BLOCK_EVENTS: Final = 32_768
 BLOCKS_AHEAD: Final = 16
@@ -35,7 +35,6 @@ BLOCKS_AHEAD: Final = 16
 _LEVELS: Final = 4_096
 _ORDERS: Final = 65_536
 _LOOK_SECONDS: Final = 0.2
-_SWITCH_SECONDS: Final = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,11 +46,11 @@ class ReplayResult:
     source : EventSource
     events : int
     books : tuple of OrderBook
-        By venue, as the last event left them.
+        By venue, up to the last one that spoke, as the last event left them.
     features : dict of str to float
         Those chosen, as the market stood at the end.
     state_hash : str
-        16 hexadecimal digits over all books.
+        16 hexadecimal digits over the books of all venues that spoke.
     seconds : float
         Wall time from the first block asked for to the last one applied.
     engine_seconds : float
@@ -99,13 +98,19 @@ def replay(
     Raises
     ------
     DataError
-        There are no events, a venue id is not below 16 or, after a first block of one venue, not 0, time
-        runs back, or the files break their format's rules.
+        There are no events, a venue id is not below 16, time runs back, or the files break their format's
+        rules.
+    ConfigError
+        `limit` or `block_events` is below 1.
     """
+    if block_events < 1 or (limit is not None and limit < 1):
+        raise ConfigError(f"block_events and limit must be at least 1, were {block_events} and {limit}")
     source = open_source(data, instrument)
     place = place_of(data)
     chosen = FeatureSet(features) if features else None
-    state: Replay | None = None
+    # Which venues will speak is not known yet; a book starts small and grows with its market.
+    small = {"order_capacity": _ORDERS // VENUE_LIMIT, "level_capacity": _LEVELS // VENUE_LIMIT}
+    state = Replay(VENUE_LIMIT, features=chosen, **small)
     engine_seconds, told = 0.0, time.perf_counter()
     with PeakMemory() as memory:
         begun = time.perf_counter()
@@ -113,8 +118,6 @@ def replay(
             left = limit
             for block in blocks:
                 events = block if left is None else block[:left]
-                if state is None:
-                    state = _empty(int(events["venue_id"].max()) + 1, chosen)
                 started = time.perf_counter()
                 state.apply(np.ascontiguousarray(events))
                 engine_seconds += time.perf_counter() - started
@@ -127,12 +130,12 @@ def replay(
                     if left == 0:
                         break
         seconds = time.perf_counter() - begun
-    if state is None:
+    if state.events == 0:
         raise DataError("expected at least one event, was empty", path=place)
     return ReplayResult(
         source=source,
         events=state.events,
-        books=state.books,
+        books=_spoken(state.books),
         features={} if chosen is None else dict(zip(chosen.names, state.values().tolist(), strict=True)),
         state_hash=f"{state.state_hash():016x}",
         seconds=seconds,
@@ -141,12 +144,9 @@ def replay(
     )
 
 
-def _empty(venue_count: int, features: FeatureSet | None) -> Replay:
-    if venue_count == 1:
-        return Replay(1, features=features, order_capacity=_ORDERS, level_capacity=_LEVELS)
-    # Which venues will speak is not known yet; a book starts small and grows with its market.
-    small = {"order_capacity": _ORDERS // VENUE_LIMIT, "level_capacity": _LEVELS // VENUE_LIMIT}
-    return Replay(VENUE_LIMIT, features=features, **small)
+def _spoken(books: tuple[OrderBook, ...]) -> tuple[OrderBook, ...]:
+    last = max((venue for venue, book in enumerate(books) if book.applied), default=0)
+    return books[: last + 1]
 
 
 def _require_order(state: Replay, place: str) -> None:
@@ -196,12 +196,10 @@ def _read_ahead(blocks: Iterator[NDArray[np.void]]) -> Iterator[Iterator[NDArray
 
     reader = threading.Thread(target=read, name="reader", daemon=True)
     # Whoever wants the interpreter between two blocks would wait 5 ms for it, as long as ten blocks take.
-    patience = sys.getswitchinterval()
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    reader.start()
-    try:
-        yield taken()
-    finally:
-        over.set()
-        reader.join()
-        sys.setswitchinterval(patience)
+    with short_turns():
+        reader.start()
+        try:
+            yield taken()
+        finally:
+            over.set()
+            reader.join()

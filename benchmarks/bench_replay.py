@@ -134,8 +134,7 @@ def from_store(bench: Bench) -> None:
                 floor=read_once(every), goal=36.0 if cached else None,
             )  # fmt: skip
             bench.verify(found[0] == per_day * days * venue_count, "every event was counted")
-            silent = [] if venue_count == 1 else [OrderBook().state_hash()] * (16 - venue_count)
-            bench.verify(found[1] == f"{folded(hashes + silent):016x}", "the books are the references'")
+            bench.verify(found[1] == f"{folded(hashes):016x}", "the books are the references'")
 
 
 def market_of(venue_count: int, count: int, *, seed: int) -> list[NDArray[np.void]]:
@@ -154,7 +153,7 @@ def by_day(events: NDArray[np.void], per_day: int) -> None:
 def folded(hashes: list[int]) -> int:
     """Fold books' hashes like `Replay.state_hash`."""
     state = 0xCBF29CE484222325
-    for word in hashes:
-        for byte in word.to_bytes(8, "little"):
+    for venue, word in enumerate(hashes):
+        for byte in (venue, *word.to_bytes(8, "little")):
             state = (state ^ byte) * 0x100000001B3 % (1 << 64)
     return state

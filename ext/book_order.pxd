@@ -25,10 +25,12 @@ cdef enum:
 
 cdef extern from *:
     """
-    /* Sums of a few thousand sizes of 2^48 stay within an int64, and no market comes near. */
+    /* No market comes near either; within them no sum leaves an int64. */
     #define ANYTICK_EVENT_LOTS_MAX ((int64_t)1 << 48)
+    #define ANYTICK_LEVEL_LOTS_MAX ((int64_t)1 << 62)
     """
     const int64_t EVENT_LOTS_MAX "ANYTICK_EVENT_LOTS_MAX"
+    const int64_t LEVEL_LOTS_MAX "ANYTICK_LEVEL_LOTS_MAX"
 
 
 cdef inline int side_of(const MarketEvent* event) noexcept nogil:
@@ -70,6 +72,9 @@ cdef inline void add_order(OrderBook book, const MarketEvent* event, int side) n
     level = level_require(resting, side, event.price_ticks)
     if level == 0:
         book.lost += 1
+        return
+    if resting.levels[level].total_lots > LEVEL_LOTS_MAX - event.size_lots:
+        book.refused += 1
         return
     if event.order_id:
         order_append(resting, level, event.order_id, event.size_lots, <uint32_t>resting.entries)

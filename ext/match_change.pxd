@@ -24,7 +24,6 @@ from .layout cimport (
     OrderCommand,
 )
 from .match_order cimport (
-    SIZE_LOTS_MAX,
     book_append,
     entry_close,
     entry_from_detail,
@@ -33,6 +32,7 @@ from .match_order cimport (
     order_price,
     order_side,
     price_fault,
+    size_is_valid,
 )
 from .match_state cimport (
     PHASE_CONTINUOUS,
@@ -64,11 +64,12 @@ cdef inline uint8_t replace_fault(
     MatchState* state, const OrderCommand* command, RestingBook* book, uint32_t number
 ) noexcept nogil:
     """Return why an order can not become what a replace asks for, or REASON_NONE."""
-    cdef uint8_t order_type = state.details[book.orders[number].mark].order_type
+    cdef const OrderDetail* detail = &state.details[book.orders[number].mark]
+    cdef uint8_t order_type = detail.order_type
     cdef uint8_t reason = REASON_NONE
     if is_peg(order_type):
         return REASON_BAD_ORDER
-    if not 0 < command.size_lots <= SIZE_LOTS_MAX:
+    if not size_is_valid(command.size_lots, detail.display_lots):
         return REASON_BAD_SIZE
     if order_type != ORDER_STOP:
         reason = price_fault(state, command.price_ticks, True)

@@ -123,12 +123,15 @@ cdef inline bint pegs_follow(MatchState* state) noexcept nogil:
     cdef uint32_t number
     if bid == state.pegged_bid and ask == state.pegged_ask:
         return False
+    # With no peg left the touch stays what it was: nobody is priced by this one.
+    pegs_compact(state)
+    if state.peg_count == 0:
+        return False
     state.pegged_bid, state.pegged_ask = bid, ask
     for place in range(state.peg_count):
         number = peg_find(state, &state.pegs[place])
         if number:
             peg_move(state, number)
-    pegs_compact(state)
     return True
 
 

@@ -4,7 +4,7 @@ Each command is answered by reports in the order things happened; docs/MATCHING.
 their sources. Every refusal leaves the book as it was.
 """
 
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from .expiry_heap cimport Expiry, expiry_push
@@ -58,6 +58,8 @@ from .resting_book cimport ASK, BID, Level, RestingBook, level_require, order_ap
 # Sums of a few thousand sizes of 2^48 stay within an int64; a level refuses what would exceed its half.
 cdef enum:
     FLAGS_KNOWN = ORDER_POST_ONLY | ORDER_HIDDEN
+    # Every slice of an iceberg that one order trades with is two reports.
+    SLICES_MAX = 65_536
 
 cdef extern from *:
     """
@@ -66,6 +68,12 @@ cdef extern from *:
     """
     const int64_t SIZE_LOTS_MAX "ANYTICK_SIZE_LOTS_MAX"
     const int64_t LEVEL_LOTS_MAX "ANYTICK_LEVEL_LOTS_MAX"
+
+
+cdef inline bint size_is_valid(int64_t size_lots, uint32_t display_lots) noexcept nogil:
+    if display_lots and size_lots > <int64_t>display_lots * SLICES_MAX:
+        return False
+    return 0 < size_lots <= SIZE_LOTS_MAX
 
 
 cdef inline bint is_stop(uint8_t order_type) noexcept nogil:
@@ -181,7 +189,9 @@ cdef inline uint8_t contradiction(const OrderCommand* command) noexcept nogil:
         or command.minimum_size_lots
     ):
         return REASON_BAD_ORDER
-    if not 0 < command.size_lots <= SIZE_LOTS_MAX or command.minimum_size_lots > command.size_lots:
+    if not size_is_valid(command.size_lots, command.display_size_lots):
+        return REASON_BAD_SIZE
+    if command.minimum_size_lots > command.size_lots:
         return REASON_BAD_SIZE
     return REASON_NONE
 
@@ -322,6 +332,8 @@ cdef inline void order_new(MatchState* state, const OrderCommand* command) noexc
         )
         state.pegs[state.peg_count] = Peg(entry.order_id, state.peg_sequence)
         state.peg_count += 1
+        # It is priced by the touch of now, which may not be the one the others were priced by.
+        state.pegged_bid = state.pegged_ask = INT64_MIN
         entry_match(state, &entry)
     elif is_stop(entry.detail.order_type):
         if not book_append(state, &state.stops, 1 - entry.side, command.stop_price_ticks, &entry):

@@ -9,7 +9,7 @@ from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_
 from libc.string cimport memset
 
 from .expiry_heap cimport Expiry, expiry_push
-from .match_memory cimport pegs_compact, state_reserve
+from .match_memory cimport peg_find, state_reserve
 from .match_order cimport SIZE_LOTS_MAX, book_append, is_peg, is_stop
 from .match_state cimport (
     PHASE_AUCTION,
@@ -47,9 +47,9 @@ cdef struct SnapshotHeader:             # 128 bytes
     int64_t now_ns
     uint64_t fill_hash
     uint64_t fill_count
-    int64_t traded_lots
-    int64_t lots_in
-    int64_t lots_out
+    uint64_t traded_lots
+    uint64_t lots_in
+    uint64_t lots_out
     int32_t last_price_ticks
     int32_t band_low_ticks
     int32_t band_high_ticks
@@ -262,8 +262,8 @@ cdef inline const char* state_fault(MatchState* state) noexcept nogil:
     cdef const Level* level
     cdef const Order* order
     cdef uint32_t number, order_number, previous
-    cdef uint64_t details = 0, orders, count
-    cdef int64_t total, resting = 0
+    cdef uint64_t details = 0, orders, count, resting = 0
+    cdef int64_t total
     cdef int book_index, side
     for book_index in range(BOOK_COUNT):
         book = state_book(state, book_index)
@@ -348,13 +348,15 @@ cdef inline uint64_t state_hash(MatchState* state) noexcept nogil:
     """Return 64 bits that identify every order in its place with all that decides its future."""
     cdef uint64_t hashed = 0, place
     cdef int book
+    cdef bint pegged = False
     for book in range(BOOK_COUNT):
         hashed = mix(hashed, book_hash(state_book(state, book)))
         hashed = details_hash(state, state_book(state, book), hashed)
-    pegs_compact(state)
     for place in range(state.peg_count):
-        hashed = mix(hashed, state.pegs[place].order_id)
-    if state.peg_count:
+        if peg_find(state, &state.pegs[place]):
+            hashed = mix(hashed, state.pegs[place].order_id)
+            pegged = True
+    if pegged:
         hashed = mix(hashed, state.pegged_bid)
         hashed = mix(hashed, state.pegged_ask)
     hashed = mix(hashed, state.now_ns)

@@ -80,9 +80,9 @@ cdef struct MatchState:
     int64_t now_ns                  # latest time a command carried
     uint64_t fill_hash
     uint64_t fill_count
-    int64_t traded_lots
-    int64_t lots_in                 # accepted, or added by a replace
-    int64_t lots_out                # traded (both sides) or cancelled
+    uint64_t traded_lots
+    uint64_t lots_in                # accepted, or added by a replace
+    uint64_t lots_out               # traded (both sides) or cancelled
     int32_t last_price_ticks
     bint traded                     # last_price_ticks means something
     int32_t band_low_ticks

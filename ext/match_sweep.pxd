@@ -36,6 +36,13 @@ cdef extern from *:
     """
     void prefetch "anytick_prefetch"(const void* address) noexcept nogil
 
+cdef extern from *:
+    """
+    /* More than any order wants; with a level's displayed lots and a size it stays within an int64. */
+    #define ANYTICK_RESERVE_LOTS_ENOUGH ((int64_t)1 << 61)
+    """
+    const int64_t RESERVE_LOTS_ENOUGH "ANYTICK_RESERVE_LOTS_ENOUGH"
+
 
 cdef struct Entry:
     # An order on its way into the book. What it needs once it rests beyond a price stands in `detail`,
@@ -185,7 +192,7 @@ cdef inline int64_t level_tradable(
         order = &book.orders[number]
         if not is_own(state, order, owner):
             shown += order.size_lots
-            reserve += state.details[order.mark].reserve_lots
+            reserve = min(reserve + state.details[order.mark].reserve_lots, RESERVE_LOTS_ENOUGH)
         elif state.self_trade != SELF_TRADE_CANCEL_OLDEST:
             met_own[0] = True
             return shown

@@ -303,6 +303,8 @@ cdef class MatchingEngine:
                 self.state.report_capacity = own_capacity
                 self.state.reports_owned = True
         if not roomy:
+            if lent and self.state.reports == own:
+                self.state.report_count = 0     # the reports made so far are in `out` alone
             raise MemoryError(f"no memory to go on after {done} of {count} commands")
         if lent and self.state.reports == own:
             if DEBUG_BUILD:
@@ -459,6 +461,7 @@ cdef class MatchingEngine:
         ValueError
             If the engine is not halted, or an auction left the book crossed: `uncross` opens it.
         """
+        self.refuse_busy()
         if self.state.phase != PHASE_HALTED:
             raise ValueError(f"only a halted engine resumes, was {self.phase}")
         if state_is_crossed(&self.state):
@@ -484,6 +487,7 @@ cdef class MatchingEngine:
         (int, int, int) or None
             Price, lots, and the lots left over there (positive: of buyers). None: nothing would trade.
         """
+        self.refuse_busy()
         buys, sells = self.interest(BID), self.interest(ASK)
         demand, supply = sum(lots for _, lots in buys), 0
         place_buy = place_sell = 0
@@ -513,6 +517,7 @@ cdef class MatchingEngine:
         ValueError
             If no auction is open.
         """
+        self.refuse_busy()
         if self.state.phase != PHASE_AUCTION:
             raise ValueError(f"only an auction uncrosses, was {self.phase}")
         if reference_ticks % self.state.tick_size_ticks:
@@ -530,7 +535,6 @@ cdef class MatchingEngine:
         cdef RestingBook* book
         cdef uint32_t level, number
         cdef int place
-        cdef int64_t lots
         found = []
         for place in range(2):
             book = &self.state.dark if place else &self.state.lit
@@ -595,6 +599,7 @@ cdef class MatchingEngine:
         array of int64, shape (n, 2)
             Price in ticks and displayed lots, best first.
         """
+        self.refuse_busy()
         cdef int own = require_side(side), rows = 0
         cdef RestingBook* book = &self.state.lit
         cdef uint32_t level = book.best[own]
@@ -617,6 +622,7 @@ cdef class MatchingEngine:
         array of uint64, shape (n, 2)
             Order id and the lots it shows.
         """
+        self.refuse_busy()
         cdef RestingBook* book = &self.state.lit
         cdef uint32_t level = level_find(book, require_side(side), price_ticks)
         cdef uint32_t number = book.levels[level].first if level else 0
@@ -631,6 +637,7 @@ cdef class MatchingEngine:
 
         ``price_ticks`` is the limit; ``leaves_lots`` includes the reserve.
         """
+        self.refuse_busy()
         cdef uint32_t number
         cdef RestingBook* book = state_find(&self.state, order_id, &number)
         if book == NULL:
@@ -650,6 +657,7 @@ cdef class MatchingEngine:
         Two engines with the same state have the same hash however they came to it: counters, node
         numbers and capacities stay out of it.
         """
+        self.refuse_busy()
         return state_hash(&self.state)
 
     def verify(self):
@@ -660,15 +668,16 @@ cdef class MatchingEngine:
         AssertionError
             Naming the invariant: a bug of ours.
         """
+        self.refuse_busy()
         cdef const char* fault = state_fault(&self.state)
         if fault != NULL:
             raise AssertionError(fault.decode())
 
     def snapshot(self):
         """Return the whole state as bytes: versioned, with a checksum, the same for the same state."""
+        self.enter()
         cdef size_t size = sizeof(SnapshotHeader) + state_orders(&self.state) * sizeof(SnapshotOrder)
         cdef bytes block = PyBytes_FromStringAndSize(NULL, size)
-        self.enter()
         memset(PyBytes_AS_STRING(block), 0, size)
         snapshot_write(&self.state, <SnapshotHeader*>PyBytes_AS_STRING(block))
         return block

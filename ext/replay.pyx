@@ -55,7 +55,9 @@ cdef class Replay:
         self.books = tuple(OrderBook(order_capacity, level_capacity) for _ in range(venue_count))
         for venue, book in enumerate(self.books):
             self.places[venue] = <void*>book
-        self.venue_count = self.state.venue_count = venue_count
+        self.venue_count = venue_count
+        # Features look at the venues that have spoken: more are only slower.
+        self.state.venue_count = 1
         self.features = features
         self.stream_ns = INT64_MIN
 
@@ -157,10 +159,17 @@ cdef class Replay:
         return out
 
     def state_hash(self):
-        """Return 64 bits over all books in the order of venues (FNV-1a over each book's hash)."""
+        """Return 64 bits over the books that took an event, in the order of venues.
+
+        FNV-1a over each one's venue, a byte, and hash: how many silent books stand beside them does not
+        matter.
+        """
         cdef uint64_t folded = 0xCBF29CE484222325, word
-        cdef int place
-        for book in self.books:
+        cdef int place, venue
+        for venue, book in enumerate(self.books):
+            if book.applied == 0:
+                continue
+            folded = (folded ^ venue) * <uint64_t>0x100000001B3
             word = book.state_hash()
             for place in range(8):
                 folded = (folded ^ ((word >> (8 * place)) & 0xFF)) * <uint64_t>0x100000001B3
@@ -177,6 +186,8 @@ cdef inline void into_book_and_features(
     Replay replay, OrderBook book, const MarketEvent* event
 ) noexcept nogil:
     book_apply(book, event)
+    if event.venue_id >= replay.state.venue_count:
+        replay.state.venue_count = event.venue_id + 1
     if event.kind == EVENT_TRADE:
         features_trade(&replay.state, event.side)
     else:

@@ -4,11 +4,11 @@ cimport cython
 from libc.stdint cimport INT32_MAX, INT32_MIN, int32_t, int64_t, uint32_t
 
 from ext.layout cimport (
-    ACTION_CANCEL, ACTION_MASS_CANCEL, ACTION_REPLACE, LIQUIDITY_NONE, LIQUIDITY_TAKER, ORDER_MARKET,
-    ORDER_POST_ONLY, REASON_BAD_PRICE, REASON_BAD_SIZE, REASON_DUPLICATE_ID, REASON_END_OF_DATA,
-    REASON_LAST_LOOK, REASON_NO_LIQUIDITY, REASON_NONE, REASON_UNKNOWN_ORDER, REASON_USER,
-    REASON_WOULD_CROSS, REPORT_ACCEPTED, REPORT_CANCELLED, REPORT_FILL, REPORT_REJECTED, TIF_FOK, TIF_IOC,
-    OrderCommand,
+    ACTION_CANCEL, ACTION_MASS_CANCEL, ACTION_REPLACE, LIQUIDITY_NONE, LIQUIDITY_TAKER, ORDER_LIMIT,
+    ORDER_MARKET, ORDER_POST_ONLY, REASON_BAD_ORDER, REASON_BAD_PRICE, REASON_BAD_SIZE,
+    REASON_DUPLICATE_ID, REASON_END_OF_DATA, REASON_LAST_LOOK, REASON_NONE, REASON_NO_LIQUIDITY,
+    REASON_UNKNOWN_ORDER, REASON_USER, REASON_WOULD_CROSS, REPORT_ACCEPTED, REPORT_CANCELLED, REPORT_FILL,
+    REPORT_REJECTED, TIF_DAY, TIF_FOK, TIF_IOC, OrderCommand,
 )
 from ext.own_orders cimport NO_ORDER, OwnOrders
 from ext.rng cimport draw64
@@ -17,6 +17,15 @@ from ext.venue_rules cimport OFFER_MAX
 # Random stream: what the venue decides about an order.
 cdef enum:
     STREAM_LAST_LOOK = 1001
+
+
+cdef inline bint is_served(const OrderCommand* command) noexcept nogil:
+    """Tell whether the venue does all that an order asks for."""
+    return (
+        (command.order_type == ORDER_LIMIT or command.order_type == ORDER_MARKET)
+        and command.time_in_force != TIF_DAY and command.flags & ~ORDER_POST_ONLY == 0
+        and command.display_size_lots == 0 and command.minimum_size_lots == 0
+    )
 
 
 cdef inline bint reaches(const OrderCommand* command, int64_t price_ticks) noexcept nogil:
@@ -69,6 +78,9 @@ cdef class SimulatedVenue(OwnOrders):
             return
         if leaves <= 0:
             self.answer(command, REPORT_REJECTED, REASON_BAD_SIZE, ts_ns, leaves, 0, 0, LIQUIDITY_NONE)
+            return
+        if not is_served(command):
+            self.answer(command, REPORT_REJECTED, REASON_BAD_ORDER, ts_ns, leaves, 0, 0, LIQUIDITY_NONE)
             return
         if (
             command.order_type != ORDER_MARKET and command.time_in_force != TIF_IOC

@@ -1,4 +1,4 @@
-"""``anytick replay``: any recording through books and features, with nobody trading."""
+"""``anytick replay``: any imported recording through books and features, with nobody trading."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser(
         "replay",
         help="stream a recording through books and features",
-        description="Stream a recording through books and features: one thread decodes, another applies. "
+        description="Stream any imported recording (see anytick data import) through books and features: "
+        "one thread decodes, another applies. "
         "The state hash is the same whenever the books end the same. Writes no file.",
     )
     parser.add_argument("path", type=Path, help="a file or folder: quotes, trades, LOBSTER, tick store, .npy")

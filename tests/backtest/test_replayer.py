@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from backtest.cli import main as entry
 from backtest.replayer import BLOCKS_AHEAD, replay
 from backtest.sources import ArraySource
+from backtest.turns import short_turns
 from benchmarks.replay_markets import level_market
-from data.errors import DataError
+from data.errors import ConfigError, DataError
 from data.instrument import Instrument
 from data.store import TickStore
 from ext.order_book import OrderBook
@@ -87,9 +89,38 @@ def test_a_failing_caller_stops_the_reader() -> None:
         replay(source, block_events=64)
     assert source.closed
     foreign = EVENTS.copy()
-    foreign["venue_id"][5_000:] = 1
-    with pytest.raises(DataError, match="below 1, was otherwise"):
+    foreign["venue_id"][5_000:] = 16
+    with pytest.raises(DataError, match="below 16, was otherwise"):
         replay(foreign, block_events=100)
+
+
+@pytest.mark.parametrize("block_events", [100, 6_000, 100_000])
+def test_venues_may_speak_late_however_the_events_are_cut_into_blocks(block_events: int) -> None:
+    late = EVENTS.copy()
+    late["venue_id"][5_000::3] = 2
+    result = replay(late, features=("microprice",), block_events=block_events)
+    whole = replay(late, features=("microprice",))
+    assert (result.state_hash, result.features) == (whole.state_hash, whole.features)
+    assert len(result.books) == 3
+    assert result.books[1].applied == 0
+    assert result.state_hash != replay(EVENTS).state_hash
+
+
+def test_a_limit_or_block_below_one_is_refused() -> None:
+    for options in ({"limit": 0}, {"limit": -5}, {"block_events": 0}):
+        with pytest.raises(ConfigError, match="must be at least 1"):
+            replay(EVENTS, **options)
+
+
+def test_overlapping_uses_put_the_switch_interval_back() -> None:
+    usual = sys.getswitchinterval()
+    first, second = short_turns(), short_turns()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert sys.getswitchinterval() < usual
+    second.__exit__(None, None, None)
+    assert sys.getswitchinterval() == usual
 
 
 def test_a_store_replays_like_its_events_with_and_without_the_packed_cache(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+
 import numpy as np
 import pytest
 from matching_flow import orders, rows
@@ -17,7 +20,7 @@ from data.schema import (
     TimeInForce,
 )
 from ext.matching_engine import MatchingEngine
-from tests.reference.matching import INT32_MAX, INT32_MIN, Command
+from tests.reference.matching import INT32_MAX, INT32_MIN, Command, ReferenceEngine
 
 ACCEPTED, FILL, CANCELLED = ReportKind.ACCEPTED, ReportKind.FILL, ReportKind.CANCELLED
 REJECTED, EXPIRED, TRIGGERED = ReportKind.REJECTED, ReportKind.EXPIRED, ReportKind.TRIGGERED
@@ -493,4 +496,73 @@ def test_a_price_that_walks_over_the_range_leaves_nothing_behind() -> None:
         engine.submit(orders(sell(1, 1, price), buy(2, 1, price)))
     assert engine.live_orders == 0
     assert engine.depth_array(-1, 9).tolist() == []
+    engine.verify()
+
+
+PEGGED_THEN_GONE = (
+    buy(1, 5, 100),
+    sell(2, 5, 110),
+    buy(3, 1, 200, order_type=OrderType.PEG_PRIMARY),
+    cancel(3),
+    sell(4, 2, 109),
+    sell(5, 1, 104, flags=OrderFlag.HIDDEN),
+    buy(6, 2, stop=104, order_type=OrderType.STOP),
+    buy(7, 3, 200, order_type=OrderType.PEG_MID),
+)
+
+
+@pytest.mark.parametrize("looks", [False, True])
+@pytest.mark.parametrize("cut", [0, 4, 7])
+def test_a_peg_that_left_does_not_decide_where_the_next_one_stands(cut: int, looks: bool) -> None:
+    nothing = [cancel(999)] * 260  # enough for the engine to make room and tidy its pegs
+    engine, reference = engine_with(), ReferenceEngine()
+    for batch in (PEGGED_THEN_GONE[:cut], PEGGED_THEN_GONE[cut:], nothing):
+        wanted = [row for command in batch for row in reference.submit(command)]
+        assert rows(engine.submit(orders(*batch))) == wanted
+        if looks:
+            assert engine.state_hash() == reference.state_hash()
+    assert engine.state_hash() == reference.state_hash()
+    pegged = engine.order(7)
+    assert pegged is not None
+    assert pegged["price_ticks"] == 105  # the touch is 100 to 110 once 109 is taken
+
+
+def test_an_iceberg_shows_at_least_one_lot_in_65_536() -> None:
+    engine = engine_with(sell(1, 65_536, 100, display=1))
+    assert endings(engine, sell(2, 65_537, 100, display=1)) == [(2, REJECTED, Reason.BAD_SIZE, 65_537)]
+    assert endings(engine, replace(1, 65_537, 100)) == [(1, REJECTED, Reason.BAD_SIZE, 65_537)]
+    assert len(fills(engine, buy(3, 65_536, 100))) == 2 * 65_536
+
+
+def test_reserves_and_interest_beyond_64_bits_add_up() -> None:
+    count, size = 32_800, 65_536 * (2**32 - 1)
+    icebergs = np.repeat(orders(sell(1, size, 100, display=2**32 - 1)), count)
+    icebergs["client_order_id"] = np.arange(1, count + 1)
+    engine = MatchingEngine()
+    engine.submit(icebergs)
+    engine.verify()
+    assert endings(engine, buy(count + 1, 5, 100, tif=TimeInForce.FOK)) == []
+    engine.open_auction()
+    engine.submit(orders(buy(count + 2, 7, 100)))
+    assert engine.indicative(100) == (100, 7, 7 - (count * size - 5))
+
+
+def test_readers_are_refused_while_another_thread_matches() -> None:
+    engine = MatchingEngine()
+    batch = np.repeat(orders(buy(1, 1, 100)), 400_000)
+    batch["client_order_id"] = np.arange(1, len(batch) + 1)
+    batch["price_ticks"] = np.arange(len(batch)) % 50_000
+    thread = threading.Thread(target=engine.submit, args=(batch,))
+    thread.start()
+    while thread.is_alive():
+        for look in (
+            engine.state_hash, engine.verify, engine.snapshot, lambda: engine.depth_array(+1, 9),
+            lambda: engine.queue_array(+1, 5), lambda: engine.order(5), lambda: engine.indicative(1),
+        ):  # fmt: skip
+            with contextlib.suppress(RuntimeError):
+                look()
+            if not thread.is_alive():
+                break
+    thread.join()
+    assert engine.live_orders == len(batch)
     engine.verify()

@@ -335,6 +335,16 @@ def test_a_book_walked_through_a_thousand_million_levels_keeps_its_size() -> Non
     assert book.bid_price_ticks == 499_999_999
 
 
+def test_a_level_refuses_lots_that_would_pass_its_limit() -> None:
+    book = OrderBook()
+    adds = np.repeat(events(event(ADD, +1, 100, 2**48, 1)), 2**14 + 1)
+    adds["order_id"] = np.arange(1, len(adds) + 1)
+    book.apply(adds)
+    assert (book.bid_size_lots, book.live_orders, book.refused) == (2**62, 2**14, 1)
+    book.apply(events(event(REDUCE, +1, 100, 1, 1)))
+    assert book.bid_size_lots == 2**62 - 1
+
+
 def test_bad_arrays_are_refused_by_rule() -> None:
     book = OrderBook()
     array = events(event(ADD, +1, 1, 1, 1), event(ADD, +1, 1, 1, 2))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from backtest.venue_config import VenueConfig
 from data.instrument import Instrument
-from data.schema import EventFlag, EventKind, Liquidity, Reason
+from data.schema import EventFlag, EventKind, Liquidity, Reason, ReportKind
+from engine.compiled import CompiledStrategy
 from ext.order_book import OrderBook
 from ext.sim_venue import SimulatedVenue
 from tests.markets import (
@@ -256,3 +257,33 @@ def test_rules_that_would_leave_their_arrays_or_numbers_are_refused(rules, messa
             {"order_latency_ns": 0, "ack_latency_ns": 0, "feed_latency_ns": 0} | rules,
             venue_id=0, tick_value=0.01, seed=1, book=OrderBook(64, 64),
         )  # fmt: skip
+
+
+def test_what_the_venue_does_not_serve_is_refused_not_traded_as_a_plain_limit():
+    def decide(view, commands, state):
+        if view["call"] == 3:
+            state[1] += view["report_kind"] == 4 and view["report_reason"] == 30
+            state[2] += 1
+        elif view["call"] == 1 and view["two_sided"] and state[0] < 8:
+            order, asked = commands[0], state[0]
+            order["action"], order["order_type"], order["time_in_force"] = 1, 1, 1
+            order["side"], order["size_lots"], order["price_ticks"] = 1, 2, 102
+            order["stop_price_ticks"] = 105
+            if asked < 4:  # stop, stop limit, pegs
+                order["order_type"] = 3 + int(asked)
+            elif asked == 4:
+                order["time_in_force"] = 5  # until the day ends
+            elif asked == 5:
+                order["flags"] = 2  # hidden
+            elif asked == 6:
+                order["display_size_lots"] = 1
+            else:
+                order["minimum_size_lots"] = 1
+            state[0] += 1
+            return 1
+        return 0
+
+    assert (ReportKind.REJECTED, Reason.BAD_ORDER) == (4, 30)
+    strategy = CompiledStrategy(decide, state=np.zeros(3))
+    play(strategy, market(*(add(at, at + 1, 1, 90, 1) for at in range(2, 12))))
+    assert list(strategy.state) == [8, 8, 8]

@@ -14,7 +14,7 @@ from data.schema import Liquidity, OrderAction, OrderFlag, OrderType, Reason, Re
 from .order_book import splitmix
 
 INT32_MIN, INT32_MAX, INT64_MIN, INT64_MAX = -(2**31), 2**31 - 1, -(2**63), 2**63 - 1
-SIZE_LOTS_MAX, LEVEL_LOTS_MAX = 2**48, 2**62
+SIZE_LOTS_MAX, LEVEL_LOTS_MAX, SLICES_MAX = 2**48, 2**62, 65_536
 NO_PRICE = -(2**40)
 STOPS = (OrderType.STOP, OrderType.STOP_LIMIT)
 UNPRICED = (OrderType.MARKET, OrderType.STOP)
@@ -100,7 +100,7 @@ class ReferenceEngine:
         self.time = 0
         self.fill_hash = self.fill_count = self.traded = 0
         self.pegs: list[Order] = []  # in time order
-        self.pegged: tuple[int, int] = (NO_PRICE, NO_PRICE)
+        self.pegged: tuple[int, int] | None = None  # the touch they were priced by
 
     # What a caller does.
 
@@ -251,7 +251,7 @@ class ReferenceEngine:
             return Reason.BAD_ORDER
         if kind in PEGS and (tif in IMMEDIATE or post_only or command.display or command.minimum):
             return Reason.BAD_ORDER
-        if not 0 < command.size <= SIZE_LOTS_MAX or command.minimum > command.size:
+        if not valid_size(command.size, command.display) or command.minimum > command.size:
             return Reason.BAD_SIZE
         if kind in PEGS and command.side * command.offset > 0:
             return Reason.BAD_PRICE
@@ -306,6 +306,7 @@ class ReferenceEngine:
         else:
             if order.order_type in PEGS:
                 self.pegs.append(order)
+                self.pegged = None
                 order.price = self.peg_price(order.order_type, order.side, order.cap, order.offset) or 0
             self.match(order)
 
@@ -315,7 +316,7 @@ class ReferenceEngine:
             self.reject(command, Reason.UNKNOWN_ORDER)
             return
         reason: int = Reason.BAD_ORDER if order.order_type in PEGS else Reason.NONE
-        if not reason and not 0 < command.size <= SIZE_LOTS_MAX:
+        if not reason and not valid_size(command.size, order.display):
             reason = Reason.BAD_SIZE
         if not reason and order.order_type != OrderType.STOP:
             reason = self.price_fault(command.price, rests=True)
@@ -547,11 +548,15 @@ class ReferenceEngine:
                             | (order.minimum << 32 if book == 2 else 0),
                         ])  # fmt: skip
         live = [peg.order_id for peg in self.pegs if peg in self.orders]
-        state = fold(state, [*live, *self.pegged] if live else [])
+        state = fold(state, [*live, *(self.pegged or ())] if live else [])
         band = (self.low % 2**32) | (self.high % 2**32 << 32)
         last = 1 << 63 if self.last_price is None else self.last_price
         modes = PHASES.index(self.phase) | MODES.index(self.self_trade) << 8
         return fold(state, [self.now_ns, band, last, modes])
+
+
+def valid_size(size: int, display: int) -> bool:
+    return 0 < size <= SIZE_LOTS_MAX and (display == 0 or size <= display * SLICES_MAX)
 
 
 def mix(state: int, word: int) -> int:

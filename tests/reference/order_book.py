@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from data.schema import EventFlag, EventKind
 
-SIZE_LOTS_MAX = 1 << 48
+SIZE_LOTS_MAX, LEVEL_LOTS_MAX = 1 << 48, 1 << 62
 LOWERING = (EventKind.CANCEL, EventKind.REDUCE, EventKind.EXECUTE)
 
 
@@ -62,6 +62,9 @@ class ReferenceBook:
             self.duplicates += 1
             return
         level = self.levels[side].setdefault(price, Level())
+        if level.total > LEVEL_LOTS_MAX - size:
+            self.refused += 1
+            return
         level.total += size
         if order_id:
             level.orders[order_id] = size
