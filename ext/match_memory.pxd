@@ -4,7 +4,7 @@ from libc.stdint cimport INT64_MAX, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 
-from .expiry_heap cimport Expiry, expiry_push, expiry_reserve
+from .expiry_heap cimport Expiry, ExpiryHeap, expiry_before, expiry_pop, expiry_push, expiry_reserve
 from .match_state cimport NO_PRICE, MatchState, OrderDetail, Peg, reports_reserve, state_find
 from .node_memory cimport nodes_take
 from .order_index cimport Order, order_index_resize
@@ -68,6 +68,25 @@ cdef inline bint expiry_is_live(MatchState* state, const Expiry* expiry) noexcep
     return book != NULL and state.details[book.orders[number].mark].expire_ns == expiry.expire_ns
 
 
+cdef inline void expiries_distinct(ExpiryHeap* heap) noexcept nogil:
+    """Keep one of equal entries: an id that comes back with its old time would add one each time."""
+    cdef uint64_t count = heap.count, place
+    cdef Expiry item
+    while heap.count:
+        item = expiry_pop(heap)
+        heap.items[heap.count] = item           # the place that the pop left free: latest first in the end
+    for place in range(count // 2):
+        item = heap.items[place]
+        heap.items[place] = heap.items[count - 1 - place]
+        heap.items[count - 1 - place] = item
+    for place in range(count):                  # ascending, and so a heap
+        item = heap.items[place]
+        if heap.count and not expiry_before(&heap.items[heap.count - 1], &item):
+            continue
+        heap.items[heap.count] = item
+        heap.count += 1
+
+
 cdef inline uint32_t peg_find(MatchState* state, const Peg* peg) noexcept nogil:
     """Return the number of a pegged order in the dark book, or 0 when it has left."""
     cdef uint32_t number = order_find(&state.dark, peg.order_id)
@@ -115,6 +134,7 @@ cdef inline bint state_reserve(MatchState* state, uint64_t commands) noexcept no
         state.expiries.count = 0
         for place in range(kept):
             expiry_push(&state.expiries, state.expiries.items[place])
+        expiries_distinct(&state.expiries)
     return (
         expiry_reserve(&state.expiries, commands) and pegs_reserve(state, commands)
         and book_reserve(&state.lit, moving, moving)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import threading
 
 import numpy as np
@@ -566,3 +567,15 @@ def test_readers_are_refused_while_another_thread_matches() -> None:
     thread.join()
     assert engine.live_orders == len(batch)
     engine.verify()
+
+
+def test_an_id_that_comes_back_with_its_old_expiry_takes_no_more_memory() -> None:
+    ends = {"tif": TimeInForce.GTD, "expire_ns": 1_000_000}
+    turn = orders(*[buy(1, 1, 100, **ends), cancel(1)] * 2_000, buy(1, 1, 100, **ends))
+    engine = MatchingEngine(16, 16)
+    engine.submit(turn)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(400):  # 12 MB of expiries, were each kept
+        engine.submit(turn[1:])
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4_096  # KiB
+    assert [row[1] for row in rows(engine.advance(1_000_000))] == [EXPIRED]
