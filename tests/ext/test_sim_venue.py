@@ -260,6 +260,8 @@ def test_rules_that_would_leave_their_arrays_or_numbers_are_refused(rules, messa
 
 
 def test_what_the_venue_does_not_serve_is_refused_not_traded_as_a_plain_limit():
+    pytest.importorskip("numba")  # only a compiled strategy can ask for such orders
+
     def decide(view, commands, state):
         if view["call"] == 3:
             state[1] += view["report_kind"] == 4 and view["report_reason"] == 30
