@@ -213,10 +213,14 @@ def test_opening_and_running_leaks_nothing():
     if not Path("/proc/self/statm").exists():
         pytest.skip("the system does not tell resident memory")
     work(10, 2_000)
-    before = resident()
-    work(40, 20_000)
-    # Forty leaked sessions, or a hundred bytes a run, would be two megabytes or more.
-    assert resident() - before < 1_500_000
+    grown = []
+    for _ in range(3):
+        before = resident()
+        work(40, 20_000)
+        grown.append(resident() - before)
+    # Forty leaked sessions, or a hundred bytes a run, would be two megabytes or more, every time; what
+    # else the process does to its memory comes and goes.
+    assert min(grown) < 1_500_000, grown
 
 
 # Tiers.
