@@ -114,10 +114,12 @@ def _mapped(
 
 def proposed_mapping(path: Path, *, symbol: str | None = None) -> Mapping | JsonMapping:
     """Return the mapping that a file's first rows or lines suggest."""
-    from data.importers.json_sniff import sniff_json
     from data.sniff import sniff_mapping
 
     if holds_json(path):
+        # Not above: it needs msgspec, tables do not.
+        from data.importers.json_sniff import sniff_json
+
         return sniff_json(path, symbol=symbol)
     mapping = sniff_mapping(path)
     return replace(mapping, symbol=symbol) if symbol else mapping
