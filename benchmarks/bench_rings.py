@@ -2,21 +2,16 @@
 
 The two sides run on two pinned cores and spin, without the interpreter, in `ext/ring_probe.pyx`. The limit
 of a round trip is a number that travels over two cache lines and back, and of throughput the same bytes in
-two halves of a block that take turns. Python's own queues sleep and wake; what that costs is part of their
-figure, so they are peers in use, not in mechanism. The pure-Python spin on shared memory is the one peer
-that does not sleep.
+two halves of a block that take turns. Python's own queues stand in `peers/peer_rings.py`.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
-from multiprocessing.shared_memory import SharedMemory
 from typing import Any, Final
 
 import numpy as np
@@ -216,96 +211,3 @@ def ring_processes(bench: Bench) -> None:
         unlink_ring(f"{name}-tokens")
     record_distance(bench, "after")
     bench.verify(wrong == 0 and producer.exitcode == 0, "every event arrived once, in order")
-
-
-def _answer_pipe(pipe: Connection, rounds: int) -> None:
-    for _ in range(rounds):
-        pipe.send_bytes(pipe.recv_bytes())
-
-
-def _answer_queue(there: Any, back: Any, rounds: int) -> None:
-    for _ in range(rounds):
-        back.put(there.get())
-
-
-def _answer_memory(name: str, rounds: int) -> None:
-    block = SharedMemory(name)
-    assert block.buf is not None
-    words = block.buf.cast("Q")
-    for number in range(1, rounds + 1):
-        while words[0] != number:
-            pass
-        words[8] = number
-    words.release()
-    block.close()
-
-
-@scenario(
-    "ring-peers",
-    "what Python offers: round trip of one message",
-    conditions="SimpleQueue between threads (sleeps in a lock), multiprocessing's Queue and Pipe (sleep in "
-    "the kernel), a pure-Python spin on shared memory between processes (never sleeps); unpinned; floor: two "
-    "cache lines, which spin as well. The ring's own figure stands in ring-latency.",
-)
-def ring_peers(bench: Bench) -> None:
-    rounds = bench.parameter("rounds", smoke=20, full=2_000)
-    message = bytes(EVENT_DTYPE.itemsize)
-    floor = float(np.median(line_round_trips(2, rounds)))
-
-    def measure(name: str, turn: Callable[[int], bytes | int]) -> None:
-        took = np.zeros(rounds, np.int64)
-        right = True
-        for number in range(1, rounds + 1):
-            begun = time.perf_counter_ns()
-            answer = turn(number)
-            took[number - 1] = time.perf_counter_ns() - begun
-            right = right and answer in (message, number)
-        bench.record(f"round trip, {name}", "ns", took.tolist(), floor=floor)
-        bench.verify(right, f"{name} answered")
-
-    there: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    back: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    thread = threading.Thread(target=_answer_queue, args=(there, back, rounds))
-    thread.start()
-
-    def through_simple_queue(_: int) -> bytes:
-        there.put(message)
-        return back.get()
-
-    measure("SimpleQueue (sleeps)", through_simple_queue)
-    thread.join()
-    out, home = SPAWN.Queue(), SPAWN.Queue()
-    ours, theirs = SPAWN.Pipe()
-    block = SharedMemory(create=True, size=128)
-    assert block.buf is not None
-    words = block.buf.cast("Q")
-
-    def through_queue(_: int) -> bytes:
-        out.put(message)
-        return bytes(home.get())
-
-    def through_pipe(_: int) -> bytes:
-        ours.send_bytes(message)
-        return ours.recv_bytes()
-
-    def spin(number: int) -> int:
-        words[0] = number
-        while words[8] != number:
-            pass
-        return words[8]
-
-    contenders: tuple[tuple[str, Any, Any, Callable[[int], bytes | int]], ...] = (
-        ("multiprocessing.Queue (sleeps)", _answer_queue, (out, home), through_queue),
-        ("multiprocessing.Pipe (sleeps)", _answer_pipe, (theirs,), through_pipe),
-        ("Python spin on shared memory", _answer_memory, (block.name,), spin),
-    )
-    try:
-        for name, target, arguments, turn in contenders:
-            partner = SPAWN.Process(target=target, args=(*arguments, rounds))
-            partner.start()
-            measure(name, turn)
-            partner.join()
-    finally:
-        words.release()
-        block.close()
-        block.unlink()

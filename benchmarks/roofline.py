@@ -169,12 +169,6 @@ ROOFS: Final[dict[str, Roof | tuple[Roof, ...]]] = {
         "line besides.",
         measures=("round trip, stamped", "round trip, index"),
     ),
-    "ring-peers": Roof(
-        limit="two_lines_ns",
-        bound="two cache lines, there and back",
-        gap="Whoever sleeps is woken by the kernel, tens of microseconds later; only the pure-Python spin "
-        "stays awake, and pays the interpreter.",
-    ),
     "ring-processes": Roof(
         bound="floor probe: the same bytes from core to core, one signal for 2,048 events",
         gap="Cursors are published a batch at a time, and the two processes never wait at the same moment.",

@@ -21,12 +21,12 @@ from ext.signal_source import SignalSource
 from .arrays import Floats32
 from .errors import ModelError, RuntimeUnavailable
 from .graph import ALLOWED_OPERATORS, CLASS_COUNT, GraphLimits, GraphSummary, check_graph
-from .session import check_digest, check_row, check_rows, rehearse
+from .session import GraphSession, check_digest, check_row, check_rows, rehearse
 
 _LIBRARY_PATTERNS = ("libonnxruntime.so.*", "libonnxruntime.*.dylib")
 
 
-class CapiSession:
+class CapiSession(GraphSession):
     """An `InferenceSession` on `ext.ort_capi`; one thread, CPU.
 
     Examples
@@ -88,26 +88,6 @@ class CapiSession:
         session = cls(kernel, summary)
         rehearse(session, source=source)
         return session
-
-    @property
-    def feature_count(self) -> int:
-        """Width of a feature row."""
-        return self.summary.feature_count
-
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        """Shape of one input: (feature_count,) or (window, feature_count)."""
-        return self.summary.row_shape
-
-    @property
-    def precision(self) -> str:
-        """``"fp32"`` or ``"int8"``."""
-        return self.summary.precision
-
-    @property
-    def sha256(self) -> str:
-        """Digest of the model file, hexadecimal."""
-        return self.summary.sha256
 
     @property
     def abstentions(self) -> int:

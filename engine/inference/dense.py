@@ -12,10 +12,10 @@ from ext.signal_source import SignalSource
 from .arrays import Floats32
 from .dense_graph import WEIGHTS_MAX, compile_graph
 from .graph import ALLOWED_OPERATORS, GraphLimits, GraphSummary, check_graph, parse_model
-from .session import check_digest, check_row, check_rows, rehearse
+from .session import GraphSession, check_digest, check_row, check_rows, rehearse
 
 
-class DenseSession:
+class DenseSession(GraphSession):
     """An `InferenceSession` on `ext.dense_kernel`.
 
     Rows of a batch are answered one after another, so an answer never depends on its neighbours, also
@@ -70,26 +70,6 @@ class DenseSession:
         session = cls(compiled.kernel, summary)
         rehearse(session, source=source)
         return session
-
-    @property
-    def feature_count(self) -> int:
-        """Width of a feature row."""
-        return self.summary.feature_count
-
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        """Shape of one input: (feature_count,) or (window, feature_count)."""
-        return self.summary.row_shape
-
-    @property
-    def precision(self) -> str:
-        """``"fp32"`` or ``"int8"``."""
-        return self.summary.precision
-
-    @property
-    def sha256(self) -> str:
-        """Digest of the model file, hexadecimal."""
-        return self.summary.sha256
 
     @property
     def abstentions(self) -> int:

@@ -87,7 +87,33 @@ class InferenceSession(Protocol):
         """
 
 
-class OrtSession:
+class GraphSession:
+    """What a session tells of the graph that it runs."""
+
+    summary: GraphSummary
+
+    @property
+    def feature_count(self) -> int:
+        """Width of a feature row."""
+        return self.summary.feature_count
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one input: (feature_count,) or (window, feature_count)."""
+        return self.summary.row_shape
+
+    @property
+    def precision(self) -> str:
+        """``"fp32"`` or ``"int8"``."""
+        return self.summary.precision
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the model file, hexadecimal."""
+        return self.summary.sha256
+
+
+class OrtSession(GraphSession):
     """An `InferenceSession` on ONNX Runtime, one thread, CPU.
 
     Examples
@@ -146,26 +172,6 @@ class OrtSession:
         session = cls(_open(model, _options(), source=source), summary)
         rehearse(session, source=source)
         return session
-
-    @property
-    def feature_count(self) -> int:
-        """Width of a feature row."""
-        return self.summary.feature_count
-
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        """Shape of one input: (feature_count,) or (window, feature_count)."""
-        return self.summary.row_shape
-
-    @property
-    def precision(self) -> str:
-        """``"fp32"`` or ``"int8"``."""
-        return self.summary.precision
-
-    @property
-    def sha256(self) -> str:
-        """Digest of the model file, hexadecimal."""
-        return self.summary.sha256
 
     @property
     def runtime(self) -> str:
