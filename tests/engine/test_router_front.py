@@ -17,8 +17,10 @@ from data.errors import ConfigError
 from engine.inference.arrays import Floats32
 from engine.inference.errors import ModelError
 from engine.inference.ladder import Variant, load_ladder
+from engine.inference.serving import crew as crew_module
 from engine.inference.serving import front as front_module
 from engine.inference.serving.arena import Arena
+from engine.inference.serving.crew import Crew
 from engine.inference.serving.forecast import CostTable
 from engine.inference.serving.front import Front
 from engine.inference.serving.measure import first_variant, largest, open_variant, value_table
@@ -62,7 +64,7 @@ def serve(ladder: tuple[Variant, ...]) -> Iterator[Callable[..., Front]]:
 @pytest.fixture
 def wide(ladder: tuple[Variant, ...], monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
     """A front of twenty workers, none of which is started."""
-    monkeypatch.setattr(Front, "_start", lambda self: None)
+    monkeypatch.setattr(Crew, "start", lambda self: None)
     with Front(ladder, costs=COSTS, workers=20, open_max=64) as front:
         yield front
 
@@ -217,7 +219,7 @@ def test_on_a_machine_of_many_cores_the_places_bound_the_workers(
     ladder: tuple[Variant, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(front_module, "_usable_cores", lambda: 192)
-    monkeypatch.setattr(Front, "_start", lambda self: None)
+    monkeypatch.setattr(Crew, "start", lambda self: None)
     with Front(ladder, costs=COSTS, open_max=64) as front:
         assert len(front.slowdowns) == 63
 
@@ -234,7 +236,7 @@ def test_a_worker_that_cannot_be_started_takes_the_others_along(
             super().__init__(spec, ring_capacity=ring_capacity)
             started.append(self.process.pid)
 
-    monkeypatch.setattr(front_module, "WorkerProcess", Scarce)
+    monkeypatch.setattr(crew_module, "WorkerProcess", Scarce)
     with pytest.raises(OSError, match="no more processes"):
         Front(ladder, costs=COSTS, workers=2, open_max=16)
     with pytest.raises(ProcessLookupError):
@@ -245,7 +247,7 @@ def test_a_worker_that_cannot_be_started_takes_the_others_along(
 def test_a_spare_that_dies_while_it_starts_is_replaced_a_second_later(serve: Callable[..., Front]) -> None:
     front = serve()
     glance = front._supervise
-    spare = front._spare
+    spare = front._crew.spare
     assert spare is not None
     front.arena.status["ready"][spare.place] = 0
     spare.process.kill()
@@ -254,9 +256,9 @@ def test_a_spare_that_dies_while_it_starts_is_replaced_a_second_later(serve: Cal
     glance(before_ns)
     # The lane goes too: nobody can take it over yet, so it closes and waits.
     os.kill(front.worker_ids[0], signal.SIGKILL)
-    front._lanes[0].process.wait()
+    front._crew.lanes[0].process.wait()
     glance(before_ns + SECOND // 2)
-    assert front._spare is None
+    assert front._crew.spare is None
     assert not front._admission.open[0]
     assert not front.restarts
     later_ns = time.monotonic_ns() + 2 * SECOND
@@ -270,17 +272,17 @@ def test_a_spare_that_dies_while_it_starts_is_replaced_a_second_later(serve: Cal
 
 def test_a_worker_that_starts_for_too_long_counts_as_failed(serve: Callable[..., Front]) -> None:
     front = serve()
-    spare = front._spare
+    spare = front._crew.spare
     assert spare is not None
     front.arena.status["ready"][spare.place] = 0
-    assert not front._has_failed(spare, spare.started_ns + 119 * SECOND)
-    assert front._has_failed(spare, spare.started_ns + 121 * SECOND)
+    assert not front._crew.has_failed(spare, spare.started_ns + 119 * SECOND)
+    assert front._crew.has_failed(spare, spare.started_ns + 121 * SECOND)
     front.arena.status["ready"][spare.place] = 1
-    assert not front._has_failed(spare, spare.started_ns + 121 * SECOND)
+    assert not front._crew.has_failed(spare, spare.started_ns + 121 * SECOND)
 
 
 def test_a_closed_front_says_so(ladder: tuple[Variant, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Front, "_start", lambda self: None)
+    monkeypatch.setattr(Crew, "start", lambda self: None)
     front = Front(ladder, costs=COSTS, workers=1, open_max=16)
     front.close()
     with pytest.raises(ConfigError, match="was closed"):

@@ -33,6 +33,7 @@ from ..errors import ModelError
 from ..ladder import Variant
 from ..session import InferenceSession
 from .arena import PLACES, Arena
+from .crew import Crew
 from .forecast import CostTable, LatencyForecast, QuantileTracker
 from .ledger import LastGood, Ledger
 from .measure import first_variant, measure_costs, open_variant, value_table
@@ -40,10 +41,8 @@ from .planning import PlanLimits, Planner
 from .queueing import Admission
 from .request import ANSWER_DTYPE, NO_VARIANT, REQUEST_DTYPE, Answer, Outcome, Request
 from .spec import WorkerSpec
-from .supervise import RING_PREFIX, WorkerLost, WorkerProcess, remove_abandoned_rings
+from .supervise import RING_PREFIX, remove_abandoned_rings
 
-_START_S_MAX: Final = 120.0
-_RESPAWN_NS: Final = 1_000_000_000
 _GLANCE_NS: Final = 5_000_000
 _POP_MAX: Final = 1_024
 # What a worker's turn takes beside its model: taking requests, planning, giving answers.
@@ -122,11 +121,9 @@ class Front:
         self._first: InferenceSession | None = None
         if first is not None:
             self._first, self._first_window = open_variant(self.variants[first]), shapes[first][0]
-        self._previous = tuple((previous or {}).get(variant.name) for variant in self.variants)
         row_shape = (max(window for window, _ in shapes), max(features for _, features in shapes))
         self.arena = Arena(slots=open_max, row_shape=row_shape)
         self.arena.front["guard_ns"] = self.limits.guard_ns + _HANDOVER_NS
-        self._open_max = open_max
         remove_abandoned_rings()
         self._name = f"{RING_PREFIX}{os.getpid()}-{next(_SERIALS)}"
         self._answers = MpscRing(
@@ -136,7 +133,7 @@ class Front:
             name=f"{self._name}-answers",
             wait="block",
         )
-        self._turn_costs = costs = costs.plus(_TURN_NS)
+        costs = costs.plus(_TURN_NS)
         cheapest = Planner(LatencyForecast(costs), self.values).frontier[0]
         self._admission = Admission(
             self._worker_count,
@@ -149,15 +146,26 @@ class Front:
         self._last_good = LastGood(age_ns_max=stale_ns_max)
         self._first_answers: dict[int, tuple[float, ...]] = {}
         self._done: list[Answer] = []
-        self._next_id = self._spawned = 0
-        self._glance_ns = self._spawn_after_ns = 0
-        self._places = list(range(PLACES - 1, -1, -1))
+        self._next_id = self._glance_ns = 0
         self._record: NDArray[Any] = np.zeros(1, REQUEST_DTYPE)
         self.restarts: list[int] = []
-        self._spare: WorkerProcess | None = None
-        self._lanes: list[WorkerProcess] = []
+        template = WorkerSpec(
+            place=0,
+            parent=os.getpid(),
+            requests=f"{self._name}-requests",
+            answers=f"{self._name}-answers",
+            arena_descriptor=self.arena.descriptor,
+            slots=open_max,
+            row_shape=row_shape,
+            variants=self.variants,
+            previous=tuple((previous or {}).get(variant.name) for variant in self.variants),
+            times_ns=costs.times_ns,
+            values=self.values.values,
+            limits=self.limits,
+        )
+        self._crew = Crew(template, self.arena, count=self._worker_count, places=PLACES)
         try:
-            self._start()
+            self._crew.start()
         except BaseException:
             self.close()
             raise
@@ -265,12 +273,12 @@ class Front:
     @property
     def worker_ids(self) -> tuple[int, ...]:
         """Process ids of the workers at work."""
-        return tuple(worker.process.pid for worker in self._lanes)
+        return tuple(worker.process.pid for worker in self._crew.lanes)
 
     @property
     def process_ids(self) -> tuple[int, ...]:
         """Process ids of the workers at work and of the spare."""
-        spare = () if self._spare is None else (self._spare.process.pid,)
+        spare = () if self._crew.spare is None else (self._crew.spare.process.pid,)
         return (*self.worker_ids, *spare)
 
     @property
@@ -281,17 +289,12 @@ class Front:
     @property
     def trips(self) -> int:
         """How many breakers have tripped in the workers at work."""
-        return sum(int(self.arena.status["trips"][worker.place]) for worker in self._lanes)
+        return sum(int(self.arena.status["trips"][worker.place]) for worker in self._crew.lanes)
 
     def close(self) -> None:
         """Stop the workers and free everything; again is harmless. Open requests end unanswered."""
         self._closed = True
-        workers = [*self._lanes, *((self._spare,) if self._spare else ())]
-        self._lanes, self._spare = [], None
-        for worker in workers:
-            worker.requests.close()
-        for worker in workers:
-            worker.retire(timeout_s=2.0)
+        self._crew.close()
         self.arena.close()
         try:
             unlink_ring(f"{self._name}-answers")
@@ -432,109 +435,31 @@ class Front:
             0,
         )
         # A ring as long as requests can be open never refuses; if it did, the deadline would answer.
-        self._lanes[worker].requests.try_push(self._record)
-
-    def _start(self) -> None:
-        # One by one into their places, so that `close` finds them when a later one cannot be started.
-        for _ in range(self._worker_count):
-            self._lanes.append(self._spawn())
-        self._spare = self._spawn()
-        stop_ns = time.monotonic_ns() + int(_START_S_MAX * 1e9)
-        waiting = [*self._lanes, self._spare]
-        while waiting:
-            waiting = [worker for worker in waiting if not self._is_ready(worker)]
-            lost = [worker for worker in waiting if not worker.alive]
-            if lost or time.monotonic_ns() > stop_ns:
-                code = lost[0].process.returncode if lost else None
-                raise WorkerLost(
-                    f"a worker must be ready within {_START_S_MAX:g} s, was not: exit code {code}"
-                )
-            # The ring has no producers yet, so waiting on it would not wait.
-            time.sleep(0.005)
-
-    def _spawn(self) -> WorkerProcess:
-        self._spawned += 1
-        place = self._places.pop()
-        self.arena.status[place : place + 1] = 0
-        self.arena.status["slowdown"][place] = 1.0
-        spec = WorkerSpec(
-            place=place,
-            parent=os.getpid(),
-            requests=f"{self._name}-requests-{self._spawned}",
-            answers=f"{self._name}-answers",
-            arena_descriptor=self.arena.descriptor,
-            slots=self._open_max,
-            row_shape=(self.arena.rows.shape[1], self.arena.rows.shape[2]),
-            variants=self.variants,
-            previous=self._previous,
-            times_ns=self._turn_costs.times_ns,
-            values=self.values.values,
-            limits=self.limits,
-        )
-        try:
-            return WorkerProcess(spec, ring_capacity=self._open_max)
-        except BaseException:
-            self._places.append(place)
-            raise
-
-    def _is_ready(self, worker: WorkerProcess) -> bool:
-        if not self.arena.status["ready"][worker.place]:
-            return False
-        worker.forget_name()
-        return True
+        self._crew.lanes[worker].requests.try_push(self._record)
 
     def _supervise(self, now_ns: int) -> None:
         self._glance_ns = now_ns
-        self._keep_spare(now_ns)
-        status = self.arena.status
-        for lane, worker in enumerate(self._lanes):
-            self._admission.slowdowns[lane] = float(status["slowdown"][worker.place])
-            if not self._admission.open[lane]:
-                # It is still starting, or was lost while there was no spare.
-                self._admission.open[lane] = worker.alive and self._is_ready(worker)
-                lost = self._has_failed(worker, now_ns)
+        self._crew.keep_spare(now_ns)
+        for lane, worker in enumerate(self._crew.lanes):
+            self._admission.slowdowns[lane] = float(self.arena.status["slowdown"][worker.place])
+            if self._admission.open[lane]:
+                lost = self._crew.is_lost(worker, now_ns)
             else:
-                hangs = worker.watchdog.hangs(
-                    now_ns,
-                    beat=int(status["beat"][worker.place]),
-                    busy_until_ns=int(status["busy_until_ns"][worker.place]),
-                )
-                lost = hangs or not worker.alive
+                # It is still starting, or was lost while there was no spare.
+                self._admission.open[lane] = worker.alive and self._crew.is_ready(worker)
+                lost = self._crew.has_failed(worker, now_ns)
             if lost:
                 self._replace(lane)
-
-    def _has_failed(self, worker: WorkerProcess, now_ns: int) -> bool:
-        """Return whether a worker is gone, or has been starting for too long."""
-        late = now_ns - worker.started_ns > _START_S_MAX * 1e9
-        return not worker.alive or (late and not self._is_ready(worker))
-
-    def _keep_spare(self, now_ns: int) -> None:
-        """Let a spare that is ready drop its ring's name; replace one that failed."""
-        if self._spare is not None:
-            self._is_ready(self._spare)
-            if self._has_failed(self._spare, now_ns):
-                spare, self._spare = self._spare, None
-                self._discard(spare)
-        if self._spare is None and now_ns >= self._spawn_after_ns:
-            try:
-                self._spare = self._spawn()
-            except OSError:
-                # No memory or no descriptor just now; the workers at work go on.
-                self._spawn_after_ns = now_ns + _RESPAWN_NS
 
     def _replace(self, lane: int) -> None:
         """Put the spare in a lost worker's place, and send on what that one held.
 
         Without a spare the lane stays closed, and is looked at again at the next glance.
         """
-        lost = self._lanes[lane]
-        lost.kill()
         self._admission.open[lane] = False
-        if self._spare is not None:
-            self._lanes[lane], self._spare = self._spare, None
-            self._discard(lost)
+        if self._crew.relieve(lane):
             self.restarts.append(time.monotonic_ns())
-            self._admission.open[lane] = self._is_ready(self._lanes[lane])
+            self._admission.open[lane] = self._crew.is_ready(self._crew.lanes[lane])
         # What it answered before it died counts.
         self._collect()
         for request in self._ledger.held_by(lane):
@@ -547,13 +472,6 @@ class Front:
                 continue
             self._admission.outstanding[worker] += 1
             self._send(self._ledger.move(request.request_id, worker), worker)
-
-    def _discard(self, worker: WorkerProcess) -> None:
-        worker.kill()
-        self._places.append(worker.place)
-        if not self.arena.status["ready"][worker.place]:
-            # Its models may not open any more: the next would fail as soon, and starting takes a core.
-            self._spawn_after_ns = time.monotonic_ns() + _RESPAWN_NS
 
 
 def _usable_cores() -> int:
