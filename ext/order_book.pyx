@@ -6,6 +6,8 @@ cimport cython
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
+from .book_fetch cimport FETCH_EVENTS, FETCH_ORDERS_MIN, FetchLists, fetch_home, fetch_lists
+from .book_memory cimport BookMemory
 from .book_order cimport (
     EVENT_LOTS_MAX,
     NO_SIDE,
@@ -29,7 +31,7 @@ from .layout cimport (
     cycle_stamp,
     monotonic_ns,
 )
-from .order_index cimport Order
+from .order_index cimport Order, OrderPlace, order_index_find_at
 from .price_index cimport price_of
 from .resting_book cimport (
     ASK,
@@ -53,6 +55,21 @@ cdef Py_ssize_t CAPACITY_MAX = 1 << 30
 
 cdef enum:
     DEPTH_ROWS_MIN = 16
+
+
+cdef inline void apply_events(OrderBook book, const MarketEvent* events, Py_ssize_t count) noexcept nogil:
+    cdef FetchLists lists
+    cdef Py_ssize_t first = 0, row, some
+    while first < count:
+        some = min(count - first, <Py_ssize_t>FETCH_EVENTS)
+        if book.resting.order_count >= FETCH_ORDERS_MIN:
+            lists.adding.count = lists.naming.count = 0
+            for row in range(first, first + some):
+                fetch_home(&lists, &book.resting, events + row)
+            fetch_lists(&lists)
+        for row in range(first, first + some):
+            book_apply(book, events + row)
+        first += some
 
 
 cdef int require_side(int side) except -1:
@@ -95,8 +112,9 @@ cdef class OrderBook:
     Parameters
     ----------
     order_capacity, level_capacity : int
-        Live orders and levels that fit without allocating. Beyond, the pools double, which stalls for
-        the time of one copy.
+        Live orders and levels that fit without allocating. Beyond, the pools double.
+    memory : BookMemory, optional
+        Shared with other books; without it the book has its own.
 
     Attributes
     ----------
@@ -112,11 +130,16 @@ cdef class OrderBook:
         Events dropped because memory ran out; the book is then wrong.
     """
 
-    def __cinit__(self, Py_ssize_t order_capacity=65_536, Py_ssize_t level_capacity=4_096):
+    def __cinit__(
+        self, Py_ssize_t order_capacity=65_536, Py_ssize_t level_capacity=4_096, BookMemory memory=None
+    ):
         if not 0 < order_capacity <= CAPACITY_MAX:
             raise ValueError(f"order_capacity must be 1 to {CAPACITY_MAX}, was {order_capacity}")
         if not 0 < level_capacity <= CAPACITY_MAX:
             raise ValueError(f"level_capacity must be 1 to {CAPACITY_MAX}, was {level_capacity}")
+        self.memory = BookMemory() if memory is None else memory
+        self.memory.require_idle()
+        self.resting.arena = &self.memory.arena
         if not book_open(&self.resting, order_capacity, level_capacity):
             raise MemoryError(f"no memory for a book of {order_capacity} orders, {level_capacity} levels")
         self.depth_rows = [None, None]
@@ -127,6 +150,7 @@ cdef class OrderBook:
     cdef void apply_one(self, const MarketEvent* event) noexcept nogil:
         cdef int side = side_of(event)
         cdef uint32_t number
+        cdef OrderPlace at
         if event.kind == EVENT_QUOTE:
             apply_quote(self, event)
             return
@@ -136,9 +160,11 @@ cdef class OrderBook:
                 if event.kind == EVENT_ADD:
                     add_order(self, event, side)
                 else:
-                    number = order_find(&self.resting, event.order_id) if event.order_id else 0
+                    number = order_index_find_at(
+                        &self.resting.by_id, self.resting.orders, event.order_id, &at
+                    )
                     if number:
-                        lower_known(self, event, number)
+                        lower_known(self, event, number, at)
                     else:
                         lower_unknown(self, event)
         elif event.kind == EVENT_LEVEL:
@@ -237,9 +263,10 @@ cdef class OrderBook:
         cdef const MarketEvent* first = events_pointer(events)
         cdef Py_ssize_t count = cnp.PyArray_SIZE(events), row
         cdef uint64_t lost_before = self.lost
+        self.memory.enter()
         with nogil:
-            for row in range(count):
-                book_apply(self, first + row)
+            apply_events(self, first, count)
+        self.memory.leave()
         if self.lost != lost_before:
             raise MemoryError(f"no memory for {self.lost - lost_before} of {count} events")
         return count
