@@ -114,8 +114,8 @@ def venues(bench: Bench) -> None:
     "replay-long",
     "a thousand million events by level through one book",
     conditions="one thread; a market of half a million events again and again, each time from where its mid "
-    "has gone; an event's time by hundredths of them; growth: the book that has taken them all and a new one in turns over the next ten million, "
-    "time over time; floor: reading the events.",
+    "has gone; an event's time by hundredths of them; growth: the book that has taken them all and a new one "
+    "in turns over the next ten million, time over time; floor: reading the events.",
 )
 def long(bench: Bench) -> None:
     size = bench.parameter("events a piece", smoke=1_000, full=500_000)

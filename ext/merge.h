@@ -1,8 +1,8 @@
 /* Many streams into one by (ts_ns, venue_id, seq, stream): a loser tree (Knuth, TAOCP 5.4.1).
  *
  * Each node keeps the loser of its pairing. The event that follows the winner meets the losers on the way
- * from its leaf to the root, a path that depends on the stream alone: log2(streams) exchanges by minimum
- * and maximum, whatever the order of the data. The one branch asks for equal times, which only then are
+ * from its leaf to the root, a path that depends on the stream alone: log2(streams) exchanges without a
+ * branch, whatever the order of the data. The one branch asks for equal times, which only then are
  * decided by venue, seq and stream. A key is one word: the time since `base_ns` and, below it, the stream.
  * Times too far from the base for 58 bits stand at a cap; the tree is planted anew when one of them wins.
  *
