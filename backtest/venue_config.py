@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any, Final
 
 from data.errors import ConfigError
@@ -11,6 +10,13 @@ from data.errors import ConfigError
 QUEUES: Final = ("auto", "optimistic", "pessimistic", "flow")
 
 _LONGEST_NS: Final = 3_600 * 10**9
+# A fee above the whole notional is a slip of the unit.
+_FEE_MOST: Final = {
+    "taker_fee_bps": 10_000.0,
+    "maker_fee_bps": 10_000.0,
+    "taker_fee_per_lot": 1e9,
+    "maker_fee_per_lot": 1e9,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,9 +68,9 @@ class VenueConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LONGEST_NS:
                 raise ConfigError(f"{name} must be a whole number from 0 to an hour, was {value!r}")
-        for name in ("taker_fee_bps", "maker_fee_bps", "taker_fee_per_lot", "maker_fee_per_lot"):
-            if not isfinite(getattr(self, name)):
-                raise ConfigError(f"{name} must be finite, was {getattr(self, name)}")
+        for name, most in _FEE_MOST.items():
+            if not -most <= getattr(self, name) <= most:
+                raise ConfigError(f"{name} must be {-most:,.0f} to {most:,.0f}, was {getattr(self, name)}")
         if not 0.0 <= self.flow < 1.0:
             raise ConfigError(f"flow must be at least 0 and below 1, was {self.flow}")
         if not 0 <= self.depth_levels <= 64:

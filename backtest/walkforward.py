@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from engine.strategy import Strategy
 
 from .api import backtest
 from .equity import DAY_NS, YEAR_NS, period_profits
+from .places import TRIALS
 from .result import Floats, Interval, Result
 from .sources import DataLike, open_source
 from .splits import Window, rolling_windows
@@ -30,7 +31,6 @@ from .stats import sharpe_interval, sharpe_ratio
 from .trials import TrialRegistry, deflated
 
 StrategyMaker = Callable[[], Strategy]
-REGISTRY: Final = Path("var/trials.sqlite")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +155,7 @@ def walk_forward(
     name = next(iter(candidates)) if len(candidates) == 1 else f"best of {', '.join(candidates)}"
     identity = f"{name}:{runs.config_hashes}:{train_days}:{test_days}:{embargo_ns}:{anchored}"
     config_hash = hashlib.sha256(identity.encode()).hexdigest()
-    book = registry if isinstance(registry, TrialRegistry) else TrialRegistry(registry or REGISTRY)
+    book = registry if isinstance(registry, TrialRegistry) else TrialRegistry(registry or TRIALS)
     trials = {f"{each} (training)": np.concatenate(days) for each, days in tried.items() if days}
     for label, series in (*trials.items(), (name, daily)):
         book.record(

@@ -16,7 +16,7 @@ from fake_results import fake_backtest, fake_run
 
 from backtest.cli import main as entry
 from backtest.cli import stress
-from backtest.cli.places import find_market_data
+from backtest.places import find_market_data
 from benchmarks.bench_events import random_quotes
 from data.errors import CheckFailed, ConfigError, DataError
 

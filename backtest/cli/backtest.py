@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ..places import find_market_data
 from .parser import number, whole
-from .places import find_market_data
 
 if TYPE_CHECKING:
     from data.events import EventSource

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from .places import MARKET_DATA_VARIABLE, find_market_data
+from ..places import MARKET_DATA_VARIABLE, find_market_data
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 _MARKS: Final = {OK: "✓", WARN: "!", FAIL: "✗"}

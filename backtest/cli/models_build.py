@@ -8,8 +8,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+from ..places import MODEL_LADDER
 from .parser import CommandParser, explain, whole
-from .places import MODEL_LADDER
 
 
 def add_action(actions: argparse._SubParsersAction[CommandParser]) -> None:

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..places import MODEL_REGISTRY
 from .models_files import print_table, read_model
 from .parser import CommandParser, explain, whole
-from .places import MODEL_REGISTRY
 
 if TYPE_CHECKING:
     from engine.inference.registry import ModelRegistry, ModelVersion

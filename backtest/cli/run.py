@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .places import TRIALS, find_market_data
+from ..places import TRIALS, find_market_data
 
 if TYPE_CHECKING:
     from data.quotes import QuoteRecording

@@ -8,8 +8,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..places import TRIALS
 from .parser import number, whole
-from .places import TRIALS
 
 if TYPE_CHECKING:
     from ..walkforward import WalkForwardResult

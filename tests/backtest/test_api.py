@@ -280,7 +280,14 @@ def test_bad_options_are_refused(options, rule):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"queue": "lucky"}, {"flow": 1.0}, {"order_latency_ns": -1}, {"taker_fee_bps": float("nan")}]
+    "bad",
+    [
+        {"queue": "lucky"},
+        {"flow": 1.0},
+        {"order_latency_ns": -1},
+        {"taker_fee_bps": float("nan")},
+        {"maker_fee_per_lot": 1e300},
+    ],
 )
 def test_bad_venues_are_refused(bad):
     with pytest.raises(ConfigError):
