@@ -2,6 +2,7 @@
 
 cimport cython
 
+from .busy cimport refuse_busy
 from .node_arena cimport arena_close
 
 
@@ -19,9 +20,7 @@ cdef class BookMemory:
 
     cdef int require_idle(self) except -1:
         """Refuse a thread while another is at work without the GIL."""
-        if self.busy:
-            raise RuntimeError("the book is at work in another thread")
-        return 0
+        return refuse_busy(self.busy, "book")
 
     cdef int enter(self) except -1:
         """Begin work without the GIL; `leave` is due."""

@@ -6,7 +6,7 @@ from libc.stdlib cimport free, realloc
 from .expiry_heap cimport Expiry, ExpiryHeap, expiry_before, expiry_pop, expiry_push, expiry_reserve
 from .match_state cimport NO_PRICE, MatchState, OrderDetail, Peg, reports_reserve, state_find
 from .node_arena cimport pool_give, pool_grow, pool_take
-from .order_index cimport Order
+from .order_index cimport order_index_review
 from .resting_book cimport RestingBook, book_close, book_open, levels_extend, order_find, orders_extend
 
 
@@ -120,6 +120,9 @@ cdef inline bint state_reserve(MatchState* state, uint64_t commands) noexcept no
     return (
         expiry_reserve(&state.expiries, commands) and pegs_reserve(state, commands)
         and book_reserve(&state.lit, moving, moving)
+        and order_index_review(
+            &state.lit.by_id, state.lit.orders, state.lit.order_capacity, state.lit.entries
+        )
         and book_reserve(&state.dark, moving, moving)
         and book_reserve(&state.stops, commands, commands)
         and details_reserve(state, commands)

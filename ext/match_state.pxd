@@ -34,7 +34,27 @@ cdef extern from *:
     """
     #define ANYTICK_NO_PRICE (-((int64_t)1 << 40))    /* outside every int32 */
     #define anytick_unlikely(condition) __builtin_expect(!!(condition), 0)
+
+    /* An ExecutionReport in whole words: stores of fields one by one would be a third of a plain command's
+     * work. In C, because compilers call it otherwise, and only C can insist. */
+    static inline __attribute__((always_inline)) void anytick_report_write(
+        uint64_t *words, int64_t now_ns, uint64_t origin, uint64_t order_id, uint8_t kind, uint8_t reason,
+        int side, int64_t size_lots, int64_t leaves_lots, int32_t price_ticks, uint8_t liquidity)
+    {
+        words[0] = order_id;
+        words[1] = (uint64_t)now_ns;
+        words[2] = (uint64_t)ANYTICK_RECV_NOT_RECORDED;
+        words[3] = (uint64_t)size_lots;
+        words[4] = (uint64_t)leaves_lots;
+        words[5] = 0;
+        words[6] = origin | (uint32_t)price_ticks | (uint64_t)kind << 56;
+        words[7] = (uint8_t)(1 - 2 * side) | (uint64_t)reason << 8 | (uint64_t)liquidity << 16;
+    }
     """
+    void report_write "anytick_report_write"(
+        uint64_t* words, int64_t now_ns, uint64_t origin, uint64_t order_id, uint8_t kind, uint8_t reason,
+        int side, int64_t size_lots, int64_t leaves_lots, int32_t price_ticks, uint8_t liquidity,
+    ) noexcept nogil
     const int64_t NO_PRICE "ANYTICK_NO_PRICE"
     bint unlikely "anytick_unlikely"(bint condition) noexcept nogil
 
@@ -130,10 +150,18 @@ cdef inline bint reports_reserve(MatchState* state, uint64_t count) noexcept nog
 
 
 cdef inline uint64_t* report_place(MatchState* state) noexcept nogil:
-    """Return where the next report goes."""
-    if unlikely(state.report_count == state.report_capacity) and not reports_reserve(state, 1):
+    """Return where the next report goes, in a larger block; without memory for that, where it is lost."""
+    if not reports_reserve(state, 1):
         state.reports_lost += 1
         return <uint64_t*>&state.scrap
+    state.report_count += 1
+    return <uint64_t*>&state.reports[state.report_count - 1]
+
+
+cdef inline uint64_t* report_next(MatchState* state) noexcept nogil:
+    """Return where the next report goes."""
+    if unlikely(state.report_count == state.report_capacity):
+        return report_place(state)
     state.report_count += 1
     return <uint64_t*>&state.reports[state.report_count - 1]
 
@@ -142,16 +170,10 @@ cdef inline void report(
     MatchState* state, uint64_t order_id, uint8_t kind, uint8_t reason, int side,
     int64_t size_lots, int64_t leaves_lots, int32_t price_ticks, uint8_t liquidity,
 ) noexcept nogil:
-    # Whole words: stores of fields one by one would be a third of a plain command's work.
-    cdef uint64_t* words = report_place(state)
-    words[0] = order_id
-    words[1] = <uint64_t>state.now_ns
-    words[2] = <uint64_t>RECV_NOT_RECORDED
-    words[3] = <uint64_t>size_lots
-    words[4] = <uint64_t>leaves_lots
-    words[5] = 0
-    words[6] = state.origin | <uint32_t>price_ticks | <uint64_t>kind << 56
-    words[7] = <uint8_t>(1 - 2 * side) | <uint64_t>reason << 8 | <uint64_t>liquidity << 16
+    report_write(
+        report_next(state), state.now_ns, state.origin, order_id, kind, reason, side, size_lots, leaves_lots,
+        price_ticks, liquidity,
+    )
 
 
 # Orders and their details.

@@ -10,7 +10,6 @@ stands in the order index exactly while its level does.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free
 from libc.string cimport memset
 
 from .layout cimport check
@@ -19,6 +18,7 @@ from .order_index cimport (
     Order,
     OrderIndex,
     OrderPlace,
+    order_index_close,
     order_index_enter,
     order_index_erase,
     order_index_erase_at,
@@ -329,6 +329,6 @@ cdef inline void book_close(RestingBook* book) noexcept nogil:
         pool_give(book.arena, book.levels, pool_bytes(book.level_capacity))
     if book.orders != NULL:
         pool_give(book.arena, book.orders, pool_bytes(book.order_capacity))
-    free(book.by_id.buckets)
+    order_index_close(&book.by_id)
     index_close(&book.prices[BID])
     index_close(&book.prices[ASK])

@@ -170,6 +170,46 @@ def test_a_large_book_with_fetching_ahead_gives_what_a_small_step_gives() -> Non
     whole.verify()
 
 
+RUNS_OF_IDS = {
+    "counted": [1],
+    "every other": [2, 1 << 40],
+    "at both ends of the range": [1, 2**64 - 4_000],
+    "on the way past the window": [1, 2**31, 2**31 + 2**30 + 1, 2**33, 2**63],
+    "with places in common": [64 * 1_000, 64 * 1_000 + 4_096, 64 * 1_000 + 65_536, 1 << 50],
+    "from two counters": [5, 2**63 + 5],
+}
+
+
+@pytest.mark.parametrize("name", RUNS_OF_IDS)
+def test_ids_that_follow_one_another_are_found_among_others(name: str) -> None:
+    draw = random.Random(name)
+    engine, live = MatchingEngine(2, 2), dict[int, int]()
+    for first in RUNS_OF_IDS[name]:
+        for step in range(1_500):
+            number = first + step * (2 if name == "every other" else 1)
+            if name == "from two counters" and step % 2:
+                number = first ^ 2**63
+            if step % 10 == 0:
+                number = draw.getrandbits(64) | 1
+            if number not in live:
+                live[number] = size = draw.randint(1, 9)
+                assert engine.limit(number, +1, 100 - number % 7, size) == (0, size, 0)
+            if step % 3:  # one of the oldest or of the newest; twice, since it is gone the second time
+                gone = draw.choice((list(live)[:30], list(live)[-30:])[step % 2])
+                assert engine.cancel(gone) == live.pop(gone)
+                assert engine.cancel(gone) == 0
+            other = (number + 4_096) % 2**64
+            assert (engine.order(other) is not None) == (other in live)
+        if draw.random() < 0.5:
+            engine.restore(engine.snapshot())
+    for number, size in live.items():
+        order = engine.order(number)
+        assert order is not None
+        assert order["leaves_lots"] == size
+    engine.verify()
+    assert engine.live_orders == len(live)
+
+
 def test_reports_may_go_into_an_array_of_the_callers() -> None:
     commands = orders(*flow(3, 400, core_only=False))
     wanted = MatchingEngine().submit(commands)
