@@ -44,6 +44,10 @@ cdef struct FetchLists:
     FetchList naming            # events that name one
 
 
+cdef inline void fetch_begin(FetchLists* lists) noexcept nogil:
+    lists.adding.count = lists.naming.count = 0
+
+
 cdef inline void fetch_home(FetchLists* lists, RestingBook* book, const MarketEvent* event) noexcept nogil:
     """Enter an event on both lists, and keep it on the one where it belongs."""
     cdef bint adds = event.kind == EVENT_ADD
@@ -105,8 +109,9 @@ cdef inline void fetch_place(const Fetch* own) noexcept nogil:
 cdef inline void fetch_bitmap(const PriceIndex* index, uint32_t rank) noexcept nogil:
     cdef uint32_t unit = unit_of(index, rank)
     cdef const Leaf* leaf = index.units.near[unit >> LEAF_BITS & 1].leaf
-    fetch(&leaf.used.summary)
-    fetch(&leaf.used.words[unit >> 6 & 63])
+    if leaf != NULL:
+        fetch(&leaf.used.summary)
+        fetch(&leaf.used.words[unit >> 6 & 63])
 
 
 cdef inline void fetch_lists(FetchLists* lists) noexcept nogil:

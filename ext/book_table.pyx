@@ -11,7 +11,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from .book_fetch cimport FETCH_EVENTS, FetchLists, fetch, fetch_home, fetch_lists
+from .book_fetch cimport FETCH_EVENTS, FetchLists, fetch, fetch_begin, fetch_home, fetch_lists
 from .book_memory cimport BookMemory
 from .book_order cimport add_order, lower_known, side_of
 from .event_array cimport events_pointer
@@ -153,7 +153,7 @@ cdef void complete_events(BookTable self, MarketEvent* events, Py_ssize_t count)
         some = min(count - first, <Py_ssize_t>FETCH_EVENTS)
         for row in range(some):
             fetch_book(self, events + first + row)
-        lists.adding.count = lists.naming.count = 0
+        fetch_begin(&lists)
         for row in range(first, first + some):
             fetch_home(&lists, resting_of(self, events + row), events + row)
         fetch_lists(&lists)

@@ -1,4 +1,7 @@
-"""One venue's book of one instrument, built from its feed: by quote, by level or by order."""
+"""One venue's book of one instrument, built from its feed: by quote, by level or by order.
+
+Over 400 lines because one class answers for every kind of feed, and a third of it is documentation.
+"""
 
 import numpy as np
 
@@ -6,7 +9,7 @@ cimport cython
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
-from .book_fetch cimport FETCH_EVENTS, FETCH_ORDERS_MIN, FetchLists, fetch_home, fetch_lists
+from .book_fetch cimport FETCH_EVENTS, FETCH_ORDERS_MIN, FetchLists, fetch_begin, fetch_home, fetch_lists
 from .book_memory cimport BookMemory
 from .book_order cimport (
     EVENT_LOTS_MAX,
@@ -63,7 +66,7 @@ cdef inline void apply_events(OrderBook book, const MarketEvent* events, Py_ssiz
     while first < count:
         some = min(count - first, <Py_ssize_t>FETCH_EVENTS)
         if book.resting.order_count >= FETCH_ORDERS_MIN:
-            lists.adding.count = lists.naming.count = 0
+            fetch_begin(&lists)
             for row in range(first, first + some):
                 fetch_home(&lists, &book.resting, events + row)
             fetch_lists(&lists)
@@ -107,7 +110,8 @@ cdef class OrderBook:
 
     A level's total never goes below 0; at 0 the level leaves with the orders still on it. Events
     that break a rule (no side, a size that is not positive, an unknown kind) change nothing and are
-    counted in `refused`. Any int32 price is legal, negative ones too.
+    counted in `refused`. Any int32 price is legal, negative ones too. While one thread works on the book
+    without the GIL, every call from another is refused with RuntimeError.
 
     Parameters
     ----------
@@ -261,7 +265,7 @@ cdef class OrderBook:
             If memory ran out: the events counted in `lost` are missing from the book.
         """
         cdef const MarketEvent* first = events_pointer(events)
-        cdef Py_ssize_t count = cnp.PyArray_SIZE(events), row
+        cdef Py_ssize_t count = cnp.PyArray_SIZE(events)
         cdef uint64_t lost_before = self.lost
         self.memory.enter()
         with nogil:
@@ -284,6 +288,7 @@ cdef class OrderBook:
         stamps = np.zeros(count + 1, np.uint64)
         cdef uint64_t[::1] stamp = stamps
         cdef int64_t begun_ns = monotonic_ns(), ended_ns
+        self.memory.require_idle()
         stamp[0] = cycle_stamp()
         for row in range(count):
             book_apply(self, first + row)
@@ -294,6 +299,7 @@ cdef class OrderBook:
 
     def size_at(self, int side, int32_t price_ticks):
         """Return the lots on side +1 or -1 at a price; 0 where there is no level."""
+        self.memory.require_idle()
         require_side(side)
         return self.level_size(side, price_ticks)
 
@@ -313,6 +319,7 @@ cdef class OrderBook:
             Price in ticks and size in lots, best first.
         """
         cdef int index = require_side(side)
+        self.memory.require_idle()
         if count < 0:
             raise ValueError(f"count must not be negative, was {count}")
         cdef int rows = min(count, max(<int>self.resting.level_count[index], 1))
@@ -340,9 +347,11 @@ cdef class OrderBook:
             Price in ticks and size in lots, best first; read-only.
         """
         cdef int index = require_side(side), rows = 0
-        cdef uint32_t level = self.resting.best[index]
+        cdef uint32_t level
+        self.memory.require_idle()
         if count < 0:
             raise ValueError(f"count must not be negative, was {count}")
+        level = self.resting.best[index]
         held = self.depth_rows[index]
         if held is None or len(held) < count:
             held = self.depth_rows[index] = np.empty((max(count, DEPTH_ROWS_MIN), 2), np.int64)
@@ -368,8 +377,10 @@ cdef class OrderBook:
         array of uint64, shape (n, 2)
             Order id and the lots it has left.
         """
-        cdef uint32_t level = level_find(&self.resting, require_side(side), price_ticks)
-        cdef uint32_t order = self.resting.levels[level].first if level else 0
+        cdef uint32_t level, order
+        self.memory.require_idle()
+        level = level_find(&self.resting, require_side(side), price_ticks)
+        order = self.resting.levels[level].first if level else 0
         rows = []
         while order:
             rows.append((self.resting.orders[order].order_id, self.resting.orders[order].size_lots))
@@ -379,6 +390,7 @@ cdef class OrderBook:
     def order(self, uint64_t order_id):
         """Return a live order as ``{entry, size_lots, price_ticks, side}``, or None."""
         cdef OrderView view
+        self.memory.require_idle()
         if self.find_order(order_id, &view):
             return view
         return None
@@ -390,10 +402,12 @@ cdef class OrderBook:
         capacities and entry numbers stay out of it.
         """
         cdef uint64_t state
+        self.memory.enter()
         with nogil:
             state = book_hash(&self.resting)
             state = mix(state, <uint64_t><int64_t>self.bid_price_ticks)
             state = mix(state, self.bid_size_lots)
             state = mix(state, <uint64_t><int64_t>self.ask_price_ticks)
             state = mix(state, self.ask_size_lots)
+        self.memory.leave()
         return state

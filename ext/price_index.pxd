@@ -17,11 +17,9 @@ books never make.
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from .bitmap cimport Bitmap, bitmap_below, bitmap_clear, bitmap_last, bitmap_set
 from .layout cimport check
 from .node_arena cimport NodeArena, pool_give, pool_take
-
-cdef extern from *:
-    int count_leading_zeros "__builtin_clzll"(uint64_t word) noexcept nogil
 
 cdef extern from *:
     """
@@ -35,11 +33,6 @@ cdef enum:
     LEAF_SLOTS = 4096
     BRANCH_SLOTS = 1024
     GRID_SAMPLES = 16           # levels entered before the grid is judged: all that are ever moved
-
-
-cdef struct Bitmap:
-    uint64_t summary            # bit w is set where words[w] is not 0
-    uint64_t[64] words
 
 
 cdef struct Leaf:
@@ -89,37 +82,6 @@ cdef inline uint32_t rank_of(int32_t price_ticks, int side) noexcept nogil:
 
 cdef inline int32_t price_of(uint32_t rank, int side) noexcept nogil:
     return <int32_t>(rank ^ <uint32_t>-side ^ <uint32_t>0x80000000)
-
-
-cdef inline void bitmap_set(Bitmap* bitmap, uint32_t position) noexcept nogil:
-    bitmap.words[position >> 6] |= <uint64_t>1 << (position & 63)
-    bitmap.summary |= <uint64_t>1 << (position >> 6)
-
-
-cdef inline void bitmap_clear(Bitmap* bitmap, uint32_t position) noexcept nogil:
-    cdef uint32_t word = position >> 6
-    bitmap.words[word] &= ~(<uint64_t>1 << (position & 63))
-    if bitmap.words[word] == 0:
-        bitmap.summary &= ~(<uint64_t>1 << word)
-
-
-cdef inline int bitmap_below(const Bitmap* bitmap, uint32_t position) noexcept nogil:
-    """Return the greatest set position below `position`, or -1."""
-    cdef uint32_t word = position >> 6
-    cdef uint64_t left = bitmap.words[word] & ((<uint64_t>1 << (position & 63)) - 1)
-    if left:
-        return <int>(word << 6) + 63 - count_leading_zeros(left)
-    left = bitmap.summary & ((<uint64_t>1 << word) - 1)
-    if left == 0:
-        return -1
-    word = 63 - count_leading_zeros(left)
-    return <int>(word << 6) + 63 - count_leading_zeros(bitmap.words[word])
-
-
-cdef inline int bitmap_last(const Bitmap* bitmap) noexcept nogil:
-    """Return the greatest set position of a bitmap that has one."""
-    cdef uint32_t word = 63 - count_leading_zeros(bitmap.summary)
-    return <int>(word << 6) + 63 - count_leading_zeros(bitmap.words[word])
 
 
 cdef inline Leaf* tree_leaf(PriceTree* tree, uint32_t unit) noexcept nogil:
@@ -316,7 +278,7 @@ cdef inline uint32_t index_below(PriceIndex* index, uint32_t rank) noexcept nogi
 cdef inline void index_count_in(PriceIndex* index, uint32_t grid, uint32_t anchor) noexcept nogil:
     """Count in units of a grid on which `anchor` lies."""
     cdef uint32_t odd = grid
-    cdef int step
+    cdef int _step
     index.grid = grid
     index.first = anchor % grid
     index.units_max = (<uint32_t>0xffffffff - index.first) // grid
@@ -325,13 +287,16 @@ cdef inline void index_count_in(PriceIndex* index, uint32_t grid, uint32_t ancho
         odd >>= 1
         index.turn += 1
     index.inverse = odd
-    for step in range(4):
+    for _step in range(4):
         index.inverse *= 2 - odd * index.inverse      # Newton: right to 3, 6, 12, 24, 48 bits
     index.shift = LEAF_SLOTS // 16 - unit_of(index, anchor)
 
 
 cdef inline bint index_settle(PriceIndex* index, uint32_t grid) noexcept nogil:
-    """Count in units of the grid from now on, and move the few levels there are."""
+    """Count in units of the grid from now on, and move the few levels there are.
+
+    That takes no memory: in units they fill no more leaves than before, and those are free again.
+    """
     cdef uint32_t[GRID_SAMPLES] ranks
     cdef uint32_t[GRID_SAMPLES] levels
     cdef uint32_t rank = 0xffffffff, count = 0, row
