@@ -192,16 +192,17 @@ class _Import:
 
             def looked_at(blocks: Iterable[NDArray[np.void]]) -> Iterator[NDArray[np.void]]:
                 for block in blocks:
-                    check.update(block)
+                    looking.do(check.update, block)
                     yield screen.kept(block)
 
             blocks = watch(source.blocks())
-            with WorkBehind() as behind:
+            with WorkBehind() as looking, WorkBehind() as behind:
                 for day, events in by_day(_after(looked_at(blocks), resumed), self._store.root):
                     self._stage.require_day(day)
                     for block in events:
                         behind.do(self._write, day, block)
                     behind.do(self._finish, day)
+                looking.wait()
                 behind.wait()
         report = check.report(source=source.source, quarantined=quarantine.counts, notes=source.notes)
         if options.gate is not None and (found := options.gate.violations(report)):

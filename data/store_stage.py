@@ -134,8 +134,8 @@ def _day_pieces(blocks: Iterable[NDArray[np.void]], root: Path) -> Iterator[tupl
         if len(block) == 0:
             continue
         ts_ns = block["ts_ns"]
-        before = np.concatenate(([previous_ns], ts_ns[:-1]))
-        if (ts_ns < before).any():
+        if ts_ns[0] < previous_ns or (ts_ns[1:] < ts_ns[:-1]).any():
+            before = np.concatenate(([previous_ns], ts_ns[:-1]))
             at = int(np.argmax(ts_ns < before))
             raise DataError(
                 f"events must be in order of time: expected at least {before[at]} ns, was {ts_ns[at]}",
@@ -143,6 +143,10 @@ def _day_pieces(blocks: Iterable[NDArray[np.void]], root: Path) -> Iterator[tupl
                 row=row + at,
             )
         row, previous_ns = row + len(block), int(ts_ns[-1])
+        first_day, last_day = int(ts_ns[0]) // DAY_NS, int(ts_ns[-1]) // DAY_NS
+        if first_day == last_day:
+            yield first_day, block
+            continue
         days = ts_ns // DAY_NS
         cuts = np.concatenate(([0], np.flatnonzero(days[1:] != days[:-1]) + 1, [len(block)])).tolist()
         for low, high in pairwise(cuts):
