@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from .errors import CheckFailed, ConfigError
 from .events import EventSource
-from .manifest import Partition, RowGroup, require_path_part
+from .manifest import partition_of
+from .partition import Partition, require_path_part
 from .partition_file import PartitionWriter, damage_of
 from .quality import Gate, QualityCheck, QualityReport
 from .quarantine import FOLDER_SUFFIX, Quarantine, Quarantining
@@ -266,7 +267,7 @@ def _staged_parts(staging: Path) -> list[tuple[Path, Partition]]:
     try:
         rows = json.loads((staging / _PROGRESS).read_bytes())
         for name, stored in rows:
-            part = Partition(**{**stored, "groups": tuple(RowGroup(*group) for group in stored["groups"])})
+            part = partition_of(stored)
             path = staging / Path(name).name
             if damage_of(part, path) is not None:
                 break

@@ -23,7 +23,7 @@ from ext.packed_block import crc32c
 
 from .errors import DataError
 from .event_blocks import join_events
-from .manifest import Partition, RowGroup
+from .partition import Partition, RowGroup
 from .schema import EVENT_DTYPE
 from .table_file import library_errors
 
@@ -163,7 +163,7 @@ def _to_table(events: NDArray[np.void], stamps: dict[str, int]) -> Any:
     columns = dict(zip(EVENT_COLUMNS, separate(events), strict=True))
     for name, stamp in stamps.items():
         columns[name].fill(stamp)
-    # By their memory: pa.array would import pandas first, where that is installed.
+    # By their memory, see `_values`.
     arrays = [
         pa.Array.from_buffers(field.type, len(events), [None, pa.py_buffer(columns[field.name])])
         for field in SCHEMA
@@ -231,8 +231,9 @@ def read_partition(
         with library_errors(path, "an undamaged partition"):
             file = pq.ParquetFile(pa.memory_map(str(path)), pre_buffer=False)
         with file:
-            if file.schema_arrow.names != list(EVENT_COLUMNS):
-                raise DataError(f"expected columns {EVENT_COLUMNS}, was {file.schema_arrow.names}", path=path)
+            if not file.schema_arrow.equals(SCHEMA):
+                found = ", ".join(str(field) for field in file.schema_arrow)
+                raise DataError(f"expected the columns of an event, was {found}", path=path)
             for place, group in enumerate(partition.groups):
                 if stop_ns is not None and group.first_ts_ns >= stop_ns:
                     break
@@ -267,12 +268,20 @@ def _checked(descriptor: int, partition: Partition, place: int, path: Path) -> N
 
 def _to_events(table: Any) -> NDArray[np.void]:
     events = np.empty(table.num_rows, EVENT_DTYPE)
-    columns = [
-        np.ascontiguousarray(column.combine_chunks().to_numpy(zero_copy_only=False))
-        for column in table.columns
-    ]
-    interleave(columns, events)
+    interleave(
+        [
+            _values(column, EVENT_DTYPE[name])
+            for name, column in zip(EVENT_COLUMNS, table.columns, strict=True)
+        ],
+        events,
+    )
     return events
+
+
+def _values(column: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+    # By their memory: to_numpy would import pandas first, where that is installed, for a quarter of a second.
+    array = column.combine_chunks()
+    return np.frombuffer(array.buffers()[1], dtype, count=len(array), offset=array.offset * dtype.itemsize)
 
 
 def write_events(

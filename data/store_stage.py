@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .errors import ConfigError, DataError
 from .instrument import Instrument
-from .manifest import Partition, require_path_part
+from .partition import Partition, require_path_part
 from .partition_file import write_events
 from .reference import GRID_FIELDS, version_on, with_version
 from .store_commit import Transaction
@@ -61,7 +61,7 @@ class Stage:
     def adopt(self, path: Path, partition: Partition) -> None:
         """Take over a file staged earlier."""
         self.require_day(partition.day)
-        for other in self.change.manifest.parts_of(partition.day_key):
+        for other in self.change.manifest.partitions.parts_of(partition.day_key):
             if self._overwrite:
                 self.change.remove(other)
             elif partition.first_ts_ns < other.last_ts_ns and other.first_ts_ns < partition.last_ts_ns:
@@ -87,7 +87,7 @@ class Stage:
         if known is not None:
             require_grid(known, self.instrument)
         key = (self.instrument.symbol, self.venue, day)
-        if not (self._overwrite or self._append) and self.change.manifest.parts_of(key):
+        if not (self._overwrite or self._append) and self.change.manifest.partitions.parts_of(key):
             raise ConfigError(
                 f"{'/'.join(key)} is in the store; say overwrite to replace it or append to add to it"
             )
