@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from .errors import CheckFailed, ConfigError
 from .events import EventSource
-from .manifest import Partition, RowGroup, require_path_part
+from .manifest import partition_of
+from .partition import Partition, require_path_part
 from .partition_file import PartitionWriter, damage_of
 from .quality import Gate, QualityCheck, QualityReport
 from .quarantine import FOLDER_SUFFIX, Quarantine, Quarantining
@@ -192,16 +193,17 @@ class _Import:
 
             def looked_at(blocks: Iterable[NDArray[np.void]]) -> Iterator[NDArray[np.void]]:
                 for block in blocks:
-                    check.update(block)
+                    looking.do(check.update, block)
                     yield screen.kept(block)
 
             blocks = watch(source.blocks())
-            with WorkBehind() as behind:
+            with WorkBehind() as looking, WorkBehind() as behind:
                 for day, events in by_day(_after(looked_at(blocks), resumed), self._store.root):
                     self._stage.require_day(day)
                     for block in events:
                         behind.do(self._write, day, block)
                     behind.do(self._finish, day)
+                looking.wait()
                 behind.wait()
         report = check.report(source=source.source, quarantined=quarantine.counts, notes=source.notes)
         if options.gate is not None and (found := options.gate.violations(report)):
@@ -265,7 +267,7 @@ def _staged_parts(staging: Path) -> list[tuple[Path, Partition]]:
     try:
         rows = json.loads((staging / _PROGRESS).read_bytes())
         for name, stored in rows:
-            part = Partition(**{**stored, "groups": tuple(RowGroup(*group) for group in stored["groups"])})
+            part = partition_of(stored)
             path = staging / Path(name).name
             if damage_of(part, path) is not None:
                 break

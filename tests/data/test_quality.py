@@ -185,4 +185,9 @@ def test_an_auction_or_a_halt_may_cross() -> None:
         event["size_lots"], event["flags"] = 1, flags | EventFlag.LAST_IN_PACKET
     events["ts_ns"] = np.arange(len(rows))
     events["size_lots"][[3, 5]] = -1, 1
-    assert [watch.crossed(part) for part in np.split(events, [2, 5])] == [(0, 0), (0, 0), (1, 6)]
+
+    def crossed(part: np.ndarray) -> tuple[int, int]:
+        kinds = np.bincount(part["kind"], minlength=256)
+        return watch.crossed(part, kinds, int(np.bitwise_or.reduce(part["flags"])))
+
+    assert [crossed(part) for part in np.split(events, [2, 5])] == [(0, 0), (0, 0), (1, 6)]
