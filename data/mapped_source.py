@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from .arrow_file import SUFFIXES as ARROW_SUFFIXES
 from .arrow_file import arrow_batches
-from .columns import PRICE_TICKS_MAX, TS_NS_MAX
+from .columns import (
+    DOUBLE_LOTS_MAX,
+    LOT_RULE,
+    PRICE_TICKS_MAX,
+    SINGLE_LOTS_MAX,
+    SIZE_RULE,
+    TS_NS_MAX,
+    JudgedLots,
+    on_grid,
+)
 from .errors import DataError
 from .instrument import Instrument
 from .mapping import UNITS, Mapping, TimeMapping
@@ -33,16 +42,9 @@ from .table_file import (
 TIME_RULE: Final = "time must be readable and lie between 1970 and 2200"
 NUMBER_RULE: Final = "prices and sizes must be numbers"
 GRID_RULE: Final = "prices must be multiples of the price increment that fit 30 bits"
-SIZE_RULE: Final = "sizes must not be negative or more than 32 bits of lots"
-LOT_RULE: Final = "sizes must be multiples of the lot size"
 SIDE_RULE: Final = "side must be a word of the mapping"
 SYMBOL_RULE: Final = "a row must be of the first row's symbol"
 CROSSED_RULE: Final = "bid must not exceed ask"
-
-_SIZE_LOTS_MAX: Final = (1 << 32) - 1
-_GRID_TOLERANCE: Final = 1e-4
-_DOUBLE_SHARE: Final = 1e-12
-_SINGLE_SHARE: Final = 5e-7
 
 
 class MappedSource:
@@ -156,24 +158,20 @@ class MappedSource:
         events["side"] = self._sides(frame, judged, needed=True)
 
     def _ticks(self, frame: pl.DataFrame, part: str, judged: _Judged) -> NDArray[np.int64]:
-        values = _numbers(frame[self.mapping.columns[part]], judged)
-        exact = values / self.instrument.price_increment
-        ticks = np.rint(exact)
-        tolerance = np.maximum(_GRID_TOLERANCE, np.abs(exact) * _DOUBLE_SHARE)
-        judged.require((np.abs(exact - ticks) <= tolerance) & (np.abs(ticks) <= PRICE_TICKS_MAX), GRID_RULE)
+        ticks, whole = on_grid(
+            _numbers(frame[self.mapping.columns[part]], judged), self.instrument.price_increment
+        )
+        judged.require(whole & (np.abs(ticks) <= PRICE_TICKS_MAX), GRID_RULE)
         return np.where(judged.good, ticks, 0).astype(np.int64)
 
     def _lots(self, frame: pl.DataFrame, part: str, judged: _Judged) -> NDArray[np.int64]:
-        column = frame[self.mapping.columns[part]]
-        values = _numbers(column, judged)
-        exact = values / self.instrument.lot_size
-        lots = np.rint(exact)
-        judged.require((values >= 0) & (lots <= _SIZE_LOTS_MAX), SIZE_RULE)
-        # A single holds 0.1 to seven digits only; a finer lot than that is not its fault.
-        share = _SINGLE_SHARE if column.dtype == pl.Float32 else _DOUBLE_SHARE
-        on_grid = np.abs(exact - lots) <= np.maximum(_GRID_TOLERANCE, np.abs(exact) * share)
-        judged.require(on_grid & ((lots > 0) | (values == 0)), LOT_RULE)
-        return np.where(judged.good, lots, 0).astype(np.int64)
+        most = SINGLE_LOTS_MAX if self.mapping.kind == "quotes" else DOUBLE_LOTS_MAX
+        found = JudgedLots(
+            _numbers(frame[self.mapping.columns[part]], judged), self.instrument.lot_size, most=most
+        )
+        judged.require(found.within, SIZE_RULE)
+        judged.require(found.good, LOT_RULE)
+        return np.where(judged.good, found.lots, 0)
 
     def _sides(self, frame: pl.DataFrame, judged: _Judged, *, needed: bool) -> NDArray[np.int8]:
         words = frame[self.mapping.columns["side"]].cast(pl.String).str.strip_chars().str.to_lowercase()
@@ -202,12 +200,15 @@ class _Judged:
             self.good &= holds
 
 
-def _numbers(column: pl.Series, judged: _Judged) -> NDArray[np.float64]:
+def _numbers(column: pl.Series, judged: _Judged) -> NDArray[Any]:
+    """Return doubles, and singles as they are: they tell fewer digits."""
     if column.dtype == pl.String:
         column = column.str.strip_chars()
-    values = column.cast(pl.Float64, strict=False).to_numpy()
-    judged.require(np.isfinite(values), NUMBER_RULE)
-    return np.where(np.isfinite(values), values, 0.0)
+    wide = column if column.dtype == pl.Float32 else column.cast(pl.Float64, strict=False)
+    values = wide.to_numpy()
+    known = np.isfinite(values)
+    judged.require(known, NUMBER_RULE)
+    return np.where(known, values, values.dtype.type(0))
 
 
 def _times(column: pl.Series, time: TimeMapping) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

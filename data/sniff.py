@@ -65,7 +65,8 @@ def sniff_mapping(path: Path) -> Mapping:
     if not any(len(values) for values in prices):
         raise DataError("expected prices with a decimal point, was none in the first rows", path=path)
     increment = min(rule.infer_increment(values, path=path) for values in prices if len(values))
-    lot_size = min((rule.infer_lot_size(values) for values in sizes if len(values)), default=1.0)
+    most = rule.SINGLE_LOTS_MAX if kind == "quotes" else rule.DOUBLE_LOTS_MAX
+    lot_size = min((rule.infer_lot_size(values, most=most) for values in sizes if len(values)), default=1.0)
     if symbol_name is not None and symbol_name != time.column:
         parts["symbol"] = symbol_name
     symbol = symbol_in(path.name) or named_symbol or path.name.partition(".")[0].upper()
@@ -219,11 +220,13 @@ def _symbol_in(column: pl.Series, path: Path) -> str | None:
     return found[0] if found and found[0] else None
 
 
-def _floats(column: pl.Series) -> NDArray[np.float64]:
+def _floats(column: pl.Series) -> NDArray[Any]:
     """Return the values of a column that are finite numbers."""
     if column.dtype == pl.String:
         column = column.str.strip_chars()
     if not (column.dtype == pl.String or column.dtype.is_numeric()):
         return np.empty(0)
-    values: NDArray[np.float64] = column.cast(pl.Float64, strict=False).drop_nulls().to_numpy()
-    return values[np.isfinite(values)]
+    wide = column if column.dtype == pl.Float32 else column.cast(pl.Float64, strict=False)
+    values: NDArray[Any] = wide.drop_nulls().to_numpy()
+    finite: NDArray[Any] = values[np.isfinite(values)]
+    return finite

@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 from numpy.typing import NDArray
 
-from ..columns import infer_increment, infer_lot_size, numbers_of, to_lots, to_ticks
+from ..columns import SINGLE_LOTS_MAX, JudgedLots, infer_increment, infer_lot_size, numbers_of, to_ticks
 from ..errors import DataError
 from ..lobster import exchange_midnight_ns
 from ..table_file import READ_BUFFER_BYTES, library_errors
@@ -211,7 +211,10 @@ class LeanFile:
         return np.where(column > 0, ticks, 0).astype(np.int32)
 
     def _lots(self, column: NDArray[np.float64], lot_size: float, row: int) -> NDArray[np.int64]:
-        return to_lots(column, lot_size, name="size", most=_SIZE_MAX, path=self.path, row=row)
+        found = JudgedLots(column, lot_size, most=SINGLE_LOTS_MAX)
+        for at, rule in found.bad():
+            raise DataError(f"{rule}, was {column[at]}", path=self.path, row=row + at)
+        return found.lots
 
     def _sizes(self, column: NDArray[np.int64], row: int) -> NDArray[np.int64]:
         self._require((column >= 0) & (column <= _SIZE_MAX), f"size must be 0 to {_SIZE_MAX}", column, row)
