@@ -25,7 +25,7 @@ from .binance_depth import Depth, DepthSync
 from .binance_touch import TouchCheck
 from .event_columns import EventColumns
 from .feed_source import FeedEvents, Head, Pairs, chosen_symbol, in_order_of_name, read_heads, require_time
-from .grid import instrument_of
+from .grid import instrument_of, on_a_fitting_grid
 from .json_lines import JsonRecords
 
 Levels = list[tuple[str, str]]
@@ -346,10 +346,15 @@ def verify(paths: Sequence[Path]) -> Verification:
     """Compare the book's touch after each depth update with the bookTicker of the same update id."""
     files = in_order_of_name(paths)
     symbols = sorted(read_heads(files, observe, whole=True).keys() - {""})
-    checks = []
-    for symbol in symbols:
-        checks.append(TouchCheck())
-        checks[-1].run(open_source(files, symbol=symbol, quotes=True))
+    checks = [
+        on_a_fitting_grid(
+            lambda instrument, symbol=symbol: open_source(  # type: ignore[misc]
+                files, symbol=symbol, instrument=instrument, quotes=True
+            ),
+            TouchCheck.of,
+        )[1]
+        for symbol in symbols
+    ]
     implied = sum(check.implied for check in checks), sum(check.implied_total for check in checks)
     return Verification(
         matched=sum(check.matched for check in checks),

@@ -7,6 +7,7 @@ carries no checksum; `verify` holds the book against the best bid and offer that
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ from .coinbase_orders import KINDS as ORDER_KINDS
 from .coinbase_orders import SIDE, OrderFeed
 from .event_columns import EventColumns
 from .feed_source import FeedEvents, chosen_symbol, in_order_of_name, read_heads
-from .grid import Grid, instrument_of
+from .grid import Grid, instrument_of, on_a_fitting_grid
 
 UNOPENED_RULE: Final = "an update must come after a snapshot"
 UNTIMED_RULE: Final = "a snapshot must have a time, its own, of receipt, or of an update behind it"
@@ -252,36 +253,47 @@ def verify(paths: Sequence[Path]) -> Verification:
     """
     files = in_order_of_name(paths)
     products = sorted(read_heads(files, observe, whole=True).keys() - {""})
-    matched = total = repeated = 0
-    first: str | None = None
-    for product in products:
-        source = open_source(files, symbol=product)
-        grid, book, begun = Grid.of(source.instrument), OrderBook(), False
-        for path, row, events, decoder in source.packets():
-            assert isinstance(decoder, CoinbaseDecoder)
-            book.apply(events)
-            ticker = decoder.ticker
-            if ticker is None or not ticker.best_bid or not ticker.best_ask:
-                continue
-            if not begun and not decoder.advanced:
-                begun, repeated = True, repeated + 1
-                continue
-            told = tuple(
-                grid.level((price, "0"), path=path, row=row)[0]
-                for price in (ticker.best_bid, ticker.best_ask)
-            )
-            touch = (book.bid_price_ticks, book.ask_price_ticks)
-            total += 1
-            matched += touch == told
-            if touch != told and first is None:
-                first = f"{path}:row {row}: {product}: expected touch {told}, was {touch}"
+    found = [
+        on_a_fitting_grid(
+            lambda instrument, product=product: open_source(  # type: ignore[misc]
+                files, symbol=product, instrument=instrument
+            ),
+            partial(_compare, product),
+        )[1]
+        for product in products
+    ]
     return Verification(
-        matched=matched,
-        total=total,
+        matched=sum(entry[0] for entry in found),
+        total=sum(entry[1] for entry in found),
         what="tickers whose best bid and offer are the book's",
-        first_mismatch=first,
+        first_mismatch=next((entry[3] for entry in found if entry[3]), None),
         notes=(
             f"products: {', '.join(products)}",
-            f"{repeated} tickers repeat a trade before the subscription",
+            f"{sum(entry[2] for entry in found)} tickers repeat a trade before the subscription",
         ),
     )
+
+
+def _compare(product: str, source: FeedEvents) -> tuple[int, int, int, str | None]:
+    """Return how many tickers match, of how many, those left out, and the first that does not match."""
+    matched = total = repeated = 0
+    first: str | None = None
+    grid, book = Grid.of(source.instrument), OrderBook()
+    for path, row, events, decoder in source.packets():
+        assert isinstance(decoder, CoinbaseDecoder)
+        book.apply(events)
+        ticker = decoder.ticker
+        if ticker is None or not ticker.best_bid or not ticker.best_ask:
+            continue
+        if not repeated and not decoder.advanced:
+            repeated = 1
+            continue
+        told = tuple(
+            grid.level((price, "0"), path=path, row=row)[0] for price in (ticker.best_bid, ticker.best_ask)
+        )
+        touch = (book.bid_price_ticks, book.ask_price_ticks)
+        total += 1
+        matched += touch == told
+        if touch != told and first is None:
+            first = f"{path}:row {row}: {product}: expected touch {told}, was {touch}"
+    return matched, total, repeated, first

@@ -28,7 +28,7 @@ from ..table_file import CSV_SUFFIXES, files_sha256
 from . import Verification
 from .dukascopy_files import HourFile, hour_file
 from .event_columns import SEQ_MASK, in_blocks
-from .grid import OffGrid
+from .grid import OffGrid, on_a_fitting_grid
 
 CLOCK_RULE: Final = "times must lie within the hour and not run backwards"
 PRICE_RULE: Final = f"prices must be 1 to {PRICE_TICKS_MAX} points"
@@ -105,8 +105,9 @@ def open_source(
     for early, late in pairwise(files):
         if early.start_ns == late.start_ns:
             raise DataError(f"expected each hour once, was {early.path} too", path=late.path)
+    name = wanted or names[0]
     return DukascopyEvents(
-        files, instrument=instrument or _instrument(wanted or names[0], files), strict=strict
+        files, instrument=instrument or _instrument(name, files, point=point_of(name)), strict=strict
     )
 
 
@@ -117,8 +118,7 @@ def _expanded(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _instrument(symbol: str, files: Sequence[HourFile]) -> Instrument:
-    point = point_of(symbol)
+def _instrument(symbol: str, files: Sequence[HourFile], *, point: float | None) -> Instrument:
     if point is None:
         raise ConfigError(
             f"the point of {symbol or 'an instrument without a name'} is not known: give instrument=, on the "
@@ -130,8 +130,8 @@ def _instrument(symbol: str, files: Sequence[HourFile]) -> Instrument:
         sizes += [rows["ask_size"], rows["bid_size"]]
     joined = np.concatenate(sizes)
     return Instrument(
-        symbol=symbol,
-        currency=symbol[3:],
+        symbol=symbol or "UNKNOWN",
+        currency=symbol[3:] or "USD",
         price_increment=point,
         lot_size=infer_lot_size(joined[np.isfinite(joined) & (joined >= 0)]),
     )
@@ -221,15 +221,41 @@ def _within(points: NDArray[np.uint32]) -> NDArray[np.bool_]:
 
 
 def verify(paths: Sequence[Path]) -> Verification:
-    """Count the rows that can be imported; the files carry no other truth."""
-    source = open_source(paths)
-    quarantine = Quarantine()
-    source.quarantine = quarantine  # type: ignore[attr-defined]  # both kinds of source reject rows
+    """Count the rows that keep the rules, of every instrument; the files carry no other truth."""
+    if all(path.name.lower().endswith(CSV_SUFFIXES) for path in paths):
+        found = [_count(open_source(paths))]
+    else:
+        hours: dict[str, list[HourFile]] = {}
+        for file in sorted((hour_file(path) for path in _expanded(paths)), key=lambda hour: hour.start_ns):
+            hours.setdefault(file.symbol, []).append(file)
+        # What a point is worth changes no rule.
+        found = [
+            on_a_fitting_grid(
+                lambda instrument, symbol=symbol, files=files: DukascopyEvents(  # type: ignore[misc]
+                    files,
+                    instrument=instrument or _instrument(symbol, files, point=point_of(symbol) or 1.0),
+                    strict=False,
+                ),
+                _count,
+            )[1]
+            for symbol, files in hours.items()
+        ]
+    return Verification(
+        matched=sum(entry.matched for entry in found),
+        total=sum(entry.total for entry in found),
+        what="quotes that keep the rules",
+        first_mismatch=next((entry.first_mismatch for entry in found if entry.first_mismatch), None),
+        notes=tuple(note for entry in found for note in entry.notes),
+    )
+
+
+def _count(source: EventSource) -> Verification:
+    source.quarantine = quarantine = Quarantine()  # type: ignore[attr-defined]  # both kinds of source reject rows
     kept = sum(map(len, source.blocks()))
     return Verification(
         matched=kept,
         total=kept + quarantine.total,
-        what="quotes that keep the rules",
+        what="quotes",
         first_mismatch=next(iter(quarantine.counts), None),
         notes=source.notes,
     )

@@ -27,7 +27,7 @@ from ..table_file import files_sha256
 from . import Verification
 from .event_columns import QUOTE_SIZE_LOTS_MAX, SEQ_MASK, in_blocks
 from .feed_source import in_order_of_name
-from .grid import OffGrid, stored_symbol
+from .grid import OffGrid, on_a_fitting_grid, stored_symbol
 from .hftbacktest_rows import (
     ADD_ORDER,
     BUY,
@@ -342,7 +342,10 @@ def write_npz(
 
 def verify(paths: Sequence[Path]) -> Verification:
     """Compare prices and quantities of every depth and trade row with those of its events, as doubles."""
-    source = open_source(paths)
+    return on_a_fitting_grid(lambda instrument: open_source(paths, instrument=instrument), _compare)[1]
+
+
+def _compare(source: HftbacktestEvents) -> Verification:
     reader = _Reader(source.instrument, left=LeftOut(), strict=False)
     matched = total = 0
     first: str | None = None

@@ -23,7 +23,7 @@ from ..columns import PRICE_TICKS_MAX, TS_NS_MAX
 from ..errors import ConfigError, DataError
 from ..instrument import Instrument
 from ..mapping import UNITS, TimeMapping
-from ..quarantine import LeftOut
+from ..quarantine import LeftOut, Quarantine
 from ..schema import RECV_NOT_RECORDED, EventFlag, EventKind
 from . import Verification
 from .event_columns import QUOTE_SIZE_LOTS_MAX, EventColumns
@@ -339,15 +339,17 @@ def _require_zone(time: TimeMapping | None) -> None:
 
 
 def verify(paths: Sequence[Path]) -> Verification:
-    """Count the messages after which the book is not crossed; the files carry no other truth."""
+    """Count the messages that keep the rules and leave the book uncrossed; there is no other truth."""
     book, total = OrderBook(), 0
     source = open_source(paths)
+    source.quarantine = quarantine = Quarantine()
     for events in source.blocks():
         book.apply(np.ascontiguousarray(events))
         total += int((events["flags"] & EventFlag.LAST_IN_PACKET != 0).sum())
     return Verification(
         matched=total - book.crossed,
-        total=total,
-        what="messages with an uncrossed book",
+        total=total + quarantine.total,
+        what="messages that keep the rules, with an uncrossed book",
+        first_mismatch=next(iter(quarantine.counts), None),
         notes=source.notes,
     )
