@@ -26,7 +26,8 @@ from .events import EventSource
 from .manifest import partition_of
 from .partition import Partition, require_path_part
 from .partition_file import PartitionWriter, damage_of
-from .quality import Gate, QualityCheck, QualityReport
+from .quality import QualityReport
+from .quality_gate import Gate
 from .quarantine import FOLDER_SUFFIX, Quarantine, Quarantining
 from .read_ahead import WorkBehind
 from .screen import Screen
@@ -179,7 +180,7 @@ class _Import:
     def run(self, watch: Watch) -> ImportResult:
         options, source = self._options, self._source
         resumed = sum(part.rows for _, part in self._staged)
-        check = QualityCheck(source.instrument, options.gate.settings if options.gate else Gate().settings)
+        check = (options.gate or Gate()).check(source.instrument)
         rejected = self._change.staging / f"quarantine.parquet{STAGED_SUFFIX}"
         with Quarantine(None if options.strict else rejected) as quarantine:
             if isinstance(source, Quarantining) and not options.strict:
@@ -205,7 +206,10 @@ class _Import:
                     behind.do(self._finish, day)
                 looking.wait()
                 behind.wait()
-        report = check.report(source=source.source, quarantined=quarantine.counts, notes=source.notes)
+        report = check.report(
+            source=source.source, quarantined=quarantine.counts, sequence_gaps=quarantine.sequence_gaps,
+            notes=source.notes,
+        )  # fmt: skip
         if options.gate is not None and (found := options.gate.violations(report)):
             raise CheckFailed(f"{source.source}: the gate stays shut: {'; '.join(found)}")
         side_file = self._publish(rejected) if rejected.exists() else None

@@ -1,4 +1,4 @@
-"""How good a recording is: counted while it streams, shown as a table, used as a gate.
+"""How good a recording is: counted while it streams, shown as a table; `quality_gate` sets limits.
 
 =================  ============================================================================
 finding            counts
@@ -7,6 +7,7 @@ out_of_order       events with a time before one already seen
 duplicates         events equal to the one before in everything but `seq` and `recv_ns`; an order may lose
                    the same size twice at one time, so there `seq` is compared too
 gaps               silences longer than `gap_s` within one session
+sequence_gaps      places where the feed's own numbers say that messages are missing
 missing_days       session days between the first and the last event that have none
 outside_session    events outside the instrument's hours
 crossed            quotes with bid > ask; packets that leave the book with bid >= ask, but not while orders
@@ -22,10 +23,8 @@ quarantined        rows that were not taken
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -38,14 +37,14 @@ from .event_blocks import join_events, take_events
 from .instrument import Instrument
 from .quality_books import BookWatch
 from .schema import QUOTE_DTYPE, RECV_NOT_RECORDED, EventKind
-from .session_clock import SessionClock
+from .session_clock import Calendar, SessionClock
 
 if TYPE_CHECKING:
     import polars as pl
 
 RULES: Final = (
-    "out_of_order", "duplicates", "gaps", "missing_days", "outside_session", "crossed", "locked", "outliers",
-    "clock_steps", "negative_latency", "receive_backwards", "quarantined",
+    "out_of_order", "duplicates", "gaps", "sequence_gaps", "missing_days", "outside_session", "crossed",
+    "locked", "outliers", "clock_steps", "negative_latency", "receive_backwards", "quarantined",
 )  # fmt: skip
 # Beyond any time there is, so that a gap without a limit needs no case of its own.
 _STEP_NS_MAX: Final = 2**62
@@ -133,70 +132,6 @@ class QualityReport:
         return asdict(self)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Gate:
-    """The most of each finding that is let through.
-
-    Parameters
-    ----------
-    limits : dict
-        By rule; rules that are not named have no limit.
-    events_min : int
-    settings : QualitySettings
-    """
-
-    limits: dict[str, int] = field(default_factory=dict)
-    events_min: int = 0
-    settings: QualitySettings = QualitySettings()
-
-    def violations(self, report: QualityReport) -> tuple[str, ...]:
-        """Return what is beyond a limit, one sentence each."""
-        found = [
-            f"{rule} must be at most {most}, was {report.count(rule)}"
-            for rule, most in self.limits.items()
-            if report.count(rule) > most
-        ]
-        if report.events < self.events_min:
-            found.append(f"events must be at least {self.events_min}, was {report.events}")
-        return tuple(found)
-
-
-def load_gate(path: Path) -> Gate:
-    """Read a gate from TOML: tables ``[limits]`` and ``[settings]``, and ``events_min``.
-
-    Raises
-    ------
-    ConfigError
-        The file cannot be read, or has a key that nobody knows.
-    """
-    try:
-        stored = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: expected TOML, was: {error}") from error
-    unknown = set(stored) - {"limits", "settings", "events_min"}
-    limits = _table(stored, "limits", path)
-    settings = _table(stored, "settings", path)
-    unknown |= set(limits) - set(RULES)
-    unknown |= set(settings) - {entry.name for entry in fields(QualitySettings)}
-    if unknown:
-        raise ConfigError(f"{path}: keys must be known, was {', '.join(sorted(unknown))}")
-    events_min = stored.get("events_min", 0)
-    for name, value in {**limits, "events_min": events_min}.items():
-        if type(value) is not int or value < 0:
-            raise ConfigError(f"{path}: {name} must be an integer from 0 up, was {value!r}")
-    for name, value in settings.items():
-        if not isinstance(value, int | float):
-            raise ConfigError(f"{path}: {name} must be a number, was {value!r}")
-    return Gate(limits=limits, events_min=events_min, settings=QualitySettings(**settings))
-
-
-def _table(stored: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
-    found = stored.get(name, {})
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path}: [{name}] must be a table, was {found!r}")
-    return found
-
-
 class _Tally:
     """Count, worst case and first time of one rule."""
 
@@ -226,11 +161,20 @@ class QualityCheck:
     ----------
     instrument : Instrument
         For its session and time zone.
+    settings : QualitySettings
+    calendar : Calendar, optional
+        Instead of the instrument's session.
     """
 
-    def __init__(self, instrument: Instrument, settings: QualitySettings = QualitySettings()) -> None:
+    def __init__(
+        self,
+        instrument: Instrument,
+        settings: QualitySettings = QualitySettings(),
+        *,
+        calendar: Calendar | None = None,
+    ) -> None:
         self._settings = settings
-        self._clock = SessionClock(instrument)
+        self._clock = SessionClock(calendar or Calendar.of(instrument))
         self._books = BookWatch()
         self._tallies = {rule: _Tally() for rule in RULES}
         self._kinds = np.zeros(256, np.int64)
@@ -270,13 +214,21 @@ class QualityCheck:
         self._before = events[-1:].copy()
 
     def report(
-        self, *, source: str = "", quarantined: Mapping[str, int] | None = None, notes: tuple[str, ...] = ()
+        self,
+        *,
+        source: str = "",
+        quarantined: Mapping[str, int] | None = None,
+        sequence_gaps: int = 0,
+        notes: tuple[str, ...] = (),
     ) -> QualityReport:
-        """Return what was found."""
+        """Return what was found; the source knows what was quarantined and where its feed has gaps."""
         counts = dict(quarantined or {})
         units = {"gaps": "s", "out_of_order": "s", "clock_steps": "s", "negative_latency": "s",
                  "receive_backwards": "s", "outliers": "of price"}  # fmt: skip
-        extra = {"quarantined": sum(counts.values()), "missing_days": self._clock.missing_days()}
+        extra = {
+            "quarantined": sum(counts.values()), "missing_days": self._clock.missing_days(),
+            "sequence_gaps": sequence_gaps,
+        }  # fmt: skip
         findings = tuple(
             Finding(
                 rule=rule,
