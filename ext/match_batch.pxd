@@ -2,19 +2,20 @@
 
 In a small book everything is in the cache and asking for it again costs more than it saves, so fetching
 begins where the orders outgrow the second-level cache. It runs in three steps, each some commands after
-the one before: the id's bucket; the order in it, and the last order where a new one would queue; that
-order's neighbours and level. Whether a command is new or cancels is a coin's toss, so every step asks for
-what either would need: a fetch in vain is cheaper than a branch that went wrong.
+the one before: the id's place in the window, or its bucket; the order in it, and the last order where a
+new one would queue; that order's neighbours and level. Whether a command is new or cancels is a coin's
+toss, so every step asks for what either would need: a fetch in vain is cheaper than a branch that went
+wrong.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
 
 from .layout cimport OrderCommand, cycle_stamp
 from .match_follow cimport state_apply
-from .match_plain cimport plain_apply, state_is_plain
+from .match_plain cimport likely, plain_apply, state_is_plain
 from .match_state cimport MatchState
 from .match_sweep cimport prefetch
-from .order_index cimport Order, OrderBucket, order_index_guess, order_index_home
+from .order_index cimport Order, order_first_guess, order_index_first
 from .price_index cimport index_guess, rank_of
 from .resting_book cimport RestingBook
 
@@ -27,23 +28,25 @@ cdef enum:
 
 
 cdef struct Fetched:
-    OrderBucket* homes[FETCHES]     # of a row at row % FETCHES, from BUCKET_AHEAD on
+    const void* firsts[FETCHES]     # of a row at row % FETCHES, from BUCKET_AHEAD on
     uint32_t[FETCHES] orders        # from ORDER_AHEAD on
 
 
 cdef inline void fetch_bucket(
     RestingBook* book, const OrderCommand* commands, Py_ssize_t row, Fetched* fetched
 ) noexcept nogil:
-    cdef OrderBucket* home = order_index_home(&book.by_id, commands[row].client_order_id)
-    fetched.homes[row & (FETCHES - 1)] = home
-    prefetch(home)
+    cdef const void* first = order_index_first(&book.by_id, commands[row].client_order_id)
+    fetched.firsts[row & (FETCHES - 1)] = first
+    prefetch(first)
 
 
 cdef inline void fetch_order(
     RestingBook* book, const OrderCommand* commands, Py_ssize_t row, Fetched* fetched
 ) noexcept nogil:
     cdef const OrderCommand* command = &commands[row]
-    cdef uint32_t number = order_index_guess(fetched.homes[row & (FETCHES - 1)], command.client_order_id)
+    cdef uint32_t number = order_first_guess(
+        &book.by_id, fetched.firsts[row & (FETCHES - 1)], command.client_order_id
+    )
     cdef int side = command.side < 0
     cdef uint32_t level = index_guess(&book.prices[side], rank_of(command.price_ticks, side))
     fetched.orders[row & (FETCHES - 1)] = number
@@ -60,7 +63,8 @@ cdef inline void fetch_neighbours(RestingBook* book, Py_ssize_t row, const Fetch
 
 cdef inline bint command_apply(MatchState* state, const OrderCommand* command, bint plain) noexcept nogil:
     """Do one command; return whether the state is plain after it, as `plain` says it is before."""
-    if plain and plain_apply(state, command):
+    # Said to be likely, the plain path gets the registers: the general one stays out of the batch's loop.
+    if likely(plain and plain_apply(state, command)):
         return True
     state_apply(state, command)
     return state_is_plain(state)

@@ -7,7 +7,7 @@ from libc.string cimport memset
 from .expiry_heap cimport Expiry, ExpiryHeap, expiry_before, expiry_pop, expiry_push, expiry_reserve
 from .match_state cimport NO_PRICE, MatchState, OrderDetail, Peg, reports_reserve, state_find
 from .node_memory cimport nodes_take
-from .order_index cimport Order, order_index_resize
+from .order_index cimport Order, order_index_resize, order_index_review
 from .resting_book cimport Level, RestingBook, book_close, book_open, nodes_grow, order_find
 
 
@@ -138,6 +138,9 @@ cdef inline bint state_reserve(MatchState* state, uint64_t commands) noexcept no
     return (
         expiry_reserve(&state.expiries, commands) and pegs_reserve(state, commands)
         and book_reserve(&state.lit, moving, moving)
+        and order_index_review(
+            &state.lit.by_id, state.lit.orders, state.lit.order_capacity, state.lit.entries
+        )
         and book_reserve(&state.dark, moving, moving)
         and book_reserve(&state.stops, commands, commands)
         and details_reserve(state, commands)

@@ -28,7 +28,14 @@ from .layout cimport (
     OrderCommand,
 )
 from .match_order cimport LEVEL_LOTS_MAX, SIZE_LOTS_MAX, order_lapse
-from .match_state cimport PHASE_CONTINUOUS, MatchState, lots_left, lots_taken, report
+from .match_state cimport (
+    PHASE_CONTINUOUS,
+    MatchState,
+    lots_left,
+    lots_taken,
+    report_next,
+    report_write,
+)
 from .match_sweep cimport prefetch, trade_record
 from .order_index cimport Order, OrderPlace, order_index_erase_at, order_index_find, order_index_find_at
 from .price_index cimport index_near, price_of, rank_of
@@ -93,13 +100,14 @@ cdef inline int64_t plain_sweep(
             leaves_lots -= lots
             state.lots_out += lots
             trade_record(state, order.order_id, order_id, lots, price_ticks)
-            report(
-                state, order.order_id, REPORT_FILL, REASON_NONE, contra, lots,
-                lots_left(state, order) - lots, price_ticks, LIQUIDITY_MAKER,
+            report_write(
+                report_next(state), state.now_ns, state.origin,
+                order.order_id, REPORT_FILL, REASON_NONE, contra, lots, lots_left(state, order) - lots,
+                price_ticks, LIQUIDITY_MAKER,
             )
-            report(
-                state, order_id, REPORT_FILL, REASON_NONE, side, lots, leaves_lots, price_ticks,
-                LIQUIDITY_TAKER,
+            report_write(
+                report_next(state), state.now_ns, state.origin,
+                order_id, REPORT_FILL, REASON_NONE, side, lots, leaves_lots, price_ticks, LIQUIDITY_TAKER,
             )
             if not lots_taken(state, book, number, lots):
                 break
@@ -129,9 +137,10 @@ cdef inline bint plain_new(MatchState* state, const OrderCommand* command, uint6
     if not plain_clock(state, command.ts_ns):
         return False
     state.lots_in += leaves_lots
-    report(
-        state, command.client_order_id, REPORT_ACCEPTED, REASON_NONE, side, 0, leaves_lots,
-        command.price_ticks, LIQUIDITY_NONE,
+    report_write(
+        report_next(state), state.now_ns, state.origin,
+        command.client_order_id, REPORT_ACCEPTED, REASON_NONE, side, 0, leaves_lots, command.price_ticks,
+        LIQUIDITY_NONE,
     )
     if best and book.levels[best].rank >= limit_rank:
         leaves_lots = plain_sweep(state, command.client_order_id, side, limit_rank, leaves_lots)
@@ -163,8 +172,9 @@ cdef inline bint plain_cancel(MatchState* state, const OrderCommand* command) no
     level_number = order.level
     level = &book.levels[level_number]
     lots = order.size_lots
-    report(
-        state, order.order_id, REPORT_CANCELLED, REASON_USER, level.side, lots, 0,
+    report_write(
+        report_next(state), state.now_ns, state.origin,
+        order.order_id, REPORT_CANCELLED, REASON_USER, level.side, lots, 0,
         price_of(level.rank, level.side), LIQUIDITY_NONE,
     )
     state.lots_out += lots

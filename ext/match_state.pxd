@@ -34,7 +34,27 @@ cdef extern from *:
     """
     #define ANYTICK_NO_PRICE (-((int64_t)1 << 40))    /* outside every int32 */
     #define anytick_unlikely(condition) __builtin_expect(!!(condition), 0)
+
+    /* An ExecutionReport in whole words: stores of fields one by one would be a third of a plain command's
+     * work. In C, because compilers call it otherwise, and only C can insist. */
+    static inline __attribute__((always_inline)) void anytick_report_write(
+        uint64_t *words, int64_t now_ns, uint64_t origin, uint64_t order_id, uint8_t kind, uint8_t reason,
+        int side, int64_t size_lots, int64_t leaves_lots, int32_t price_ticks, uint8_t liquidity)
+    {
+        words[0] = order_id;
+        words[1] = (uint64_t)now_ns;
+        words[2] = (uint64_t)ANYTICK_RECV_NOT_RECORDED;
+        words[3] = (uint64_t)size_lots;
+        words[4] = (uint64_t)leaves_lots;
+        words[5] = 0;
+        words[6] = origin | (uint32_t)price_ticks | (uint64_t)kind << 56;
+        words[7] = (uint8_t)(1 - 2 * side) | (uint64_t)reason << 8 | (uint64_t)liquidity << 16;
+    }
     """
+    void report_write "anytick_report_write"(
+        uint64_t* words, int64_t now_ns, uint64_t origin, uint64_t order_id, uint8_t kind, uint8_t reason,
+        int side, int64_t size_lots, int64_t leaves_lots, int32_t price_ticks, uint8_t liquidity,
+    ) noexcept nogil
     const int64_t NO_PRICE "ANYTICK_NO_PRICE"
     bint unlikely "anytick_unlikely"(bint condition) noexcept nogil
 
@@ -46,7 +66,7 @@ cdef struct OrderDetail:
     uint32_t display_lots           # of each new slice, 0: all
     int32_t price_ticks             # the limit of a stop-limit order, the cap of a peg
     int32_t peg_offset_ticks
-    uint32_t minimum_lots           # of a stop, for when it is triggered
+    uint32_t minimum_lots           # hidden: that each counterparty brings; of a stop, for its arrival
     uint32_t next_free              # in the pool
     uint8_t order_type
     uint8_t time_in_force
@@ -97,6 +117,7 @@ cdef struct MatchState:
     uint64_t peg_count
     uint64_t peg_capacity
     uint64_t peg_sequence
+    uint32_t[2] minimums            # orders in the dark book, by side, that demand a minimum
     int64_t pegged_bid              # the touch the pegs were priced by, NO_PRICE where a side was empty
     int64_t pegged_ask
 
@@ -104,6 +125,14 @@ cdef struct MatchState:
 cdef inline uint64_t lots_left(const MatchState* state, const Order* order) noexcept nogil:
     """Return all an order still wants: the slice in the book and the reserve behind it."""
     return order.size_lots + state.details[order.mark].reserve_lots
+
+
+cdef inline bint is_refused(const MatchState* state, const Order* order, int64_t lots) noexcept nogil:
+    """Tell whether a hidden order demands more of a counterparty than it has left.
+
+    One that has less left than its minimum demands what it has.
+    """
+    return lots < min(<int64_t>state.details[order.mark].minimum_lots, order.size_lots)
 
 
 # Reports.
@@ -130,10 +159,18 @@ cdef inline bint reports_reserve(MatchState* state, uint64_t count) noexcept nog
 
 
 cdef inline uint64_t* report_place(MatchState* state) noexcept nogil:
-    """Return where the next report goes."""
-    if unlikely(state.report_count == state.report_capacity) and not reports_reserve(state, 1):
+    """Return where the next report goes, in a larger block; without memory for that, where it is lost."""
+    if not reports_reserve(state, 1):
         state.reports_lost += 1
         return <uint64_t*>&state.scrap
+    state.report_count += 1
+    return <uint64_t*>&state.reports[state.report_count - 1]
+
+
+cdef inline uint64_t* report_next(MatchState* state) noexcept nogil:
+    """Return where the next report goes."""
+    if unlikely(state.report_count == state.report_capacity):
+        return report_place(state)
     state.report_count += 1
     return <uint64_t*>&state.reports[state.report_count - 1]
 
@@ -142,16 +179,10 @@ cdef inline void report(
     MatchState* state, uint64_t order_id, uint8_t kind, uint8_t reason, int side,
     int64_t size_lots, int64_t leaves_lots, int32_t price_ticks, uint8_t liquidity,
 ) noexcept nogil:
-    # Whole words: stores of fields one by one would be a third of a plain command's work.
-    cdef uint64_t* words = report_place(state)
-    words[0] = order_id
-    words[1] = <uint64_t>state.now_ns
-    words[2] = <uint64_t>RECV_NOT_RECORDED
-    words[3] = <uint64_t>size_lots
-    words[4] = <uint64_t>leaves_lots
-    words[5] = 0
-    words[6] = state.origin | <uint32_t>price_ticks | <uint64_t>kind << 56
-    words[7] = <uint8_t>(1 - 2 * side) | <uint64_t>reason << 8 | <uint64_t>liquidity << 16
+    report_write(
+        report_next(state), state.now_ns, state.origin, order_id, kind, reason, side, size_lots, leaves_lots,
+        price_ticks, liquidity,
+    )
 
 
 # Orders and their details.
@@ -213,6 +244,7 @@ cdef inline bint lots_taken(
             if state.details[mark].reserve_lots:
                 slice_show(state, book, number)
                 return True
+            state.minimums[level.side] -= book == &state.dark and state.details[mark].minimum_lots != 0
             detail_drop(state, mark)
         order_remove(book, number)
     if level.total_lots:

@@ -1,4 +1,5 @@
-/* Where the order of an id stands: open addressing over buckets of six.
+/* Where the order of an id stands: open addressing over buckets of six, and a window for ids that follow
+ * one another.
  *
  * A bucket is half a cache line: six order numbers, a byte of hash for each (its tag, 0 where free), and
  * how many orders passed it because it was full. All tags are compared at once in one word (the test for
@@ -6,6 +7,12 @@
  * seldom a coin's toss for the branch predictor, as the length of a probe sequence is: measured, a command
  * mispredicts half as many branches. Removal frees a place and moves nothing; the counts of passers
  * take the place of tombstones, so a table that lived through a billion orders probes like a new one.
+ *
+ * Many venues count their orders. Once the ids that were entered prove close (order_index_review), a window
+ * holds the number of each at its id modulo the window's length: what it takes then is one load, next to the
+ * load before it. An id whose place is taken by an older order, or that is far from the others, goes to the
+ * buckets. Of every 64 places of the window the index counts such ids, so that a place that is free, or another's,
+ * nearly always settles the question; any id is found whatever came before it.
  *
  * In C, because these must be inlined where they are called twice in a row, and only C can insist.
  */
@@ -17,6 +24,9 @@
 #define ORDER_BUCKET_PLACES 6
 #define ORDER_PASSED_SHIFT 48      /* of the count of passers, above the tags                         */
 #define ORDER_PASSED_MAX 0xffff    /* a count that got here stays: probes go on, and find what is there */
+
+#define ORDER_WINDOW_SPAN (1ull << 32)  /* ids, about those entered last, that may stand in the window  */
+#define ORDER_GROUP_BITS 6              /* of the places that share a count of absent ids              */
 
 #define ORDER_TAG_ONES 0x010101010101ull
 #define ORDER_TAG_LOWS 0x7f7f7f7f7f7full
@@ -43,6 +53,14 @@ typedef struct {
     OrderBucket *buckets;
     uint32_t mask;
     uint32_t home_shift;
+    uint32_t *window;         /* order numbers, 0 where free; NULL without a window                   */
+    uint32_t *absent;         /* of each group, ids of the span that went to the buckets              */
+    uint64_t window_mask;
+    uint64_t span_first;
+    uint64_t span;            /* 0 without a window                                                   */
+    uint64_t newest_id;       /* entered last                                                         */
+    uint64_t reviewed_id;     /* the newest when order_index_review looked, after so many entries     */
+    uint64_t reviewed_entries;
 } OrderIndex;
 
 _Static_assert(sizeof(Order) == 32, "two orders fill a cache line");
@@ -80,15 +98,22 @@ ANYTICK_ALWAYS_INLINE uint64_t order_tags_equal(uint64_t tags, uint64_t tag)
 
 ANYTICK_ALWAYS_INLINE int order_place_of(uint64_t equal) { return __builtin_ctzll(equal) >> 3; }
 
-/* Where an entry stands; `home` is its id's bucket, `bucket` the same but for ids that found it full. */
+/* Whether an id's place is in the window. */
+ANYTICK_ALWAYS_INLINE int order_index_is_near(const OrderIndex *index, uint64_t order_id)
+{
+    return order_id - index->span_first < index->span;
+}
+
+/* Where an entry stands: in the window, with `bucket` NULL; or in a bucket, where `home` is its id's bucket,
+ * `bucket` the same but for ids that found it full, and `absent` the count that it is part of, if any. */
 typedef struct {
     OrderBucket *home;
     OrderBucket *bucket;
-    int place;
+    uint32_t *absent;
+    uint64_t place;
 } OrderPlace;
 
-/* The number of an id's order, or 0; `at` is where it stands. */
-ANYTICK_ALWAYS_INLINE uint32_t order_index_find_at(
+ANYTICK_ALWAYS_INLINE uint32_t order_buckets_find_at(
     const OrderIndex *index, const Order *orders, uint64_t order_id, OrderPlace *at)
 {
     OrderBucket *bucket = order_index_home(index, order_id);
@@ -100,7 +125,7 @@ ANYTICK_ALWAYS_INLINE uint32_t order_index_find_at(
             uint32_t number = bucket->orders[place];
             if (__builtin_expect(orders[number].order_id == order_id, 1)) {
                 at->bucket = bucket;
-                at->place = place;
+                at->place = (uint64_t)place;
                 return number;
             }
         }
@@ -108,6 +133,25 @@ ANYTICK_ALWAYS_INLINE uint32_t order_index_find_at(
             return 0;
         bucket = order_bucket_after(index, bucket);
     }
+}
+
+/* The number of an id's order, or 0; `at` is where it stands. */
+ANYTICK_ALWAYS_INLINE uint32_t order_index_find_at(
+    const OrderIndex *index, const Order *orders, uint64_t order_id, OrderPlace *at)
+{
+    *at = (OrderPlace){0};
+    if (order_index_is_near(index, order_id)) {
+        uint64_t place = order_id & index->window_mask;
+        uint32_t number = index->window[place];
+        if (orders[number].order_id == order_id) {     /* order 0 has no id, and is no order */
+            at->place = place;
+            return number;
+        }
+        at->absent = &index->absent[place >> ORDER_GROUP_BITS];
+        if (__builtin_expect(*at->absent == 0, 1))
+            return 0;
+    }
+    return order_buckets_find_at(index, orders, order_id, at);
 }
 
 /* The number of an id's order, or 0. */
@@ -125,8 +169,23 @@ ANYTICK_ALWAYS_INLINE uint32_t order_index_guess(const OrderBucket *home, uint64
     return home->orders[order_place_of(equal | 1ull << 47)];
 }
 
-/* Enter an id that is not in; the table has room. */
-ANYTICK_ALWAYS_INLINE void order_index_enter(OrderIndex *index, uint64_t order_id, uint32_t number)
+/* The same where there may be a window: what a search reads first, and the guess from it. Whether an id is near
+ * is hardly ever a coin's toss. */
+ANYTICK_ALWAYS_INLINE const void *order_index_first(const OrderIndex *index, uint64_t order_id)
+{
+    if (order_index_is_near(index, order_id))
+        return &index->window[order_id & index->window_mask];
+    return order_index_home(index, order_id);
+}
+
+ANYTICK_ALWAYS_INLINE uint32_t order_first_guess(const OrderIndex *index, const void *first, uint64_t order_id)
+{
+    if (order_index_is_near(index, order_id))
+        return *(const uint32_t *)first;
+    return order_index_guess((const OrderBucket *)first, order_id);
+}
+
+ANYTICK_ALWAYS_INLINE void order_buckets_enter(OrderIndex *index, uint64_t order_id, uint32_t number)
 {
     OrderBucket *bucket = order_index_home(index, order_id);
     uint64_t vacant = ~bucket->tags & ORDER_TAG_HIGHS;
@@ -142,10 +201,31 @@ ANYTICK_ALWAYS_INLINE void order_index_enter(OrderIndex *index, uint64_t order_i
     bucket->orders[place] = number;
 }
 
+/* Enter an id that is not in; the table has room. */
+ANYTICK_ALWAYS_INLINE void order_index_enter(OrderIndex *index, uint64_t order_id, uint32_t number)
+{
+    index->newest_id = order_id;
+    if (order_index_is_near(index, order_id)) {
+        uint64_t place = order_id & index->window_mask;
+        if (__builtin_expect(index->window[place] == 0, 1)) {
+            index->window[place] = number;
+            return;
+        }
+        index->absent[place >> ORDER_GROUP_BITS]++;
+    }
+    order_buckets_enter(index, order_id, number);
+}
+
 /* Remove the entry at a place. */
 ANYTICK_ALWAYS_INLINE void order_index_erase_at(const OrderIndex *index, OrderPlace at)
 {
     OrderBucket *bucket = at.home;
+    if (at.bucket == NULL) {
+        index->window[at.place] = 0;
+        return;
+    }
+    if (__builtin_expect(at.absent != NULL, 0))
+        --*at.absent;
     at.bucket->tags &= ~(0xffull << 8 * at.place);
     while (__builtin_expect(bucket != at.bucket, 0)) {
         if (bucket->tags >> ORDER_PASSED_SHIFT < ORDER_PASSED_MAX)

@@ -9,6 +9,9 @@ from .node_memory cimport nodes_take
 cdef extern from "order_index.h" nogil:
     enum:
         ORDER_BUCKET_PLACES
+        ORDER_GROUP_BITS
+
+    const uint64_t ORDER_WINDOW_SPAN
 
     ctypedef struct Order:
         uint64_t order_id
@@ -26,16 +29,26 @@ cdef extern from "order_index.h" nogil:
         OrderBucket* buckets
         uint32_t mask
         uint32_t home_shift
+        uint32_t* window
+        uint32_t* absent
+        uint64_t window_mask
+        uint64_t span_first
+        uint64_t span
+        uint64_t newest_id
+        uint64_t reviewed_id
+        uint64_t reviewed_entries
 
     ctypedef struct OrderPlace:
         pass
 
     OrderBucket* order_index_home(const OrderIndex* index, uint64_t order_id)
+    const void* order_index_first(const OrderIndex* index, uint64_t order_id)
     uint32_t order_index_find(const OrderIndex* index, const Order* orders, uint64_t order_id)
     uint32_t order_index_find_at(
         const OrderIndex* index, const Order* orders, uint64_t order_id, OrderPlace* at
     )
     uint32_t order_index_guess(const OrderBucket* home, uint64_t order_id)
+    uint32_t order_first_guess(const OrderIndex* index, const void* first, uint64_t order_id)
     void order_index_enter(OrderIndex* index, uint64_t order_id, uint32_t number)
     void order_index_erase(const OrderIndex* index, const Order* orders, uint64_t order_id)
     void order_index_erase_at(const OrderIndex* index, OrderPlace at)
@@ -43,33 +56,100 @@ cdef extern from "order_index.h" nogil:
 cdef enum:
     BUCKET_FILL = 3             # on average, of a table that holds all it was made for
     BUCKETS_MIN_BITS = 3
+    WINDOW_PLACES = 4           # for each order the table was made for: old orders are few, but stay long
+    REVIEW_ENTRIES = 64
+    NEAR_IDS = 8                # for each order entered: ids this close are worth a window
+
+
+cdef inline bint window_take(OrderIndex* index, uint64_t orders_max) noexcept nogil:
+    """Give a new index a window, empty, about its newest id; False when memory is out."""
+    cdef uint64_t places = 1 << ORDER_GROUP_BITS, bytes_wanted
+    while places < WINDOW_PLACES * orders_max:
+        places *= 2
+    bytes_wanted = (places + (places >> ORDER_GROUP_BITS)) * sizeof(uint32_t)
+    index.window = <uint32_t*>nodes_take(bytes_wanted)
+    if index.window == NULL:
+        return False
+    memset(index.window, 0, bytes_wanted)
+    index.absent = index.window + places
+    index.window_mask = places - 1
+    index.span_first = index.newest_id - ORDER_WINDOW_SPAN // 2
+    index.span = ORDER_WINDOW_SPAN
+    return True
+
+
+cdef inline void order_index_close(OrderIndex* index) noexcept nogil:
+    free(index.buckets)
+    free(index.window)
+
+
+cdef inline void index_copy(OrderIndex* target, const OrderIndex* source, const Order* orders) noexcept nogil:
+    """Enter into one index what another holds."""
+    cdef uint64_t row
+    cdef uint32_t number
+    cdef int place
+    if source.buckets == NULL:
+        return
+    for row in range(<uint64_t>source.mask + 1):
+        for place in range(ORDER_BUCKET_PLACES):
+            if (source.buckets[row].tags >> (8 * place)) & 0xff:
+                number = source.buckets[row].orders[place]
+                order_index_enter(target, orders[number].order_id, number)
+    if source.window != NULL:
+        for row in range(source.window_mask + 1):
+            number = source.window[row]
+            if number:
+                order_index_enter(target, orders[number].order_id, number)
+
+
+cdef inline bint index_rebuild(
+    OrderIndex* index, const Order* orders, uint64_t orders_max, bint windowed
+) noexcept nogil:
+    """Make room for `orders_max` ids. False, and nothing changed, when memory is out."""
+    cdef uint32_t bits = BUCKETS_MIN_BITS
+    cdef uint64_t bucket_count
+    cdef OrderIndex made = index[0]
+    while BUCKET_FILL * (<uint64_t>1 << bits) < orders_max:
+        bits += 1
+    if bits > 31:
+        return False
+    bucket_count = <uint64_t>1 << bits
+    made.mask = <uint32_t>(bucket_count - 1)
+    made.home_shift = 64 - bits
+    made.window = NULL
+    made.buckets = <OrderBucket*>nodes_take(bucket_count * sizeof(OrderBucket))
+    if made.buckets == NULL or (windowed and not window_take(&made, orders_max)):
+        order_index_close(&made)
+        return False
+    memset(made.buckets, 0, bucket_count * sizeof(OrderBucket))
+    index_copy(&made, index, orders)
+    made.newest_id = index.newest_id
+    order_index_close(index)
+    index[0] = made
+    return True
 
 
 cdef inline bint order_index_resize(
     OrderIndex* index, const Order* orders, uint64_t orders_max
 ) noexcept nogil:
     """Make room for `orders_max` ids. False, and nothing changed, when memory is out."""
-    cdef uint32_t bits = BUCKETS_MIN_BITS, number
-    cdef uint64_t bucket_count, row
-    cdef OrderIndex larger
-    cdef int place
-    while BUCKET_FILL * (<uint64_t>1 << bits) < orders_max:
-        bits += 1
-    if bits > 31:
-        return False
-    bucket_count = <uint64_t>1 << bits
-    larger.mask = <uint32_t>(bucket_count - 1)
-    larger.home_shift = 64 - bits
-    larger.buckets = <OrderBucket*>nodes_take(bucket_count * sizeof(OrderBucket))
-    if larger.buckets == NULL:
-        return False
-    memset(larger.buckets, 0, bucket_count * sizeof(OrderBucket))
-    if index.buckets != NULL:
-        for row in range(<uint64_t>index.mask + 1):
-            for place in range(ORDER_BUCKET_PLACES):
-                if (index.buckets[row].tags >> (8 * place)) & 0xff:
-                    number = index.buckets[row].orders[place]
-                    order_index_enter(&larger, orders[number].order_id, number)
-        free(index.buckets)
-    index[0] = larger
-    return True
+    return index_rebuild(index, orders, orders_max, index.span != 0)
+
+
+cdef inline bint order_index_review(
+    OrderIndex* index, const Order* orders, uint64_t orders_max, uint64_t entries
+) noexcept nogil:
+    """Open a window, or move it along, where the ids entered of late are close to one another.
+
+    `entries` counts all ids ever entered. False, and nothing changed, when memory is out.
+    """
+    cdef uint64_t entered = entries - index.reviewed_entries
+    cdef uint64_t passed = index.newest_id - index.reviewed_id
+    if entered < REVIEW_ENTRIES:
+        return True
+    index.reviewed_entries = entries
+    index.reviewed_id = index.newest_id
+    # Unsigned, so that ids that went back are as far as can be.
+    if passed > NEAR_IDS * entered or index.newest_id - index.span_first < index.span // 4 * 3:
+        return True
+    return index_rebuild(index, orders, orders_max, True)

@@ -18,6 +18,7 @@ from .node_memory cimport nodes_take
 from .order_index cimport (
     Order,
     OrderIndex,
+    order_index_close,
     order_index_enter,
     order_index_erase,
     order_index_find,
@@ -322,6 +323,6 @@ cdef inline void book_close(RestingBook* book) noexcept nogil:
         book_clear(book)
     free(book.levels)
     free(book.orders)
-    free(book.by_id.buckets)
+    order_index_close(&book.by_id)
     index_close(&book.prices[BID])
     index_close(&book.prices[ASK])

@@ -32,6 +32,18 @@ class EngineAgainstReference(RuleBasedStateMachine):
         self.engine = MatchingEngine(1, 1, self_trade=mode, tick_size_ticks=tick)
         self.reference = ReferenceEngine(mode, tick)
         self.now_ns = 0
+        self.batch: list[Command] = []
+
+    def give(self, command: Command, *, more: bool) -> None:
+        """Submit what came since the last batch ended, unless more is to come."""
+        self.batch.append(command)
+        if not more:
+            self.end_batch()
+
+    def end_batch(self) -> None:
+        wanted = [row for command in self.batch for row in self.reference.submit(command)]
+        assert rows(self.engine.submit(orders(*self.batch))) == wanted
+        self.batch.clear()
 
     @rule(
         action=st.sampled_from([1, 1, 1, 1, 1, 2, 3, 3, 0]), order_id=st.integers(0, 15), size=SIZES,
@@ -40,34 +52,36 @@ class EngineAgainstReference(RuleBasedStateMachine):
         owner=st.sampled_from([0, 0, 1, 2]), side=st.sampled_from([+1, -1, +1, -1, 0]),
         order_type=st.sampled_from([1, 1, 1, 1, 2, 3, 4, 5, 6, 0, 7]), offset=st.integers(-2, 2),
         tif=st.sampled_from([1, 1, 1, 2, 3, 4, 5, 0]), flags=st.sampled_from([0, 0, 0, 1, 2, 3, 4]),
-        expire=st.integers(-1, 5), passed=st.integers(0, 2),
+        expire=st.integers(-1, 5), passed=st.integers(0, 2), more=st.booleans(),
     )  # fmt: skip
-    def command(self, *, expire: int, passed: int, **fields: int) -> None:
+    def command(self, *, expire: int, passed: int, more: bool, **fields: int) -> None:
         self.now_ns += passed
-        command = Command(ts_ns=self.now_ns, expire_ns=self.now_ns + expire, **fields)
-        assert rows(self.engine.submit(orders(command))) == self.reference.submit(command)
+        self.give(Command(ts_ns=self.now_ns, expire_ns=self.now_ns + expire, **fields), more=more)
 
-    @rule(owner=st.integers(0, 2), side=st.sampled_from([+1, -1, 0]))
-    def mass_cancel(self, owner: int, side: int) -> None:
-        command = Command(action=OrderAction.MASS_CANCEL, owner=owner, side=side)
-        assert rows(self.engine.submit(orders(command))) == self.reference.submit(command)
+    @rule(owner=st.integers(0, 2), side=st.sampled_from([+1, -1, 0]), more=st.booleans())
+    def mass_cancel(self, owner: int, side: int, *, more: bool) -> None:
+        self.give(Command(action=OrderAction.MASS_CANCEL, owner=owner, side=side), more=more)
 
     @rule(passed=st.integers(0, 6))
     def time_passes(self, passed: int) -> None:
+        self.end_batch()
         self.now_ns += passed
         assert rows(self.engine.advance(self.now_ns)) == self.reference.advance(self.now_ns)
 
     @rule()
     def day_ends(self) -> None:
+        self.end_batch()
         assert rows(self.engine.end_day()) == self.reference.end_day()
 
     @rule(low=st.integers(90, 103), width=st.integers(0, 12))
     def band(self, low: int, width: int) -> None:
+        self.end_batch()
         self.engine.set_price_band(low, low + width)
         self.reference.set_price_band(low, low + width)
 
     @rule(halted=st.booleans())
     def halt_or_resume(self, halted: bool) -> None:
+        self.end_batch()
         if halted and self.reference.phase == "continuous":
             self.engine.halt()
             self.reference.halt()
@@ -76,12 +90,14 @@ class EngineAgainstReference(RuleBasedStateMachine):
 
     @rule()
     def call_an_auction(self) -> None:
+        self.end_batch()
         self.engine.open_auction()
         self.reference.open_auction()
 
     @precondition(lambda self: self.reference.phase == "auction")
     @rule(reference=st.integers(94, 106), closing=st.booleans())
     def uncross(self, reference: int, closing: bool) -> None:
+        self.end_batch()
         reference -= reference % self.reference.tick_size
         assert self.engine.indicative(reference) == self.reference.indicative(reference)
         reports = rows(self.engine.uncross(reference, then_halt=closing))
@@ -89,15 +105,21 @@ class EngineAgainstReference(RuleBasedStateMachine):
 
     @rule()
     def restart_from_a_snapshot(self) -> None:
+        self.end_batch()
         block = self.engine.snapshot()
         fresh = MatchingEngine(1, 1)
         fresh.restore(block)
         assert fresh.snapshot() == block
         self.engine = fresh
 
+    def teardown(self) -> None:
+        if hasattr(self, "engine"):
+            self.end_batch()
+            assert_same(self.engine, self.reference, "")
+
     @invariant()
     def agree(self) -> None:
-        if hasattr(self, "engine"):
+        if hasattr(self, "engine") and not self.batch:
             assert_same(self.engine, self.reference, "")
 
 
@@ -168,6 +190,46 @@ def test_a_large_book_with_fetching_ahead_gives_what_a_small_step_gives() -> Non
     assert whole.state_hash() == steps.state_hash()
     assert whole.live_orders > 16_384
     whole.verify()
+
+
+RUNS_OF_IDS = {
+    "counted": [1],
+    "every other": [2, 1 << 40],
+    "at both ends of the range": [1, 2**64 - 4_000],
+    "on the way past the window": [1, 2**31, 2**31 + 2**30 + 1, 2**33, 2**63],
+    "with places in common": [64 * 1_000, 64 * 1_000 + 4_096, 64 * 1_000 + 65_536, 1 << 50],
+    "from two counters": [5, 2**63 + 5],
+}
+
+
+@pytest.mark.parametrize("name", RUNS_OF_IDS)
+def test_ids_that_follow_one_another_are_found_among_others(name: str) -> None:
+    draw = random.Random(name)
+    engine, live = MatchingEngine(2, 2), dict[int, int]()
+    for first in RUNS_OF_IDS[name]:
+        for step in range(1_500):
+            number = first + step * (2 if name == "every other" else 1)
+            if name == "from two counters" and step % 2:
+                number = first ^ 2**63
+            if step % 10 == 0:
+                number = draw.getrandbits(64) | 1
+            if number not in live:
+                live[number] = size = draw.randint(1, 9)
+                assert engine.limit(number, +1, 100 - number % 7, size) == (0, size, 0)
+            if step % 3:  # one of the oldest or of the newest; twice, since it is gone the second time
+                gone = draw.choice((list(live)[:30], list(live)[-30:])[step % 2])
+                assert engine.cancel(gone) == live.pop(gone)
+                assert engine.cancel(gone) == 0
+            other = (number + 4_096) % 2**64
+            assert (engine.order(other) is not None) == (other in live)
+        if draw.random() < 0.5:
+            engine.restore(engine.snapshot())
+    for number, size in live.items():
+        order = engine.order(number)
+        assert order is not None
+        assert order["leaves_lots"] == size
+    engine.verify()
+    assert engine.live_orders == len(live)
 
 
 def test_reports_may_go_into_an_array_of_the_callers() -> None:
