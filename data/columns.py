@@ -7,7 +7,7 @@ instrument's grid.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -49,14 +49,24 @@ TS_NS_MAX: Final = 7_258_118_400 * 10**9
 """2200-01-01, beyond which a time stamp is taken for damage."""
 GUESSED_SECONDS_MIN: Final = 315_532_800
 """1980-01-01: an undeclared unit below it is more likely a time of day than an instant."""
-GRID_DECIMALS_MAX: Final = 9
+GRID_DECIMALS_MAX: Final = 12
 
 _UNIT_NS: Final = {"ts_ns": 1, "ts_us": 1_000, "ts_ms": 1_000_000, "ts_s": 1_000_000_000}
 _ARROW_UNIT_NS: Final = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
 
 
-LOT_DECIMALS_MAX: Final = 8
-LOTS_SAMPLED_MAX: Final = 1 << 31
+SINGLE_LOTS_MAX: Final = (1 << 32) - 1
+"""Lots that either side of a QUOTE event can hold."""
+DOUBLE_LOTS_MAX: Final = 1 << 53
+"""Lots of any other event that a double can count."""
+SIZE_RULE: Final = "sizes must not be negative or more lots than an event can hold"
+LOT_RULE: Final = "sizes must be multiples of the lot size"
+
+# Of the number of units: an ulp and a few operations of a double, one ulp of a single.
+_DOUBLE_SHARE: Final = 1e-12
+_SINGLE_SHARE: Final = 1.2e-7
+_SHARE_MAX: Final = 0.25
+_WIDENED_MAX: Final = 0.01
 
 
 def find_column(types: dict[str, Any], names: Iterable[str]) -> str | None:
@@ -224,10 +234,27 @@ def first_stored(table: TableFile, name: str) -> float:
     raise DataError("expected at least one row, was 0", path=table.path)
 
 
-def grid_tolerance(values: NDArray[Any], increment: float) -> float:
-    """Return how far from the grid, in ticks, the column's own precision can put a price."""
-    largest = float(np.abs(values).max(initial=0.0)) / increment
-    return max(1e-4, 4.0 * float(np.finfo(values.dtype).eps) * largest)
+def on_grid(values: NDArray[Any], unit: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return values in whole units, and which of them are whole as exactly as their own type can tell.
+
+    What is nearer to nothing than to one unit is not whole, unless it is nothing.
+    """
+    wide = values.astype(np.float64, copy=False)
+    exact = wide / unit
+    whole = np.rint(exact)
+    off, size = np.abs(exact - whole), np.abs(exact)
+    if values.dtype.itemsize == 4 and values.dtype.kind == "f":
+        share = size * _SINGLE_SHARE
+        # A tolerance near half a unit would accept anything.
+        good = (off <= share) & (share < _SHARE_MAX)
+    else:
+        good = off <= size * _DOUBLE_SHARE
+        if not good.all():
+            # A double that was widened from a single is no more exact than that.
+            with np.errstate(over="ignore"):
+                widened = wide.astype(np.float32) == wide
+            good |= widened & (off <= np.minimum(size * _SINGLE_SHARE, _WIDENED_MAX))
+    return whole, good & ((whole != 0) | (wide == 0))
 
 
 def infer_increment(values: NDArray[Any], *, path: Path) -> float:
@@ -238,10 +265,7 @@ def infer_increment(values: NDArray[Any], *, path: Path) -> float:
         increment = 10.0**-decimals
         if largest / increment > PRICE_TICKS_MAX:
             break
-        scaled = prices.astype(np.float64) * 10.0**decimals
-        tolerance = grid_tolerance(prices, increment) if prices.dtype.kind == "f" else 0.0
-        # A tolerance near half a tick would accept anything.
-        if tolerance < 0.1 and bool((np.abs(scaled - np.rint(scaled)) <= tolerance).all()):
+        if on_grid(prices, increment)[1].all():
             return increment
     raise DataError(
         "prices must lie on a decimal grid that fits 30 bits; give the instrument's price_increment, "
@@ -250,20 +274,24 @@ def infer_increment(values: NDArray[Any], *, path: Path) -> float:
     )
 
 
-def infer_lot_size(values: NDArray[Any]) -> float:
+def infer_lot_size(values: NDArray[Any], *, most: int = SINGLE_LOTS_MAX) -> float:
     """Return the coarsest power of ten, at most 1, that represents every size of the sample.
 
-    Where none does, or the lots would outgrow 31 bits, the finest that fits: sizes are then rounded.
+    Parameters
+    ----------
+    values : array, shape (n,)
+    most : int
+        Lots that the largest may be. Where no power of ten within it holds all, the finest within it is
+        returned, and the sizes between its lots are the reader's to reject.
     """
-    sizes = np.unique(values).astype(np.float64)
+    sizes = np.unique(values)
     largest = float(np.abs(sizes).max(initial=0.0))
     fitting = 1.0
-    for decimals in range(LOT_DECIMALS_MAX + 1):
-        if largest * 10.0**decimals > LOTS_SAMPLED_MAX:
+    for decimals in range(GRID_DECIMALS_MAX + 1):
+        if largest * 10.0**decimals > most:
             break
         fitting = 10.0**-decimals
-        scaled = sizes * 10.0**decimals
-        if bool((np.abs(scaled - np.rint(scaled)) <= grid_tolerance(sizes, fitting)).all()):
+        if on_grid(sizes, fitting)[1].all():
             break
     return fitting
 
@@ -271,11 +299,9 @@ def infer_lot_size(values: NDArray[Any]) -> float:
 def to_ticks(values: NDArray[Any], increment: float, *, name: str, path: Path, row: int) -> NDArray[np.int32]:
     """Return prices as grid ticks; integers are ticks already."""
     if values.dtype.kind == "f":
-        exact = values.astype(np.float64, copy=False) / increment
-        ticks = np.rint(exact)
-        off_grid = np.abs(exact - ticks) > grid_tolerance(values, increment)
-        if off_grid.any():
-            at = int(np.argmax(off_grid))
+        ticks, good = on_grid(values, increment)
+        if not good.all():
+            at = int(np.argmin(good))
             raise DataError(
                 f"{name} must be a multiple of the price increment {increment:g}, was {values[at]}",
                 path=path,
@@ -293,17 +319,34 @@ def to_ticks(values: NDArray[Any], increment: float, *, name: str, path: Path, r
     return ticks.astype(np.int32, copy=False)
 
 
-def to_lots(
-    values: NDArray[Any], lot_size: float, *, name: str, most: int, path: Path, row: int
-) -> NDArray[np.int64]:
-    """Return quantities in lots, rounded to the nearest; a positive quantity never rounds to nothing."""
-    lots = np.rint(values / lot_size)
-    if lots.size and (lots.min() < 0 or lots.max() > most):
-        at = int(np.argmax((lots < 0) | (lots > most)))
-        raise DataError(
-            f"{name} must be between 0 and {most} lots, was {values[at]}", path=path, row=row + at
-        )
-    return np.where(values > 0, np.maximum(lots, 1), 0).astype(np.int64)
+class JudgedLots:
+    """Quantities in lots, never rounded: which of them are none, and why.
+
+    Parameters
+    ----------
+    values : array, shape (n,)
+    lot_size : float
+    most : int
+        Lots that an event can hold.
+
+    Attributes
+    ----------
+    lots : array of int64, shape (n,)
+        0 where the quantity is none.
+    within, good : array of bool, shape (n,)
+        Neither negative nor too many; and no fraction of a lot either.
+    """
+
+    def __init__(self, values: NDArray[Any], lot_size: float, *, most: int) -> None:
+        whole, exact = on_grid(values, lot_size)
+        self.within = (values >= 0) & (whole <= most)
+        self.good = self.within & exact
+        self.lots = np.where(self.good, whole, 0).astype(np.int64)
+
+    def bad(self) -> Iterator[tuple[int, str]]:
+        """Yield the place of each quantity that is none, and the rule that it breaks."""
+        for at in np.flatnonzero(~self.good).tolist():
+            yield at, LOT_RULE if self.within[at] else SIZE_RULE
 
 
 def require_ascending(ts_ns: NDArray[np.int64], previous_ns: int | None, *, path: Path, row: int) -> None:

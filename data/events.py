@@ -31,7 +31,7 @@ from .errors import ConfigError, DataError
 from .event_blocks import join_events
 from .instrument import Instrument
 from .manifest import MANIFEST_NAME
-from .quarantine import Quarantine
+from .quarantine import LeftOut, Quarantine
 from .quote_file import QuoteColumns, find_dialect, symbol_in
 from .quotes import QuoteFiles, open_quotes
 from .schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
@@ -39,7 +39,6 @@ from .store import TickStore
 from .table_file import CSV_SUFFIXES, PARQUET_SUFFIXES, file_sha256, files_sha256, open_table
 from .trade_file import TradeFile, has_trades
 
-QUOTE_SIZE_LOTS_MAX: Final = (1 << 32) - 1
 _SEQ_MASK: Final = (1 << 32) - 1
 
 NPY_ERRORS: Final = (
@@ -88,7 +87,7 @@ def open_events(
     instrument : Instrument, optional
         Instead of what the recording tells.
     strict : bool
-        Make a crossed quote an error instead of leaving it out and counting it.
+        Make a crossed quote, or a size between lots, an error instead of leaving it out and counting it.
     keep_crossed : bool
         Let crossed quotes through, flagged CROSSED.
 
@@ -99,11 +98,13 @@ def open_events(
     """
     path = Path(path)
     name = format or sniff_format(path)
-    if name != "quotes" and name not in _OPENERS:
-        raise ConfigError(f"format must be one of quotes, {', '.join(_OPENERS)}, was {name!r}")
+    if name not in ("quotes", "trades", *_OPENERS):
+        raise ConfigError(f"format must be one of quotes, trades, {', '.join(_OPENERS)}, was {name!r}")
     if name == "quotes":
         quotes = open_quotes(path, strict=strict, instrument=instrument)
         return QuoteEvents(quotes, keep_crossed=keep_crossed)
+    if name == "trades":
+        return TradeEvents(TradeFile(path), instrument, strict=strict)
     return _OPENERS[name](path, instrument)
 
 
@@ -188,11 +189,8 @@ class QuoteEvents:
         events = np.zeros(len(columns.ts_ns), QUOTE_DTYPE)
         events["ts_ns"], events["recv_ns"] = columns.ts_ns, RECV_NOT_RECORDED
         events["bid_price_ticks"], events["ask_price_ticks"] = columns.bid_ticks, columns.ask_ticks
-        for name, sizes in (("bid_size", columns.bid_size), ("ask_size", columns.ask_size)):
-            events[name + "_lots"] = 1 if sizes is None else rule.to_lots(
-                sizes, self.instrument.lot_size, name=name, most=QUOTE_SIZE_LOTS_MAX,
-                path=self.quotes.root, row=columns.row,
-            )  # fmt: skip
+        for name, lots in (("bid_size", columns.bid_size), ("ask_size", columns.ask_size)):
+            events[name + "_lots"] = 1 if lots is None else lots
         events["seq"] = (row + np.arange(len(events))) & _SEQ_MASK
         events["instrument_id"] = self.instrument.instrument_id
         events["kind"], events["flags"] = EventKind.QUOTE, EventFlag.LAST_IN_PACKET
@@ -204,14 +202,19 @@ class QuoteEvents:
 class TradeEvents:
     """Recorded trades as TRADE events."""
 
-    def __init__(self, file: TradeFile, instrument: Instrument | None) -> None:
-        self.file = file
+    def __init__(self, file: TradeFile, instrument: Instrument | None, *, strict: bool = False) -> None:
+        self.file, self._strict = file, strict
+        self._left = LeftOut()
+        self.quarantine: Quarantine | None = None
         self.instrument = instrument or Instrument(
             symbol=symbol_in(file.path.name) or file.path.name.partition(".")[0].upper(),
             price_increment=file.price_increment,
             lot_size=file.lot_size,
         )
-        self.notes: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self._left.notes()
 
     @property
     def source(self) -> str:
@@ -223,6 +226,7 @@ class TradeEvents:
 
     def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
         """Yield one TRADE event per trade."""
+        self._left = LeftOut(self.quarantine)
         for columns in self.file.batches(
             price_increment=self.instrument.price_increment,
             lot_size=self.instrument.lot_size,
@@ -230,12 +234,18 @@ class TradeEvents:
         ):
             events = np.zeros(len(columns.ts_ns), EVENT_DTYPE)
             events["ts_ns"], events["recv_ns"] = columns.ts_ns, RECV_NOT_RECORDED
-            events["price_ticks"], events["size_lots"] = columns.price_ticks, columns.size_lots
+            events["price_ticks"], events["size_lots"] = columns.price_ticks, columns.size_lots.lots
             events["side"] = columns.side
             events["seq"] = (columns.row + np.arange(len(events))) & _SEQ_MASK
             events["instrument_id"] = self.instrument.instrument_id
             events["kind"], events["flags"] = EventKind.TRADE, EventFlag.LAST_IN_PACKET
-            yield events
+            for at, broken in columns.size_lots.bad():
+                row, raw = columns.row + at, {"ts_ns": columns.ts_ns[at], "size": columns.size[at]}
+                if self._strict:
+                    raise DataError(f"{broken}, was {columns.size[at]}", path=self.file.path, row=row)
+                self._left.reject(broken, file=self.file.path, row=row, raw=raw)
+            good = columns.size_lots.good
+            yield events if good.all() else events[good]
 
 
 class StoreEvents:
@@ -340,7 +350,6 @@ def _open_lobster(path: Path, instrument: Instrument | None) -> EventSource:
 
 
 _OPENERS: Final[dict[str, Callable[[Path, Instrument | None], EventSource]]] = {
-    "trades": lambda path, instrument: TradeEvents(TradeFile(path), instrument),
     "lobster": _open_lobster,
     "store": lambda path, instrument: StoreEvents(path, instrument),
     "events": lambda path, instrument: ArrayEvents(path, instrument),

@@ -23,9 +23,11 @@ from numpy.typing import NDArray
 
 from .errors import CheckFailed, ConfigError
 from .events import EventSource
-from .manifest import Partition, RowGroup, require_path_part
+from .manifest import partition_of
+from .partition import Partition, require_path_part
 from .partition_file import PartitionWriter, damage_of
-from .quality import Gate, QualityCheck, QualityReport
+from .quality import QualityReport
+from .quality_gate import Gate
 from .quarantine import FOLDER_SUFFIX, Quarantine, Quarantining
 from .read_ahead import WorkBehind
 from .screen import Screen
@@ -178,7 +180,7 @@ class _Import:
     def run(self, watch: Watch) -> ImportResult:
         options, source = self._options, self._source
         resumed = sum(part.rows for _, part in self._staged)
-        check = QualityCheck(source.instrument, options.gate.settings if options.gate else Gate().settings)
+        check = (options.gate or Gate()).check(source.instrument)
         rejected = self._change.staging / f"quarantine.parquet{STAGED_SUFFIX}"
         with Quarantine(None if options.strict else rejected) as quarantine:
             if isinstance(source, Quarantining) and not options.strict:
@@ -192,18 +194,22 @@ class _Import:
 
             def looked_at(blocks: Iterable[NDArray[np.void]]) -> Iterator[NDArray[np.void]]:
                 for block in blocks:
-                    check.update(block)
+                    looking.do(check.update, block)
                     yield screen.kept(block)
 
             blocks = watch(source.blocks())
-            with WorkBehind() as behind:
+            with WorkBehind() as looking, WorkBehind() as behind:
                 for day, events in by_day(_after(looked_at(blocks), resumed), self._store.root):
                     self._stage.require_day(day)
                     for block in events:
                         behind.do(self._write, day, block)
                     behind.do(self._finish, day)
+                looking.wait()
                 behind.wait()
-        report = check.report(source=source.source, quarantined=quarantine.counts, notes=source.notes)
+        report = check.report(
+            source=source.source, quarantined=quarantine.counts, sequence_gaps=quarantine.sequence_gaps,
+            notes=source.notes,
+        )  # fmt: skip
         if options.gate is not None and (found := options.gate.violations(report)):
             raise CheckFailed(f"{source.source}: the gate stays shut: {'; '.join(found)}")
         side_file = self._publish(rejected) if rejected.exists() else None
@@ -265,7 +271,7 @@ def _staged_parts(staging: Path) -> list[tuple[Path, Partition]]:
     try:
         rows = json.loads((staging / _PROGRESS).read_bytes())
         for name, stored in rows:
-            part = Partition(**{**stored, "groups": tuple(RowGroup(*group) for group in stored["groups"])})
+            part = partition_of(stored)
             path = staging / Path(name).name
             if damage_of(part, path) is not None:
                 break

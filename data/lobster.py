@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +44,7 @@ from .event_blocks import join_events
 from .instrument import Instrument
 from .lobster_files import find_pairs
 from .lobster_rows import PRICE_INCREMENT, LobsterPair, LobsterRows
+from .read_ahead import read_ahead
 from .schema import EVENT_DTYPE
 
 EXCHANGE_TIME_ZONE: Final = "America/New_York"
@@ -103,6 +105,10 @@ class LobsterEvents:
 
     def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
         """Yield events in order; a block ends where a row ends and may be a few events longer."""
+        with closing(read_ahead(self._blocks(block_events))) as blocks:
+            yield from blocks
+
+    def _blocks(self, block_events: int) -> Iterator[NDArray[np.void]]:
         # A deep book's rows are wide, so rows per block shrink with depth.
         block_rows = max(256, min(block_events // 2, (1 << 20) // self.levels))
         for pair in self.pairs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +16,21 @@ from numpy.typing import NDArray
 
 from .arrow_file import SUFFIXES as ARROW_SUFFIXES
 from .arrow_file import arrow_batches
-from .columns import PRICE_TICKS_MAX, TS_NS_MAX
+from .columns import (
+    DOUBLE_LOTS_MAX,
+    LOT_RULE,
+    PRICE_TICKS_MAX,
+    SINGLE_LOTS_MAX,
+    SIZE_RULE,
+    TS_NS_MAX,
+    JudgedLots,
+    on_grid,
+)
 from .errors import DataError
 from .instrument import Instrument
 from .mapping import UNITS, Mapping, TimeMapping
 from .quarantine import Quarantine
+from .quote_file import symbol_in
 from .schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 from .table_file import (
     CSV_SUFFIXES,
@@ -33,16 +44,9 @@ from .table_file import (
 TIME_RULE: Final = "time must be readable and lie between 1970 and 2200"
 NUMBER_RULE: Final = "prices and sizes must be numbers"
 GRID_RULE: Final = "prices must be multiples of the price increment that fit 30 bits"
-SIZE_RULE: Final = "sizes must not be negative or more than 32 bits of lots"
-LOT_RULE: Final = "sizes must be multiples of the lot size"
 SIDE_RULE: Final = "side must be a word of the mapping"
 SYMBOL_RULE: Final = "a row must be of the first row's symbol"
 CROSSED_RULE: Final = "bid must not exceed ask"
-
-_SIZE_LOTS_MAX: Final = (1 << 32) - 1
-_GRID_TOLERANCE: Final = 1e-4
-_DOUBLE_SHARE: Final = 1e-12
-_SINGLE_SHARE: Final = 5e-7
 
 
 class MappedSource:
@@ -69,7 +73,10 @@ class MappedSource:
     ) -> None:
         self.paths, self.mapping, self._strict = tuple(paths), mapping, strict
         self.instrument = instrument or Instrument(
-            symbol=mapping.symbol, price_increment=mapping.price_increment, lot_size=mapping.lot_size
+            symbol=mapping.symbol,
+            currency=mapping.symbol[3:] if symbol_in(mapping.symbol) == mapping.symbol else "USD",
+            price_increment=mapping.price_increment,
+            lot_size=mapping.lot_size,
         )
         self.quarantine: Quarantine | None = None
         self._rejected = 0
@@ -103,7 +110,7 @@ class MappedSource:
     def _events(self, frame: pl.DataFrame, path: Path, row: int) -> NDArray[np.void]:
         """Turn rows into events, leaving out the bad ones."""
         mapping = self.mapping
-        ts_ns, known = _times(frame[mapping.time.column], mapping.time)
+        ts_ns, known = _times(frame, mapping.time)
         judged = _Judged(frame, path, row)
         judged.require(known & (ts_ns >= 0) & (ts_ns <= TS_NS_MAX), TIME_RULE)
         if "symbol" in mapping.columns and frame.height:
@@ -114,7 +121,7 @@ class MappedSource:
         events = np.zeros(frame.height, EVENT_DTYPE)
         events["ts_ns"], events["recv_ns"] = ts_ns, RECV_NOT_RECORDED
         if mapping.receive is not None:
-            recv_ns, known = _times(frame[mapping.receive.column], mapping.receive)
+            recv_ns, known = _times(frame, mapping.receive)
             events["recv_ns"] = np.where(known, recv_ns, RECV_NOT_RECORDED)
         events["instrument_id"] = self.instrument.instrument_id
         events["flags"] = EventFlag.LAST_IN_PACKET
@@ -156,24 +163,22 @@ class MappedSource:
         events["side"] = self._sides(frame, judged, needed=True)
 
     def _ticks(self, frame: pl.DataFrame, part: str, judged: _Judged) -> NDArray[np.int64]:
-        values = _numbers(frame[self.mapping.columns[part]], judged)
-        exact = values / self.instrument.price_increment
-        ticks = np.rint(exact)
-        tolerance = np.maximum(_GRID_TOLERANCE, np.abs(exact) * _DOUBLE_SHARE)
-        judged.require((np.abs(exact - ticks) <= tolerance) & (np.abs(ticks) <= PRICE_TICKS_MAX), GRID_RULE)
+        ticks, whole = on_grid(
+            _numbers(frame[self.mapping.columns[part]], self.mapping, judged), self.instrument.price_increment
+        )
+        judged.require(whole & (np.abs(ticks) <= PRICE_TICKS_MAX), GRID_RULE)
         return np.where(judged.good, ticks, 0).astype(np.int64)
 
     def _lots(self, frame: pl.DataFrame, part: str, judged: _Judged) -> NDArray[np.int64]:
-        column = frame[self.mapping.columns[part]]
-        values = _numbers(column, judged)
-        exact = values / self.instrument.lot_size
-        lots = np.rint(exact)
-        judged.require((values >= 0) & (lots <= _SIZE_LOTS_MAX), SIZE_RULE)
-        # A single holds 0.1 to seven digits only; a finer lot than that is not its fault.
-        share = _SINGLE_SHARE if column.dtype == pl.Float32 else _DOUBLE_SHARE
-        on_grid = np.abs(exact - lots) <= np.maximum(_GRID_TOLERANCE, np.abs(exact) * share)
-        judged.require(on_grid & ((lots > 0) | (values == 0)), LOT_RULE)
-        return np.where(judged.good, lots, 0).astype(np.int64)
+        most = SINGLE_LOTS_MAX if self.mapping.kind == "quotes" else DOUBLE_LOTS_MAX
+        found = JudgedLots(
+            _numbers(frame[self.mapping.columns[part]], self.mapping, judged),
+            self.instrument.lot_size,
+            most=most,
+        )
+        judged.require(found.within, SIZE_RULE)
+        judged.require(found.good, LOT_RULE)
+        return np.where(judged.good, found.lots, 0)
 
     def _sides(self, frame: pl.DataFrame, judged: _Judged, *, needed: bool) -> NDArray[np.int8]:
         words = frame[self.mapping.columns["side"]].cast(pl.String).str.strip_chars().str.to_lowercase()
@@ -202,23 +207,38 @@ class _Judged:
             self.good &= holds
 
 
-def _numbers(column: pl.Series, judged: _Judged) -> NDArray[np.float64]:
+def _numbers(column: pl.Series, mapping: Mapping, judged: _Judged) -> NDArray[Any]:
+    """Return doubles, and singles as they are: they tell fewer digits."""
     if column.dtype == pl.String:
-        column = column.str.strip_chars()
-    values = column.cast(pl.Float64, strict=False).to_numpy()
-    judged.require(np.isfinite(values), NUMBER_RULE)
-    return np.where(np.isfinite(values), values, 0.0)
+        column = plain_numbers(column.str.strip_chars(), mapping.decimal, mapping.thousands)
+    wide = column if column.dtype == pl.Float32 else column.cast(pl.Float64, strict=False)
+    values = wide.to_numpy()
+    known = np.isfinite(values)
+    judged.require(known, NUMBER_RULE)
+    return np.where(known, values, values.dtype.type(0))
 
 
-def _times(column: pl.Series, time: TimeMapping) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def plain_numbers(texts: pl.Series, decimal: str, thousands: str) -> pl.Series:
+    """Return numbers with a point and without marks between thousands; null for what is not so written."""
+    if thousands:
+        mark = re.escape(thousands)
+        grouped = rf"^[+-]?(\d{{1,3}}({mark}\d{{3}})+|\d+)({re.escape(decimal)}\d*)?$"
+        texts = texts.set(~texts.str.contains(grouped), None).str.replace_all(thousands, "", literal=True)
+    elif decimal != ".":
+        texts = texts.set(texts.str.contains(".", literal=True), None)
+    return texts if decimal == "." else texts.str.replace(decimal, ".", literal=True)
+
+
+def _times(frame: pl.DataFrame, time: TimeMapping) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Return nanoseconds since the epoch, and which of them could be read."""
-    if column.dtype == pl.Datetime:
+    column = frame[time.column]
+    if column.dtype == pl.Datetime and not time.date:
         found = column if column.dtype.time_zone else _placed(column, time.time_zone)  # type: ignore[attr-defined]
         ns = found.dt.timestamp("ns")
     elif time.unit in UNITS:
         ns = _counted(column, UNITS[time.unit])
     else:
-        text = column.cast(pl.String).str.strip_chars()
+        text = time_texts(frame, time)
         form = None if time.unit == "iso" else time.unit
         try:
             read = text.str.to_datetime(form, time_unit="ns", strict=False, ambiguous="earliest")
@@ -228,6 +248,14 @@ def _times(column: pl.Series, time: TimeMapping) -> tuple[NDArray[np.int64], NDA
         ns = (read if zone else _placed(read, time.time_zone)).dt.timestamp("ns")
     known = ns.is_not_null().to_numpy()
     return ns.fill_null(0).to_numpy(), known
+
+
+def time_texts(frame: pl.DataFrame, time: TimeMapping) -> pl.Series:
+    """Return times as text, behind their dates, with a point before the fraction of a second."""
+    text = frame[time.column].cast(pl.String).str.strip_chars()
+    if time.date:
+        text = frame[time.date].cast(pl.String).str.strip_chars() + " " + text
+    return text.str.replace(r"(:\d\d),(\d+)", "${1}.${2}")
 
 
 def _placed(column: pl.Series, time_zone: str) -> pl.Series:

@@ -11,6 +11,7 @@
     column = "timestamp"
     unit = "ms"                         # s, ms, us, ns, iso, or a format such as "%Y%m%d %H%M%S%3f"
     time_zone = "UTC"
+    # date = "day"                      # where `column` has only the time of day
 
     [columns]
     price = "price"
@@ -21,7 +22,8 @@
     buy = ["buy", "b"]
     sell = ["sell", "s"]
 
-A column of a file without a header is named by its place: "0", "1", ...
+A column of a file without a header is named by its place: "0", "1", ... Numbers written like 1.234,50 are
+read with ``decimal = ","`` and ``thousands = "."``.
 """
 
 from __future__ import annotations
@@ -52,6 +54,8 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
 UNITS: Final = {"s": 9, "ms": 6, "us": 3, "ns": 0}
 """Decimal digits between a unit and a nanosecond."""
 
+_THOUSANDS: Final = {"", ".", ",", "'", " ", "_"}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimeMapping:
@@ -64,13 +68,18 @@ class TimeMapping:
         One of UNITS since the Unix epoch, ``iso``, or a strftime format.
     time_zone : str
         Of times that do not name their own; counts from the epoch have none.
+    date : str
+        Column of the date, where `column` holds the time of day only; read as one text with a blank between.
     """
 
     column: str
     unit: str
     time_zone: str = "UTC"
+    date: str = ""
 
     def __post_init__(self) -> None:
+        if self.date and self.unit in UNITS:
+            raise ConfigError(f"time.unit beside a date must be iso or a format with %, was {self.unit!r}")
         if self.unit not in (*UNITS, "iso") and "%" not in self.unit:
             known = ", ".join(UNITS)
             raise ConfigError(f"time.unit must be one of {known}, iso or a format with %, was {self.unit!r}")
@@ -100,6 +109,8 @@ class Mapping:
     delimiter : str
     header : bool
         The first line of a CSV names its columns.
+    decimal, thousands : str
+        Marks within the numbers of a text.
     """
 
     kind: str
@@ -112,6 +123,8 @@ class Mapping:
     side: SideWords = SideWords()
     delimiter: str = ","
     header: bool = True
+    decimal: str = "."
+    thousands: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in PARTS:
@@ -129,17 +142,33 @@ class Mapping:
                 raise ConfigError(f"{name} must be a positive number, was {getattr(self, name)}")
         if len(self.delimiter) != 1:
             raise ConfigError(f"delimiter must be one character, was {self.delimiter!r}")
+        if self.decimal not in (".", ",") or self.thousands not in _THOUSANDS - {self.decimal}:
+            raise ConfigError(
+                "decimal must be a point or a comma, and thousands nothing or another mark, "
+                f"was {self.decimal!r} and {self.thousands!r}"
+            )
 
     def used_columns(self) -> tuple[str, ...]:
         """Return the columns to read, each once."""
-        times = (self.time.column, *((self.receive.column,) if self.receive else ()))
+        clocks = (self.time, self.receive) if self.receive else (self.time,)
+        times = [name for clock in clocks for name in (clock.date, clock.column) if name]
         return tuple(dict.fromkeys((*times, *self.columns.values())))
 
     def to_toml(self) -> str:
         """Return the mapping as a file that `load_mapping` reads."""
         lines = [
             f"{name} = {_toml(getattr(self, name))}"
-            for name in ("kind", "symbol", "price_increment", "lot_size", "delimiter", "header")
+            for name in (
+                "kind",
+                "symbol",
+                "price_increment",
+                "lot_size",
+                "delimiter",
+                "header",
+                "decimal",
+                "thousands",
+            )
+            if getattr(self, name) != ""
         ]
         for title, table in (
             ("time", _filled(self.time)),
@@ -192,7 +221,8 @@ def _plain(stored: Any, kind: type, name: str) -> dict[str, Any]:
 
 
 def _filled(entry: Any) -> dict[str, Any]:
-    return {item.name: getattr(entry, item.name) for item in fields(entry)}
+    found = {item.name: getattr(entry, item.name) for item in fields(entry)}
+    return {name: value for name, value in found.items() if value != ""}
 
 
 def _toml(value: Any) -> str:

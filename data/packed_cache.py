@@ -26,7 +26,8 @@ from ext.packed_block import crc32c, pack, unpack
 
 from .errors import DataError
 from .event_blocks import join_events
-from .manifest import Partition, sync_path
+from .manifest import sync_path
+from .partition import Partition
 from .schema import EVENT_DTYPE
 
 CACHE_FOLDER: Final = ".cache"
@@ -42,7 +43,11 @@ _BLOCK_BYTES_MAX: Final = 64 * BLOCK_EVENTS
 
 
 def cache_path(root: Path, partition: Partition) -> Path:
-    return root / CACHE_FOLDER / f"{partition.name}.packed"
+    return cache_path_of(root, partition.name)
+
+
+def cache_path_of(root: Path, name: str) -> Path:
+    return root / CACHE_FOLDER / f"{name}.packed"
 
 
 def write_cache(blocks: Iterable[NDArray[np.void]], path: Path, partition: Partition) -> int:

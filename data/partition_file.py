@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ext.event_columns import interleave
+from ext.event_columns import interleave, separate
 from ext.packed_block import crc32c
 
 from .errors import DataError
 from .event_blocks import join_events
-from .manifest import Partition, RowGroup
+from .partition import Partition, RowGroup
 from .schema import EVENT_DTYPE
 from .table_file import library_errors
 
@@ -40,6 +40,10 @@ _ENCODINGS: Final = {
     "seq": "DELTA_BINARY_PACKED",
     # Ids share their high bytes; ids that come back, as cancels do, repeat as byte patterns too.
     "order_id": "BYTE_STREAM_SPLIT",
+    # A dictionary of these is no smaller, and costs a hash table to write.
+    "size_lots": "BYTE_STREAM_SPLIT",
+    "kind": "BYTE_STREAM_SPLIT",
+    "flags": "BYTE_STREAM_SPLIT",
 }
 _COMPRESSIONS: Final = {
     name: "none" if name == "ts_ns" else "lz4" if name == "price_ticks" else "zstd" for name in EVENT_COLUMNS
@@ -146,7 +150,7 @@ def _options(events: NDArray[np.void]) -> dict[str, Any]:
             encodings[name], compressions[name] = encoding, compression
     return {
         "compression": compressions,
-        "compression_level": {name: 3 for name, kind in compressions.items() if kind == "zstd"},
+        "compression_level": {name: 1 for name, kind in compressions.items() if kind == "zstd"},
         "use_dictionary": [name for name in EVENT_COLUMNS if name not in encodings],
         "column_encoding": encodings,
         "write_statistics": ["ts_ns"],
@@ -156,13 +160,15 @@ def _options(events: NDArray[np.void]) -> dict[str, Any]:
 
 
 def _to_table(events: NDArray[np.void], stamps: dict[str, int]) -> Any:
-    columns = [
-        np.full(len(events), stamps[name], EVENT_DTYPE[name])
-        if name in stamps
-        else np.ascontiguousarray(events[name])
-        for name in EVENT_COLUMNS
+    columns = dict(zip(EVENT_COLUMNS, separate(events), strict=True))
+    for name, stamp in stamps.items():
+        columns[name].fill(stamp)
+    # By their memory, see `_values`.
+    arrays = [
+        pa.Array.from_buffers(field.type, len(events), [None, pa.py_buffer(columns[field.name])])
+        for field in SCHEMA
     ]
-    return pa.Table.from_arrays([pa.array(column) for column in columns], schema=SCHEMA)
+    return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
 
 def require_length(partition: Partition, path: Path) -> Path:
@@ -225,8 +231,9 @@ def read_partition(
         with library_errors(path, "an undamaged partition"):
             file = pq.ParquetFile(pa.memory_map(str(path)), pre_buffer=False)
         with file:
-            if file.schema_arrow.names != list(EVENT_COLUMNS):
-                raise DataError(f"expected columns {EVENT_COLUMNS}, was {file.schema_arrow.names}", path=path)
+            if not file.schema_arrow.equals(SCHEMA):
+                found = ", ".join(str(field) for field in file.schema_arrow)
+                raise DataError(f"expected the columns of an event, was {found}", path=path)
             for place, group in enumerate(partition.groups):
                 if stop_ns is not None and group.first_ts_ns >= stop_ns:
                     break
@@ -261,12 +268,20 @@ def _checked(descriptor: int, partition: Partition, place: int, path: Path) -> N
 
 def _to_events(table: Any) -> NDArray[np.void]:
     events = np.empty(table.num_rows, EVENT_DTYPE)
-    columns = [
-        np.ascontiguousarray(column.combine_chunks().to_numpy(zero_copy_only=False))
-        for column in table.columns
-    ]
-    interleave(columns, events)
+    interleave(
+        [
+            _values(column, EVENT_DTYPE[name])
+            for name, column in zip(EVENT_COLUMNS, table.columns, strict=True)
+        ],
+        events,
+    )
     return events
+
+
+def _values(column: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+    # By their memory: to_numpy would import pandas first, where that is installed, for a quarter of a second.
+    array = column.combine_chunks()
+    return np.frombuffer(array.buffers()[1], dtype, count=len(array), offset=array.offset * dtype.itemsize)
 
 
 def write_events(

@@ -1,4 +1,4 @@
-"""How good a recording is: counted while it streams, shown as a table, used as a gate.
+"""How good a recording is: counted while it streams, shown as a table; `quality_gate` sets limits.
 
 =================  ============================================================================
 finding            counts
@@ -7,6 +7,7 @@ out_of_order       events with a time before one already seen
 duplicates         events equal to the one before in everything but `seq` and `recv_ns`; an order may lose
                    the same size twice at one time, so there `seq` is compared too
 gaps               silences longer than `gap_s` within one session
+sequence_gaps      places where the feed's own numbers say that messages are missing
 missing_days       session days between the first and the last event that have none
 outside_session    events outside the instrument's hours
 crossed            quotes with bid > ask; packets that leave the book with bid >= ask, but not while orders
@@ -22,31 +23,31 @@ quarantined        rows that were not taken
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ext.event_survey import survey
 
 from .errors import ConfigError
 from .event_blocks import join_events, take_events
 from .instrument import Instrument
 from .quality_books import BookWatch
 from .schema import QUOTE_DTYPE, RECV_NOT_RECORDED, EventKind
-from .session_clock import SessionClock
+from .session_clock import Calendar, SessionClock
 
 if TYPE_CHECKING:
     import polars as pl
 
 RULES: Final = (
-    "out_of_order", "duplicates", "gaps", "missing_days", "outside_session", "crossed", "locked", "outliers",
-    "clock_steps", "negative_latency", "receive_backwards", "quarantined",
+    "out_of_order", "duplicates", "gaps", "sequence_gaps", "missing_days", "outside_session", "crossed",
+    "locked", "outliers", "clock_steps", "negative_latency", "receive_backwards", "quarantined",
 )  # fmt: skip
-_LOWERING_KINDS: Final = (EventKind.REDUCE, EventKind.EXECUTE)
-_PRINT_KINDS: Final = np.isin(np.arange(256), [EventKind.TRADE, EventKind.EXECUTE])
+# Beyond any time there is, so that a gap without a limit needs no case of its own.
+_STEP_NS_MAX: Final = 2**62
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,70 +132,6 @@ class QualityReport:
         return asdict(self)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Gate:
-    """The most of each finding that is let through.
-
-    Parameters
-    ----------
-    limits : dict
-        By rule; rules that are not named have no limit.
-    events_min : int
-    settings : QualitySettings
-    """
-
-    limits: dict[str, int] = field(default_factory=dict)
-    events_min: int = 0
-    settings: QualitySettings = QualitySettings()
-
-    def violations(self, report: QualityReport) -> tuple[str, ...]:
-        """Return what is beyond a limit, one sentence each."""
-        found = [
-            f"{rule} must be at most {most}, was {report.count(rule)}"
-            for rule, most in self.limits.items()
-            if report.count(rule) > most
-        ]
-        if report.events < self.events_min:
-            found.append(f"events must be at least {self.events_min}, was {report.events}")
-        return tuple(found)
-
-
-def load_gate(path: Path) -> Gate:
-    """Read a gate from TOML: tables ``[limits]`` and ``[settings]``, and ``events_min``.
-
-    Raises
-    ------
-    ConfigError
-        The file cannot be read, or has a key that nobody knows.
-    """
-    try:
-        stored = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: expected TOML, was: {error}") from error
-    unknown = set(stored) - {"limits", "settings", "events_min"}
-    limits = _table(stored, "limits", path)
-    settings = _table(stored, "settings", path)
-    unknown |= set(limits) - set(RULES)
-    unknown |= set(settings) - {entry.name for entry in fields(QualitySettings)}
-    if unknown:
-        raise ConfigError(f"{path}: keys must be known, was {', '.join(sorted(unknown))}")
-    events_min = stored.get("events_min", 0)
-    for name, value in {**limits, "events_min": events_min}.items():
-        if type(value) is not int or value < 0:
-            raise ConfigError(f"{path}: {name} must be an integer from 0 up, was {value!r}")
-    for name, value in settings.items():
-        if not isinstance(value, int | float):
-            raise ConfigError(f"{path}: {name} must be a number, was {value!r}")
-    return Gate(limits=limits, events_min=events_min, settings=QualitySettings(**settings))
-
-
-def _table(stored: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
-    found = stored.get(name, {})
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path}: [{name}] must be a table, was {found!r}")
-    return found
-
-
 class _Tally:
     """Count, worst case and first time of one rule."""
 
@@ -203,11 +140,14 @@ class _Tally:
     def __init__(self) -> None:
         self.count, self.worst, self.first_ns = 0, 0.0, None
 
+    def add(self, count: int, first_ns: int) -> None:
+        self.count += count
+        self.first_ns = first_ns if self.first_ns is None else self.first_ns
+
     def take(self, ts_ns: NDArray[np.int64], amount: NDArray[Any] | None = None) -> None:
         if len(ts_ns) == 0:
             return
-        self.count += len(ts_ns)
-        self.first_ns = int(ts_ns[0]) if self.first_ns is None else self.first_ns
+        self.add(len(ts_ns), int(ts_ns[0]))
         if amount is not None:
             self.worst = max(self.worst, float(np.abs(amount).max()))
 
@@ -221,11 +161,20 @@ class QualityCheck:
     ----------
     instrument : Instrument
         For its session and time zone.
+    settings : QualitySettings
+    calendar : Calendar, optional
+        Instead of the instrument's session.
     """
 
-    def __init__(self, instrument: Instrument, settings: QualitySettings = QualitySettings()) -> None:
+    def __init__(
+        self,
+        instrument: Instrument,
+        settings: QualitySettings = QualitySettings(),
+        *,
+        calendar: Calendar | None = None,
+    ) -> None:
         self._settings = settings
-        self._clock = SessionClock(instrument)
+        self._clock = SessionClock(calendar or Calendar.of(instrument))
         self._books = BookWatch()
         self._tallies = {rule: _Tally() for rule in RULES}
         self._kinds = np.zeros(256, np.int64)
@@ -244,26 +193,42 @@ class QualityCheck:
         ts_ns = events["ts_ns"]
         if self._first_ns is None:
             self._first_ns = int(ts_ns[0])
-        joined = events if self._before is None else join_events((self._before, events))
+        gap_ns = int(min(self._settings.gap_s * 1e9, _STEP_NS_MAX))
+        kinds, flags, late, receipts, duplicates, first_duplicate, gaps, minutes, prints = survey(
+            events, self._before, self._newest_ns, gap_ns
+        )
         self._events += len(events)
-        self._kinds += np.bincount(events["kind"], minlength=256)
-        self._look_at_order(ts_ns)
-        self._look_at_pairs(joined)
-        self._look_at_session(ts_ns)
-        self._look_at_quotes(events)
-        self._look_at_books(events)
-        self._look_at_prints(events)
-        self._look_at_receipt(events)
+        self._kinds += kinds
+        self._look_at_order(ts_ns, late=late)
+        if duplicates:
+            self._tallies["duplicates"].add(duplicates, int(ts_ns[first_duplicate]))
+        self._look_at_gaps(ts_ns, gaps)
+        self._look_at_session(ts_ns, minutes)
+        if kinds[EventKind.QUOTE]:
+            self._look_at_quotes(events)
+        self._look_at_books(events, kinds, flags)
+        if prints.size:
+            self._look_at_prices("prints", *prints)
+        if receipts:
+            self._look_at_receipt(events)
         self._before = events[-1:].copy()
 
     def report(
-        self, *, source: str = "", quarantined: Mapping[str, int] | None = None, notes: tuple[str, ...] = ()
+        self,
+        *,
+        source: str = "",
+        quarantined: Mapping[str, int] | None = None,
+        sequence_gaps: int = 0,
+        notes: tuple[str, ...] = (),
     ) -> QualityReport:
-        """Return what was found."""
+        """Return what was found; the source knows what was quarantined and where its feed has gaps."""
         counts = dict(quarantined or {})
         units = {"gaps": "s", "out_of_order": "s", "clock_steps": "s", "negative_latency": "s",
                  "receive_backwards": "s", "outliers": "of price"}  # fmt: skip
-        extra = {"quarantined": sum(counts.values()), "missing_days": self._clock.missing_days()}
+        extra = {
+            "quarantined": sum(counts.values()), "missing_days": self._clock.missing_days(),
+            "sequence_gaps": sequence_gaps,
+        }  # fmt: skip
         findings = tuple(
             Finding(
                 rule=rule,
@@ -282,57 +247,42 @@ class QualityCheck:
             last=_utc(int(self._newest_ns)) if self._events else None, latency_ns=self._latency(),
         )  # fmt: skip
 
-    def _look_at_order(self, ts_ns: NDArray[np.int64]) -> None:
+    def _look_at_order(self, ts_ns: NDArray[np.int64], *, late: bool) -> None:
+        if not late:
+            self._newest_ns = int(ts_ns[-1])
+            return
         newest = np.maximum.accumulate(np.concatenate(([self._newest_ns], ts_ns)))
-        late = ts_ns < newest[:-1]
-        if late.any():
-            self._tallies["out_of_order"].take(ts_ns[late], (newest[:-1][late] - ts_ns[late]) / 1e9)
+        at = ts_ns < newest[:-1]
+        self._tallies["out_of_order"].take(ts_ns[at], (newest[:-1][at] - ts_ns[at]) / 1e9)
         self._newest_ns = int(newest[-1])
 
-    def _look_at_pairs(self, joined: NDArray[np.void]) -> None:
-        """Compare each event with the one before: equal ones, and silences."""
-        early, late = joined[:-1], joined[1:]
-        step_ns = late["ts_ns"] - early["ts_ns"]
-        same = step_ns == 0
-        for name in ("order_id", "size_lots", "price_ticks", "kind", "side", "flags"):
-            if not same.any():
-                break
-            same &= early[name] == late[name]
-        same &= ~np.isin(late["kind"], _LOWERING_KINDS) | (early["seq"] == late["seq"])
-        self._tallies["duplicates"].take(late["ts_ns"][same])
-        silent = np.flatnonzero(step_ns > self._settings.gap_s * 1e9)
-        for at in silent.tolist():
-            if self._clock.same_session(int(early["ts_ns"][at]), int(late["ts_ns"][at])):
-                self._tallies["gaps"].take(early["ts_ns"][at : at + 1], step_ns[at : at + 1] / 1e9)
+    def _look_at_gaps(self, ts_ns: NDArray[np.int64], rows: NDArray[np.int64]) -> None:
+        for row in rows.tolist():
+            before = self._before["ts_ns"] if row == 0 and self._before is not None else ts_ns[row - 1 : row]
+            if self._clock.same_session(int(before[0]), int(ts_ns[row])):
+                self._tallies["gaps"].take(before, (ts_ns[row : row + 1] - before) / 1e9)
 
-    def _look_at_session(self, ts_ns: NDArray[np.int64]) -> None:
-        self._tallies["outside_session"].take(ts_ns[~self._clock.inside(ts_ns)])
+    def _look_at_session(self, ts_ns: NDArray[np.int64], minutes: NDArray[np.int64]) -> None:
+        """Judge runs of events within one minute by their first."""
+        outside = np.flatnonzero(~self._clock.inside(ts_ns[minutes]))
+        if len(outside):
+            events = np.diff(minutes, append=len(ts_ns))[outside].sum()
+            self._tallies["outside_session"].add(int(events), int(ts_ns[minutes[outside[0]]]))
 
     def _look_at_quotes(self, events: NDArray[np.void]) -> None:
-        is_quote = events["kind"] == EventKind.QUOTE
-        if is_quote.any():
-            quotes = take_events(events, is_quote).view(QUOTE_DTYPE)
-            bid, ask = quotes["bid_price_ticks"], quotes["ask_price_ticks"]
-            sided = (quotes["bid_size_lots"] > 0) & (quotes["ask_size_lots"] > 0)
-            self._tallies["crossed"].take(quotes["ts_ns"][sided & (bid > ask)])
-            self._tallies["locked"].take(quotes["ts_ns"][sided & (bid == ask)])
-            quotes = quotes[sided]
-            middle = quotes["bid_price_ticks"].astype(np.int64) + quotes["ask_price_ticks"]
-            self._look_at_prices("quotes", quotes["ts_ns"], middle)
+        quotes = take_events(events, events["kind"] == EventKind.QUOTE).view(QUOTE_DTYPE)
+        bid, ask = quotes["bid_price_ticks"], quotes["ask_price_ticks"]
+        sided = (quotes["bid_size_lots"] > 0) & (quotes["ask_size_lots"] > 0)
+        self._tallies["crossed"].take(quotes["ts_ns"][sided & (bid > ask)])
+        self._tallies["locked"].take(quotes["ts_ns"][sided & (bid == ask)])
+        middle = bid[sided].astype(np.int64) + ask[sided]
+        self._look_at_prices("quotes", quotes["ts_ns"][sided], middle)
 
-    def _look_at_books(self, events: NDArray[np.void]) -> None:
-        crossed, first_ns = self._books.crossed(events)
+    def _look_at_books(self, events: NDArray[np.void], kinds: NDArray[np.int64], flags: int) -> None:
+        crossed, first_ns = self._books.crossed(events, kinds, flags)
         if crossed:
-            tally = self._tallies["crossed"]
             # The book counts them by part of a block, so their first time is that of the part.
-            tally.first_ns = first_ns if tally.first_ns is None else tally.first_ns
-            tally.count += crossed
-
-    def _look_at_prints(self, events: NDArray[np.void]) -> None:
-        seen = _PRINT_KINDS[events["kind"]] & (events["flags"] == events["flags"] & 1)
-        prints = take_events(events, seen)
-        if len(prints):
-            self._look_at_prices("prints", prints["ts_ns"], 2 * prints["price_ticks"].astype(np.int64))
+            self._tallies["crossed"].add(crossed, first_ns)
 
     def _look_at_prices(self, series: str, ts_ns: NDArray[np.int64], twice: NDArray[np.int64]) -> None:
         """Compare each price with the median of five around it; the last two wait for what follows."""
@@ -355,8 +305,6 @@ class QualityCheck:
     def _look_at_receipt(self, events: NDArray[np.void]) -> None:
         """Compare each recorded receipt with its event's time and with the receipt before it."""
         here = take_events(events, events["recv_ns"] != RECV_NOT_RECORDED)
-        if len(here) == 0:
-            return
         latency = here["recv_ns"] - here["ts_ns"]
         negative = latency < 0
         self._tallies["negative_latency"].take(here["ts_ns"][negative], latency[negative] / 1e9)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ext.order_book import OrderBook
 
+from .event_blocks import take_events
 from .schema import EventFlag, EventKind
 
 _BOOK_KINDS: Final = np.isin(
@@ -29,12 +30,21 @@ class BookWatch:
         self._book = OrderBook()
         self._halted = False
 
-    def crossed(self, events: NDArray[np.void]) -> tuple[int, int]:
-        """Return how many packets left the book crossed, and the time of the part where the first did."""
-        excused = self._excused(events)
-        in_book = _BOOK_KINDS[events["kind"]]
-        if not in_book.all():
-            events, excused = events[in_book], excused[in_book]
+    def crossed(self, events: NDArray[np.void], kinds: NDArray[np.int64], flags: int) -> tuple[int, int]:
+        """Return how many packets left the book crossed, and the time of the part where the first did.
+
+        Parameters
+        ----------
+        kinds : array of int64, shape (256,)
+            How many events there are by kind.
+        flags : int
+            Those that any event has.
+        """
+        may_cross = self._halted or kinds[EventKind.STATUS] or flags & EventFlag.AUCTION
+        excused = self._excused(events) if may_cross else np.zeros(1, bool)
+        if kinds[_BOOK_KINDS].sum() < len(events):
+            in_book = _BOOK_KINDS[events["kind"]]
+            events, excused = take_events(events, in_book), excused[in_book] if may_cross else excused
         count, first_ns = 0, 0
         edges = [0, *(np.flatnonzero(np.diff(excused)) + 1).tolist(), len(events)]
         for start, stop in itertools.pairwise(edges):

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from html import escape
 from typing import Final
 
-from .quality import Gate, QualityReport
+from .quality import QualityReport
+from .quality_gate import Gate
 
 _STYLE: Final = """
 :root { color-scheme: light dark; }

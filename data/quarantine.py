@@ -35,10 +35,18 @@ class Quarantine:
     ----------
     path : Path, optional
         Of the side file, which is made with the first row. Without, rows are only counted.
+
+    Attributes
+    ----------
+    counts : Counter
+        Rejected rows by rule.
+    sequence_gaps : int
+        Places where the feed's own numbers say that messages are missing.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
+        self.sequence_gaps = 0
         self.counts: Counter[str] = Counter()
         self._held: list[dict[str, Any]] = []
         self._held_bytes = 0
@@ -105,6 +113,8 @@ class LeftOut:
     ----------
     rejected, passed : Counter
         Rows by rule, and messages by what they are.
+    gaps : Counter
+        Places where messages are missing, by what counts them.
     first : str or None
         File, row and rule of the first rejected row.
     """
@@ -112,7 +122,9 @@ class LeftOut:
     def __init__(self, quarantine: Quarantine | None = None) -> None:
         self.rejected: Counter[str] = Counter()
         self.passed: Counter[str] = Counter()
+        self.gaps: Counter[str] = Counter()
         self.first: str | None = None
+        self._first_gaps: dict[str, str] = {}
         self._quarantine = quarantine
         self._file: Path | str = ""
         self._row = 0
@@ -159,11 +171,29 @@ class LeftOut:
         if count:
             self.passed[what] += count
 
+    def miss(self, what: str, found: str) -> None:
+        """Count a gap in the feed's own numbers, at the row that is being read.
+
+        Parameters
+        ----------
+        what : str
+            What is numbered, in the plural.
+        found : str
+            What was expected, and was found.
+        """
+        self.gaps[what] += 1
+        self._first_gaps.setdefault(what, f"{Path(self._file).name}:row {self._row}: {found}")
+        if self._quarantine is not None:
+            self._quarantine.sequence_gaps += 1
+
     def notes(self) -> tuple[str, ...]:
         """Return a sentence for each rule and each kind of message."""
+        gaps = (
+            f"{count:,} gaps in {what}; {self._first_gaps[what]}" for what, count in sorted(self.gaps.items())
+        )
         passed = (f"{count:,} {what}" for what, count in sorted(self.passed.items()))
         rejected = (f"{count:,} rows rejected: {rule}" for rule, count in sorted(self.rejected.items()))
-        return (*passed, *rejected)
+        return (*gaps, *passed, *rejected)
 
 
 @runtime_checkable

@@ -142,6 +142,7 @@ class QuoteFiles:
         # Rows already judged, by (file, section): a second pass must not count a quote again.
         self._judged: dict[tuple[int, int], int] = {}
         self.quarantined = 0
+        self.unsized = 0
         self.locked = 0
         self.quarantine: Quarantine | None = None
 
@@ -166,6 +167,8 @@ class QuoteFiles:
         found = list(self._notes)
         if self.quarantined:
             found.append(f"{self.quarantined:,} crossed quotes were left out")
+        if self.unsized:
+            found.append(f"{self.unsized:,} quotes with sizes between lots, or beyond them, were left out")
         if self.locked:
             found.append(f"{self.locked:,} locked quotes (bid = ask) were kept")
         return tuple(found)
@@ -211,7 +214,7 @@ class QuoteFiles:
         sizes: bool = False,
         keep_crossed: bool = False,
     ) -> Iterator[QuoteColumns]:
-        """Yield what `blocks` yields with the recorded sizes; `keep_crossed` lets crossed quotes through."""
+        """Yield what `blocks` yields, with sizes in lots; `keep_crossed` lets crossed quotes through."""
         previous_ns: int | None = None
         for place, file in enumerate(self.files):
             if (start_ns is not None and file.last_ns < start_ns) or (
@@ -237,20 +240,21 @@ class QuoteFiles:
     def _judge(
         self, batch: QuoteColumns, place: int, section: Section, path: Path, *, keep_crossed: bool
     ) -> QuoteColumns:
-        """Count locked quotes and leave out crossed ones, or refuse them when strict."""
+        """Count locked quotes; leave out crossed ones and odd sizes, or refuse them when strict."""
         bid, ask = batch.bid_ticks, batch.ask_ticks
         touching = bid >= ask
         judged = self._judged.get((place, section.index), section.first_row)
         self._judged[place, section.index] = max(judged, batch.row + len(bid))
+        fresh = slice(max(judged - batch.row, 0), None)
+        batch, sized = self._in_lots(batch, fresh.start, path)
         if not touching.any():
-            return batch
+            return batch if sized.all() else _rows_of(batch, sized)
         crossed = bid > ask
         if self.strict and crossed.any():
             at = int(np.argmax(crossed))
             raise DataError(
                 f"{CROSSED_RULE}, was {bid[at]} over {ask[at]} ticks", path=path, row=batch.row + at
             )
-        fresh = slice(max(judged - batch.row, 0), None)
         crossed_count = int(np.count_nonzero(crossed[fresh]))
         self.quarantined += 0 if keep_crossed else crossed_count
         if self.quarantine is not None and not keep_crossed:
@@ -258,7 +262,28 @@ class QuoteFiles:
                 raw = {"ts_ns": batch.ts_ns[at], "bid_ticks": bid[at], "ask_ticks": ask[at]}
                 self.quarantine.add(file=path, row=batch.row + at, rule=CROSSED_RULE, raw=raw)
         self.locked += int(np.count_nonzero(touching[fresh])) - crossed_count
-        return batch if keep_crossed or not crossed.any() else _rows_of(batch, ~crossed)
+        kept = sized if keep_crossed else sized & ~crossed
+        return batch if kept.all() else _rows_of(batch, kept)
+
+    def _in_lots(self, batch: QuoteColumns, fresh: int, path: Path) -> tuple[QuoteColumns, NDArray[np.bool_]]:
+        """Return the batch with its sizes in lots, and which rows have sizes that are lots."""
+        good = np.ones(len(batch.ts_ns), bool)
+        if batch.bid_size is None or batch.ask_size is None:
+            return batch, good
+        found = []
+        for name, sizes in (("bid_size", batch.bid_size), ("ask_size", batch.ask_size)):
+            lots = rule.JudgedLots(sizes, self.instrument.lot_size, most=rule.SINGLE_LOTS_MAX)
+            found.append(lots.lots)
+            for at, broken in lots.bad():
+                if self.strict:
+                    raise DataError(f"{broken}, was {sizes[at]}", path=path, row=batch.row + at)
+                if good[at] and at >= fresh:
+                    self.unsized += 1
+                    if self.quarantine is not None:
+                        raw = {"ts_ns": batch.ts_ns[at], name: sizes[at]}
+                        self.quarantine.add(file=path, row=batch.row + at, rule=broken, raw=raw)
+            good &= lots.good
+        return batch._replace(bid_size=found[0], ask_size=found[1]), good
 
     def _instrument(self) -> Instrument:
         increments = {file.increment() for file in self.files}

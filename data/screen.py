@@ -7,6 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ext.event_array import first_illegal
+
 from .errors import ConfigError, DataError
 from .event_blocks import take_events
 from .quarantine import Quarantine
@@ -54,7 +56,9 @@ class Screen:
 
     def kept(self, events: NDArray[np.void]) -> NDArray[np.void]:
         """Return the events that keep the rules, corrected where that was asked for."""
-        if len(events) == 0:
+        if self._receive_offset_ns is None and first_illegal(events, self._newest_ns) == len(events):
+            if len(events):
+                self._row, self._newest_ns = self._row + len(events), int(events["ts_ns"][-1])
             return events
         kind, side = events["kind"], events["side"]
         good = np.ones(len(events), bool)

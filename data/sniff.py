@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,7 @@ from . import columns as rule
 from .arrow_file import SUFFIXES as ARROW_SUFFIXES
 from .arrow_file import arrow_batches
 from .errors import DataError
+from .mapped_source import plain_numbers, time_texts
 from .mapping import Mapping, SideWords, TimeMapping
 from .quote_file import symbol_in
 from .table_file import PARQUET_SUFFIXES, ParquetTable, library_errors
@@ -26,16 +28,32 @@ _SAMPLE_BYTES: Final = 1 << 18
 _RECEIVE_NAMES: Final = ("local_timestamp", "recv_ns", "receive_time", "ts_recv", "received_at", "local_ts")
 _MORE_TIMES: Final = (
     *rule.TIME_NAMES, "exchange_timestamp", "ts_event", "date", "gmt time", "local time",
-    "transact_time", "trade_time", "created_at", "open time",
+    "transact_time", "transaction_time", "trade_time", "created_at", "open time",
     "origin_time", "event_time", "unix", "unix_time", "ts_exchange",
 )  # fmt: skip
 _FORMATS: Final = (
     "%Y%m%d %H%M%S%3f", "%Y%m%d %H:%M:%S%.f", "%Y%m%d-%H:%M:%S%.f", "%d.%m.%Y %H:%M:%S%.f",
     "%d.%m.%Y %H:%M:%S%.f GMT%z", "%Y.%m.%d %H:%M:%S%.f", "%m/%d/%Y %H:%M:%S%.f", "%d/%m/%Y %H:%M:%S%.f",
-    "%Y/%m/%d %H:%M:%S%.f", "%Y%m%d%H%M%S%3f", "%Y%m%d %H%M%S",
+    "%Y/%m/%d %H:%M:%S%.f", "%Y%m%d%H%M%S%3f", "%Y%m%d %H%M%S", "%d-%m-%Y %H:%M:%S%.f",
+    "%m/%d/%Y %I:%M:%S %p", "%d/%m/%Y %I:%M:%S %p", "%d.%m.%Y %H:%M", "%Y.%m.%d %H:%M", "%m/%d/%Y %H:%M",
 )  # fmt: skip
+_ISO: Final = r"^\d{4}-\d\d-\d\d"
+_DATE: Final = r"^(\d{4}[-./]?\d\d[-./]?\d\d|\d{1,2}[-./]\d{1,2}[-./]\d{4})$"
+_CLOCK: Final = r"^\d{1,2}:\d\d(:\d\d([.,]\d{1,9})?)?( ?[AaPp][Mm])?$"
 _SYMBOL_NAMES: Final = ("symbol", "instrument", "ticker", "pair")
-_NUMBER: Final = re.compile(r"^[+-]?\d+(\.\d*)?([eE][+-]?\d+)?$")
+_NUMBER: Final = re.compile(r"^[+-]?\d+([.,]\d+)*([eE][+-]?\d+)?$")
+_GROUPED: Final = re.compile(r"^[+-]?\d{1,3}([.,'])\d{3}(?:\1\d{3})*(?:([.,])\d+)?$")
+_COMMA: Final = re.compile(r"^[+-]?\d+,\d+$")
+
+
+class _Sample(NamedTuple):
+    """The first rows, and how the text around them is written."""
+
+    frame: pl.DataFrame
+    delimiter: str = ","
+    header: bool = True
+    decimal: str = "."
+    thousands: str = ""
 
 
 def sniff_mapping(path: Path) -> Mapping:
@@ -48,36 +66,37 @@ def sniff_mapping(path: Path) -> Mapping:
     """
     if not path.is_file():
         raise DataError("expected an existing file", path=path)
-    sample, delimiter, header = _sample(path)
+    sample, delimiter, header, decimal, thousands = _sample(path)
     names = list(sample.columns)
     time = _time_of(sample, path)
     receive_name = _named(names, _RECEIVE_NAMES)
     receive = None
     if receive_name is not None and receive_name != time.column:
-        unit = _unit_of(sample[receive_name])
+        unit = _unit_of(sample, TimeMapping(column=receive_name, unit="iso"))
         receive = TimeMapping(column=receive_name, unit=unit) if unit else None
     symbol_name = _named(names, _SYMBOL_NAMES)
     named_symbol = _symbol_in(sample[symbol_name], path) if symbol_name is not None else None
-    spoken_for = (time.column, receive_name, symbol_name)
+    spoken_for = (time.column, time.date, receive_name, symbol_name)
     kind, parts = _parts_of(sample, [name for name in names if name not in spoken_for], path)
     prices = [_floats(sample[parts[part]]) for part in ("bid", "ask", "price") if part in parts]
     sizes = [_floats(sample[parts[part]]) for part in ("bid_size", "ask_size", "size") if part in parts]
     if not any(len(values) for values in prices):
         raise DataError("expected prices with a decimal point, was none in the first rows", path=path)
     increment = min(rule.infer_increment(values, path=path) for values in prices if len(values))
-    lot_size = min((rule.infer_lot_size(values) for values in sizes if len(values)), default=1.0)
+    most = rule.SINGLE_LOTS_MAX if kind == "quotes" else rule.DOUBLE_LOTS_MAX
+    lot_size = min((rule.infer_lot_size(values, most=most) for values in sizes if len(values)), default=1.0)
     if symbol_name is not None and symbol_name != time.column:
         parts["symbol"] = symbol_name
     symbol = symbol_in(path.name) or named_symbol or path.name.partition(".")[0].upper()
     return Mapping(
         kind=kind, symbol=re.sub(r"[^A-Za-z0-9._-]", "-", symbol).lstrip("-._")[:64] or "UNKNOWN",
         price_increment=increment, lot_size=lot_size, time=time, receive=receive, columns=parts,
-        side=SideWords(), delimiter=delimiter, header=header,
+        side=_side_words(parts.get("side", "")), delimiter=delimiter, header=header, decimal=decimal,
+        thousands=thousands,
     )  # fmt: skip
 
 
-def _sample(path: Path) -> tuple[pl.DataFrame, str, bool]:
-    """Return the first rows, the delimiter and whether there is a header."""
+def _sample(path: Path) -> _Sample:
     if path.name.lower().endswith(PARQUET_SUFFIXES):
         table = ParquetTable(path)
         for section in table.sections:
@@ -85,7 +104,7 @@ def _sample(path: Path) -> tuple[pl.DataFrame, str, bool]:
                 if batch.num_rows:
                     frame = pl.from_arrow(batch)
                     assert isinstance(frame, pl.DataFrame)
-                    return frame, ",", True
+                    return _Sample(frame)
         raise DataError("expected at least one row, was 0", path=path)
     if path.name.lower().endswith(ARROW_SUFFIXES):
         found = next((batch for batch in arrow_batches(path) if batch.num_rows), None)
@@ -93,7 +112,7 @@ def _sample(path: Path) -> tuple[pl.DataFrame, str, bool]:
             raise DataError("expected at least one row, was 0", path=path)
         frame = pl.from_arrow(found.slice(0, _SAMPLE_ROWS))
         assert isinstance(frame, pl.DataFrame)
-        return frame, ",", True
+        return _Sample(frame)
     with library_errors(path, "a readable text file"), _opened(path) as stream:
         text = stream.read(_SAMPLE_BYTES).decode("utf-8-sig", errors="replace")
     lines = text.splitlines()
@@ -103,7 +122,7 @@ def _sample(path: Path) -> tuple[pl.DataFrame, str, bool]:
     if not lines:
         raise DataError("expected at least one row, was 0", path=path)
     delimiter = max(",;\t|", key=lambda mark: lines[0].count(mark))
-    cells = [[cell.strip().strip('"') for cell in line.split(delimiter)] for line in lines]
+    cells = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter)]
     width = len(cells[0])
     header = not any(_NUMBER.match(cell) for cell in cells[0])
     names = cells[0] if header else [str(place) for place in range(width)]
@@ -112,7 +131,28 @@ def _sample(path: Path) -> tuple[pl.DataFrame, str, bool]:
     rows = [row for row in cells[int(header) :] if len(row) == width]
     if not rows:
         raise DataError("expected at least one row under the header, was 0", path=path)
-    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row"), delimiter, header
+    decimal, thousands = _marks([cell for row in rows for cell in row], delimiter)
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
+    if (decimal, thousands) != (".", ""):
+        # What is no number stays as it is.
+        frame = frame.select(
+            plain_numbers(column, decimal, thousands).fill_null(column) for column in frame.iter_columns()
+        )
+    return _Sample(frame, delimiter, header, decimal, thousands)
+
+
+def _marks(cells: Sequence[str], delimiter: str) -> tuple[str, str]:
+    """Return the decimal mark and that between thousands."""
+    grouped = [match for cell in cells if (match := _GROUPED.fullmatch(cell))]
+    for match in grouped:
+        if match[2] and match[2] != match[1]:
+            return match[2], match[1]
+    with_comma = [cell for cell in cells if _COMMA.fullmatch(cell)]
+    if not with_comma:
+        return ".", ""
+    # 1,234 may be either: whoever separates columns by semicolons writes decimals with a comma.
+    is_decimal = delimiter == ";" or any(len(cell.partition(",")[2]) != 3 for cell in with_comma)
+    return (",", "") if is_decimal else (".", ",")
 
 
 def _opened(path: Path) -> Any:
@@ -120,21 +160,47 @@ def _opened(path: Path) -> Any:
 
 
 def _named(names: Sequence[str], known: Sequence[str]) -> str | None:
-    return rule.find_column(dict.fromkeys(names), known)
+    """Return the first known name that a column has, whatever its case, blanks and brackets."""
+    by_letters = {_letters(name): name for name in reversed(names)}
+    return next((by_letters[_letters(name)] for name in known if _letters(name) in by_letters), None)
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _time_of(sample: pl.DataFrame, path: Path) -> TimeMapping:
+    if (clock := _clock_beside_date(sample)) is not None:
+        unit = _unit_of(sample, clock)
+        if unit is not None:
+            return TimeMapping(column=clock.column, unit=unit, date=clock.date)
     named = _named(sample.columns, _MORE_TIMES)
     candidates = ([named] if named else []) + [name for name in sample.columns if name != named]
     for name in candidates:
-        unit = _unit_of(sample[name])
+        unit = _unit_of(sample, TimeMapping(column=name, unit="iso"))
         if unit is not None:
             return TimeMapping(column=name, unit=unit)
     raise DataError(f"expected a column of times, was {', '.join(sample.columns)}", path=path)
 
 
-def _unit_of(column: pl.Series) -> str | None:
+def _clock_beside_date(sample: pl.DataFrame) -> TimeMapping | None:
+    """Return the pair of columns of which one has only dates and one only times of day."""
+    found = [
+        next((name for name in sample.columns if _all_match(sample[name], form)), None)
+        for form in (_DATE, _CLOCK)
+    ]
+    return TimeMapping(column=found[1], date=found[0], unit="iso") if found[0] and found[1] else None
+
+
+def _all_match(column: pl.Series, form: str) -> bool:
+    if column.dtype not in (pl.String, pl.Date, pl.Time):
+        return False
+    return bool(column.cast(pl.String).str.strip_chars().str.contains(form).fill_null(False).mean() == 1.0)
+
+
+def _unit_of(sample: pl.DataFrame, time: TimeMapping) -> str | None:
     """Return how a column tells the time, None where it does not."""
+    column = sample[time.column]
     if column.dtype == pl.Datetime:
         return "iso"
     named = column.name.lower().rpartition("_")[2]
@@ -147,18 +213,23 @@ def _unit_of(column: pl.Series) -> str | None:
         if plausible and size * 10**digits <= rule.TS_NS_MAX:
             return unit
         return named if named in ("s", "ms", "us", "ns") and "ts" in column.name.lower() else None
-    if column.dtype != pl.String:
+    if column.dtype != pl.String and not time.date:
         return None
-    text = column.str.strip_chars()
-    try:
-        if text.str.to_datetime(time_unit="ns", strict=False, time_zone="UTC").null_count() < len(text) / 2:
-            return "iso"
-    except pl.exceptions.PolarsError:
-        pass
-    for form in _FORMATS:
-        if text.str.to_datetime(form, time_unit="ns", strict=False).null_count() < len(text) / 2:
-            return form
-    return None
+    text = time_texts(sample, time)
+    best, best_bad = None, len(text) / 2
+    for form in ("iso", *_FORMATS):
+        try:
+            bad = text.str.to_datetime(
+                None if form == "iso" else form,
+                time_unit="ns",
+                strict=False,
+                time_zone="UTC" if form == "iso" else None,
+            ).null_count()
+        except pl.exceptions.PolarsError:
+            continue
+        if bad < best_bad:
+            best, best_bad = form, bad
+    return best
 
 
 def _parts_of(sample: pl.DataFrame, names: Sequence[str], path: Path) -> tuple[str, dict[str, str]]:
@@ -185,6 +256,9 @@ def _parts_by_value(
 ) -> tuple[str, dict[str, str]]:
     """Guess where names say nothing: two columns within 5 % of each other are bid and ask."""
     numeric = [name for name in names if len(_floats(sample[name])) == sample.height]
+    counters = [name for name in numeric if _counts(_floats(sample[name]))]
+    if len(numeric) - len(counters) >= 2:
+        numeric = [name for name in numeric if name not in counters]
     for left, right in pairwise(numeric):
         low, high = _floats(sample[left]), _floats(sample[right])
         close = (low > 0) & (np.abs(high - low) <= 0.05 * low)
@@ -201,11 +275,32 @@ def _parts_by_value(
 def _side_column(sample: pl.DataFrame, names: Sequence[str]) -> str | None:
     words = {*SideWords().buy, *SideWords().sell}
     for name in names:
+        # Whether a trade's buyer was its maker says the side; any other yes or no does not.
         if sample[name].dtype == pl.String:
             found = set(sample[name].str.strip_chars().str.to_lowercase().unique().to_list()) - {""}
-            if found and found <= words and not found <= {"1"}:
+            said = found - {"true", "false"} or _is_makers(name)
+            if said and found and found <= words and not found <= {"1"}:
                 return name
+        elif sample[name].dtype == pl.Boolean and _is_makers(name):
+            return name
     return None
+
+
+def _is_makers(name: str) -> bool:
+    """Tell whether a column's name says that it is the maker's side, or that the buyer was the maker."""
+    letters = _letters(name)
+    return letters == "m" or ("maker" in letters and "taker" not in letters)
+
+
+def _side_words(name: str) -> SideWords:
+    """Return the aggressor's words: where a column tells the maker's side, the others."""
+    usual = SideWords()
+    return SideWords(buy=usual.sell, sell=usual.buy) if _is_makers(name) else usual
+
+
+def _counts(values: NDArray[Any]) -> bool:
+    """Tell whether whole numbers only grow, as ids do."""
+    return bool((values == np.rint(values)).all() and (np.diff(values) >= 0).all() and values[-1] > values[0])
 
 
 def _symbol_in(column: pl.Series, path: Path) -> str | None:
@@ -219,11 +314,13 @@ def _symbol_in(column: pl.Series, path: Path) -> str | None:
     return found[0] if found and found[0] else None
 
 
-def _floats(column: pl.Series) -> NDArray[np.float64]:
+def _floats(column: pl.Series) -> NDArray[Any]:
     """Return the values of a column that are finite numbers."""
     if column.dtype == pl.String:
         column = column.str.strip_chars()
     if not (column.dtype == pl.String or column.dtype.is_numeric()):
         return np.empty(0)
-    values: NDArray[np.float64] = column.cast(pl.Float64, strict=False).drop_nulls().to_numpy()
-    return values[np.isfinite(values)]
+    wide = column if column.dtype == pl.Float32 else column.cast(pl.Float64, strict=False)
+    values: NDArray[Any] = wide.drop_nulls().to_numpy()
+    finite: NDArray[Any] = values[np.isfinite(values)]
+    return finite

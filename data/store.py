@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from .errors import ConfigError, DataError
 from .instrument import Instrument
-from .manifest import Manifest, Partition, read_manifest, require_path_part
+from .manifest import Manifest, read_manifest
 from .packed_cache import CACHE_FOLDER, cache_damage_of, cache_path, open_cache, write_cache
+from .partition import Partition, require_path_part
 from .partition_file import damage_of, write_events
 from .reference import FeeSchedule, Rename, version_on, with_version
 from .store_commit import Transaction, holder_of, leased, locate, require_store, transaction
@@ -230,9 +231,9 @@ class TickStore:
         Each day is one step of its own, so that little more than a day's space is needed.
         """
         before = len(self.manifest().partitions)
-        for key in sorted({part.day_key for part in self.manifest().partitions.values()}):
+        for key in sorted({key[:3] for key in self.manifest().partitions}):
             with transaction(self.root) as change:
-                parts = change.manifest.parts_of(key)
+                parts = change.manifest.partitions.parts_of(key)
                 if len(parts) < 2:
                     continue
                 snapshot = StoreSnapshot(self.root, change.manifest)
@@ -253,12 +254,12 @@ class TickStore:
         require_path_part("instrument", instrument.symbol)
         with transaction(self.root) as change:
             known = change.manifest.instruments.get(instrument.symbol, ())
-            for part in change.manifest.partitions.values():
-                day = date.fromisoformat(part.day)
-                if part.instrument == instrument.symbol and (
-                    instrument.valid_from <= day <= instrument.valid_until
+            for symbol, _, day, *_ in change.manifest.partitions:
+                stored_on = date.fromisoformat(day)
+                if symbol == instrument.symbol and (
+                    instrument.valid_from <= stored_on <= instrument.valid_until
                 ):
-                    require_grid(version_on(known, day), instrument)
+                    require_grid(version_on(known, stored_on), instrument)
             versions = with_version(known, instrument)
             change.commit(instruments=change.manifest.instruments | {instrument.symbol: versions})
 

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from .errors import ConfigError, DataError
-from .manifest import MANIFEST_NAME, Manifest, Partition, read_manifest, sync_path, write_manifest
-from .packed_cache import CACHE_FOLDER, cache_path
+from .manifest import MANIFEST_NAME, Manifest, read_manifest, sync_path, write_manifest
+from .packed_cache import CACHE_FOLDER, cache_path_of
+from .partition import Key, Partition
 from .read_ahead import WorkBehind
 
 STAGING: Final = ".staging"
@@ -138,7 +139,7 @@ class Transaction:
     staging: Path
     syncing: WorkBehind
     added: list[tuple[Path, Partition]] = field(default_factory=list)
-    removed: dict[tuple[str, str, str, int, int], Partition] = field(default_factory=dict)
+    removed: set[Key] = field(default_factory=set)
 
     def staged_path(self) -> Path:
         """Return a name for the next file to be staged."""
@@ -158,7 +159,7 @@ class Transaction:
         self.added.append((path, partition))
 
     def remove(self, partition: Partition) -> None:
-        self.removed[partition.key] = partition
+        self.removed.add(partition.key)
 
     def commit(self, **changes: Any) -> tuple[Partition, ...]:
         """Make every addition and removal visible at once.
@@ -188,8 +189,9 @@ class Transaction:
             self.sync(folder)
         self.syncing.wait()
         step("renamed")
-        partitions = {key: part for key, part in self.manifest.partitions.items() if key not in self.removed}
-        partitions |= {partition.key: partition for _, partition in named}
+        partitions = self.manifest.partitions.changed(
+            removed=self.removed, added=[partition for _, partition in named]
+        )
         manifest = replace(self.manifest, generation=generation, partitions=partitions, **changes)
         write_manifest(self.root, manifest)
         step("committed")
@@ -231,7 +233,7 @@ def transaction(root: Path, *, staging: str | None = None) -> Iterator[Transacti
 
 def strays(root: Path, manifest: Manifest) -> list[Path]:
     """Return partition files that the manifest does not list."""
-    known = {partition.name for partition in manifest.partitions.values()}
+    known = set(manifest.partitions.names())
     return [
         path
         for path in root.glob("instrument=*/venue=*/date=*.parquet")
@@ -264,7 +266,7 @@ def sweep(root: Path, manifest: Manifest) -> None:
         if folder.name.isdecimal() and not any(held < int(folder.name) for held in live):
             shutil.rmtree(folder, ignore_errors=True)
             step("removed superseded")
-    known = {cache_path(root, partition) for partition in manifest.partitions.values()}
+    known = {cache_path_of(root, name) for name in manifest.partitions.names()}
     for path in (root / CACHE_FOLDER).glob("instrument=*/venue=*/*"):
         if path not in known:
             path.unlink(missing_ok=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from .errors import DataError
 from .event_merge import merge_feeds
 from .instrument import Instrument
-from .manifest import Manifest, Partition, in_time_order
+from .manifest import Manifest
 from .packed_cache import cache_path, open_cache
+from .partition import Partition, in_time_order
 from .partition_file import read_partition, require_length
 from .reference import FeeSchedule, names_of, require_same_grid, version_on
 from .store_commit import HELD_SUFFIX, locate
@@ -52,27 +54,22 @@ class StoreSnapshot:
 
         An instrument's earlier names are its own up to the day of the change.
         """
-        names: dict[str, list[tuple[str, str]]] | None = None
+        rows = self._rows(instrument, venues, start_ns, stop_ns)
+        return tuple(map(self.manifest.partitions.at, rows.tolist()))
+
+    def _rows(
+        self,
+        instrument: str | None,
+        venues: Sequence[str] | None,
+        start_ns: int | None,
+        stop_ns: int | None,
+    ) -> NDArray[np.intp]:
+        days: dict[str, list[tuple[date, date]]] | None = None
         if instrument is not None:
-            names = {}
+            days = {}
             for name, first, last in names_of(instrument, self.manifest.renames):
-                names.setdefault(name, []).append((first.isoformat(), last.isoformat()))
-        chosen = [
-            part
-            for part in self.manifest.partitions.values()
-            if (start_ns is None or part.last_ts_ns >= start_ns)
-            and (stop_ns is None or part.first_ts_ns < stop_ns)
-            and (venues is None or part.venue in venues)
-            and (
-                names is None
-                or (
-                    part.instrument in names
-                    and any(first <= part.day <= last for first, last in names[part.instrument])
-                )
-            )
-        ]
-        chosen.sort(key=lambda part: (*part.day_key, part.first_ts_ns, part.last_ts_ns, *part.key[3:]))
-        return tuple(chosen)
+                days.setdefault(name, []).append((first, last))
+        return self.manifest.partitions.rows(days=days, venues=venues, start_ns=start_ns, stop_ns=stop_ns)
 
     def instrument(self, symbol: str | None = None, *, day: date | None = None) -> Instrument:
         """Return an instrument's description on a day, or its latest.
@@ -163,15 +160,16 @@ class StoreSnapshot:
             A file differs from what was written; nothing of the row group at fault was yielded.
         """
         symbol = self.instrument(instrument).symbol
-        chosen = self.partitions(instrument=symbol, venues=venues, start_ns=start_ns, stop_ns=stop_ns)
-        by_day: dict[str, list[Partition]] = {}
-        for part in chosen:
-            by_day.setdefault(part.day, []).append(part)
-        self._require_one_grid(symbol, chosen)
-        for day in sorted(by_day):
+        table = self.manifest.partitions
+        rows = self._rows(symbol, venues, start_ns, stop_ns)
+        self._require_one_grid(symbol, table.days_of(rows))
+        # A day's files are described when its turn comes: those of years would take longer than to find them.
+        rows = rows[np.argsort(table.files["day"][rows], kind="stable")]
+        cuts = np.flatnonzero(np.diff(table.files["day"][rows])) + 1
+        for first, last in pairwise((0, *cuts.tolist(), len(rows))):
             feeds = [
                 self._feed(parts, start_ns, stop_ns, block_events, cache=cache)
-                for parts in _by_venue(by_day[day])
+                for parts in _by_venue([table.at(row) for row in rows[first:last].tolist()])
             ]
             yield from merge_feeds(feeds)
 
@@ -193,12 +191,7 @@ class StoreSnapshot:
             return path
         return link
 
-    def _require_one_grid(self, symbol: str, chosen: Sequence[Partition]) -> None:
-        days: dict[str, tuple[date, date]] = {}
-        for part in chosen:
-            day = date.fromisoformat(part.day)
-            first, last = days.get(part.instrument, (day, day))
-            days[part.instrument] = min(first, day), max(last, day)
+    def _require_one_grid(self, symbol: str, days: Mapping[str, tuple[date, date]]) -> None:
         versions = [
             entry
             for name, (first, last) in days.items()

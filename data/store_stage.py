@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .errors import ConfigError, DataError
 from .instrument import Instrument
-from .manifest import Partition, require_path_part
+from .partition import Partition, require_path_part
 from .partition_file import write_events
 from .reference import GRID_FIELDS, version_on, with_version
 from .store_commit import Transaction
@@ -61,7 +61,7 @@ class Stage:
     def adopt(self, path: Path, partition: Partition) -> None:
         """Take over a file staged earlier."""
         self.require_day(partition.day)
-        for other in self.change.manifest.parts_of(partition.day_key):
+        for other in self.change.manifest.partitions.parts_of(partition.day_key):
             if self._overwrite:
                 self.change.remove(other)
             elif partition.first_ts_ns < other.last_ts_ns and other.first_ts_ns < partition.last_ts_ns:
@@ -87,7 +87,7 @@ class Stage:
         if known is not None:
             require_grid(known, self.instrument)
         key = (self.instrument.symbol, self.venue, day)
-        if not (self._overwrite or self._append) and self.change.manifest.parts_of(key):
+        if not (self._overwrite or self._append) and self.change.manifest.partitions.parts_of(key):
             raise ConfigError(
                 f"{'/'.join(key)} is in the store; say overwrite to replace it or append to add to it"
             )
@@ -134,8 +134,8 @@ def _day_pieces(blocks: Iterable[NDArray[np.void]], root: Path) -> Iterator[tupl
         if len(block) == 0:
             continue
         ts_ns = block["ts_ns"]
-        before = np.concatenate(([previous_ns], ts_ns[:-1]))
-        if (ts_ns < before).any():
+        if ts_ns[0] < previous_ns or (ts_ns[1:] < ts_ns[:-1]).any():
+            before = np.concatenate(([previous_ns], ts_ns[:-1]))
             at = int(np.argmax(ts_ns < before))
             raise DataError(
                 f"events must be in order of time: expected at least {before[at]} ns, was {ts_ns[at]}",
@@ -143,6 +143,10 @@ def _day_pieces(blocks: Iterable[NDArray[np.void]], root: Path) -> Iterator[tupl
                 row=row + at,
             )
         row, previous_ns = row + len(block), int(ts_ns[-1])
+        first_day, last_day = int(ts_ns[0]) // DAY_NS, int(ts_ns[-1]) // DAY_NS
+        if first_day == last_day:
+            yield first_day, block
+            continue
         days = ts_ns // DAY_NS
         cuts = np.concatenate(([0], np.flatnonzero(days[1:] != days[:-1]) + 1, [len(block)])).tolist()
         for low, high in pairwise(cuts):

@@ -21,16 +21,18 @@ SIDE_WORDS: Final = {
     "": 0, "0": 0, "n": 0, "none": 0, "unknown": 0,
 }  # fmt: skip
 
-_SIZE_LOTS_MAX: Final = 1 << 48
-
 
 class TradeColumns(NamedTuple):
-    """Checked rows of one batch; `row` is the first one's place in the file."""
+    """Checked rows of one batch; `row` is the first one's place in the file.
+
+    The caller leaves out the rows whose `size` is no number of lots.
+    """
 
     row: int
     ts_ns: NDArray[np.int64]
     price_ticks: NDArray[np.int32]
-    size_lots: NDArray[np.int64]
+    size: NDArray[np.float64]
+    size_lots: rule.JudgedLots
     side: NDArray[np.int8]
 
 
@@ -82,7 +84,7 @@ class TradeFile:
                 for place, name in ((0, "price"), (1, "size"))
             )
             increments.add(rule.infer_increment(price, path=path))
-            lot_sizes.add(rule.infer_lot_size(size))
+            lot_sizes.add(rule.infer_lot_size(size, most=rule.DOUBLE_LOTS_MAX))
         self.price_increment, self.lot_size = min(increments), min(lot_sizes)
 
     def batches(self, *, price_increment: float, lot_size: float, batch_rows: int) -> Iterator[TradeColumns]:
@@ -103,7 +105,8 @@ class TradeFile:
                 row,
                 ts_ns,
                 rule.to_ticks(price, price_increment, name="price", path=path, row=row),
-                rule.to_lots(size, lot_size, name="size", most=_SIZE_LOTS_MAX, path=path, row=row),
+                size,
+                rule.JudgedLots(size, lot_size, most=rule.DOUBLE_LOTS_MAX),
                 self._sides(batch.column(3), row) if self._side else np.zeros(len(ts_ns), np.int8),
             )
 

@@ -4,22 +4,26 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from .layout cimport LIQUIDITY_NONE, REASON_NONE, REPORT_FILL
 from .match_state cimport MatchState, lots_left, lots_taken, report
-from .match_sweep cimport best_book, trade_record
+from .match_sweep cimport level_first, trade_record
 from .order_index cimport Order
 from .price_index cimport rank_of
-from .resting_book cimport ASK, BID, RestingBook
+from .resting_book cimport ASK, BID, RestingBook, level_behind
 
 
 cdef inline Order* auction_first(
     MatchState* state, int side, int32_t price_ticks, RestingBook** book, uint32_t* number
 ) noexcept nogil:
     """Return the order of a side that executes next at the auction's price, or NULL."""
-    cdef uint32_t level
-    book[0] = best_book(state, side)
-    level = book[0].best[side]
-    if level == 0 or book[0].levels[level].rank < rank_of(price_ticks, side):
+    cdef uint32_t lit = state.lit.best[side], dark = state.dark.best[side]
+    # Orders that demand a minimum wait for continuous trading.
+    while dark and state.minimums[side] and level_first(state, &state.dark, dark, 0) == 0:
+        dark = level_behind(&state.dark, dark)
+    book[0] = &state.lit
+    if dark and (lit == 0 or state.dark.levels[dark].rank > state.lit.levels[lit].rank):
+        book[0], lit = &state.dark, dark
+    if lit == 0 or book[0].levels[lit].rank < rank_of(price_ticks, side):
         return NULL
-    number[0] = book[0].levels[level].first
+    number[0] = level_first(state, book[0], lit, 0)
     return &book[0].orders[number[0]]
 
 

@@ -80,7 +80,7 @@ cdef inline uint8_t replace_fault(
     if state.phase == PHASE_HALTED:
         return REASON_PHASE
     if command.flags & ORDER_POST_ONLY and state.phase == PHASE_CONTINUOUS and book != &state.stops:
-        if can_trade(state, order_side(state, book, number), command.price_ticks):
+        if can_trade(state, order_side(state, book, number), command.price_ticks, command.size_lots):
             return REASON_WOULD_CROSS
     return REASON_NONE
 
@@ -140,8 +140,8 @@ cdef inline void order_replace(MatchState* state, const OrderCommand* command) n
         entry.detail.flags = ORDER_HIDDEN if book == &state.dark else 0
     if book == &state.stops:
         entry.detail.price_ticks = command.price_ticks
-    else:
-        entry.detail.minimum_lots = 0
+    elif book == &state.lit:
+        entry.detail.minimum_lots = 0           # it held on arrival
     order_withdraw(state, book, number)
     state.lots_in += command.size_lots
     entry_from_detail(state, &entry)

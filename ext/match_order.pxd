@@ -51,7 +51,7 @@ from .match_state cimport (
     report,
     state_find,
 )
-from .match_sweep cimport Entry, best_book, can_trade, sweep, tradable
+from .match_sweep cimport Entry, can_trade, is_beyond, sweep, sweep_past, tradable
 from .price_index cimport price_of
 from .resting_book cimport ASK, BID, Level, RestingBook, level_require, order_append
 
@@ -135,6 +135,7 @@ cdef inline bint book_append(
         if entry.detail.display_lots and book == &state.lit:
             shown = min(shown, <int64_t>entry.detail.display_lots)
         state.details[mark].reserve_lots = entry.leaves_lots - shown
+        state.minimums[side] += book == &state.dark and entry.detail.minimum_lots != 0
     order_append(book, level, entry.order_id, shown, mark)
     book.levels[level].total_lots += shown
     return True
@@ -148,19 +149,26 @@ cdef inline void entry_rest(MatchState* state, Entry* entry) noexcept nogil:
 
 cdef inline void entry_match(MatchState* state, Entry* entry) noexcept nogil:
     """Trade an accepted order as far as it goes, then rest or cancel what it has left."""
-    if state.phase == PHASE_CONTINUOUS and can_trade(state, entry.side, entry.price_ticks):
-        if entry.minimum_lots and tradable(state, entry, entry.minimum_lots) < entry.minimum_lots:
-            entry_close(state, entry, REASON_NO_LIQUIDITY)
-            return
-        sweep(state, entry)
+    cdef bint trades = (
+        state.phase == PHASE_CONTINUOUS
+        and can_trade(state, entry.side, entry.price_ticks, entry.leaves_lots)
+        and (
+            entry.minimum_lots == 0 or tradable(state, entry, entry.minimum_lots) >= entry.minimum_lots
+        )
+    )
+    if trades:
+        if state.minimums[1 - entry.side]:
+            sweep_past(state, entry)
+        else:
+            sweep(state, entry)
         if entry.leaves_lots == 0:
             return
-    elif entry.minimum_lots:
+    elif entry.minimum_lots and not entry.demands:
         entry_close(state, entry, REASON_NO_LIQUIDITY)
         return
     if entry.rests:
         entry_rest(state, entry)
-    elif is_unpriced(entry.detail.order_type) and best_book(state, 1 - entry.side).best[1 - entry.side]:
+    elif is_unpriced(entry.detail.order_type) and is_beyond(state, entry.side, entry.price_ticks):
         entry_close(state, entry, REASON_PRICE_BAND)
     else:
         entry_close(state, entry, REASON_NO_LIQUIDITY)
@@ -186,7 +194,6 @@ cdef inline uint8_t contradiction(const OrderCommand* command) noexcept nogil:
         return REASON_BAD_ORDER
     if is_peg(command.order_type) and (
         immediate or command.flags & ORDER_POST_ONLY or command.display_size_lots
-        or command.minimum_size_lots
     ):
         return REASON_BAD_ORDER
     if not size_is_valid(command.size_lots, command.display_size_lots):
@@ -258,7 +265,7 @@ cdef inline uint8_t refusal(MatchState* state, const OrderCommand* command) noex
     ) == NO_PRICE:
         return REASON_NO_LIQUIDITY
     if command.flags & ORDER_POST_ONLY and state.phase == PHASE_CONTINUOUS:
-        if can_trade(state, BID if command.side > 0 else ASK, command.price_ticks):
+        if can_trade(state, BID if command.side > 0 else ASK, command.price_ticks, command.size_lots):
             return REASON_WOULD_CROSS
     return REASON_NONE
 
@@ -269,12 +276,15 @@ cdef inline void entry_from_detail(MatchState* state, Entry* entry) noexcept nog
     entry.owner = entry.detail.owner
     entry.hidden = entry.detail.flags & ORDER_HIDDEN != 0 or is_peg(order_type)
     entry.rests = not is_unpriced(order_type) and tif != TIF_IOC and tif != TIF_FOK
-    entry.minimum_lots = entry.leaves_lots if tif == TIF_FOK else entry.detail.minimum_lots
+    entry.minimum_lots = entry.leaves_lots
+    if tif != TIF_FOK:
+        entry.minimum_lots = min(entry.leaves_lots, <int64_t>entry.detail.minimum_lots)
+    entry.demands = entry.hidden and entry.rests and entry.minimum_lots != 0
     if is_unpriced(order_type):
         entry.price_ticks = state.band_high_ticks if entry.side == BID else state.band_low_ticks
     entry.special = (
         entry.owner != 0 or entry.detail.display_lots != 0 or is_stop(order_type) or is_peg(order_type)
-        or entry.detail.expire_ns != INT64_MAX or tif == TIF_DAY
+        or entry.detail.expire_ns != INT64_MAX or tif == TIF_DAY or entry.demands
     )
 
 

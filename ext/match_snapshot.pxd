@@ -20,7 +20,7 @@ from .match_state cimport (
     Peg,
     state_find,
 )
-from .match_sweep cimport Entry
+from .match_sweep cimport Entry, level_first
 from .order_index cimport Order
 from .price_index cimport price_of
 from .resting_book cimport ASK, BID, Level, RestingBook, book_hash, level_behind, mix, order_find
@@ -29,7 +29,7 @@ cdef extern from "crc32c.h" nogil:
     uint32_t crc32c_of(const void* data, size_t byte_count)
 
 cdef enum:
-    SNAPSHOT_VERSION = 1
+    SNAPSHOT_VERSION = 2            # since 2 the minimum of a hidden order holds while it rests
     BOOK_COUNT = 3
 
 cdef extern from *:
@@ -300,18 +300,23 @@ cdef inline const char* state_fault(MatchState* state) noexcept nogil:
     return NULL
 
 
-cdef inline bint state_is_crossed(const MatchState* state) noexcept nogil:
-    """Tell whether the best buy and the best sell, hidden ones included, could trade."""
-    cdef int64_t bid = -(<int64_t>1 << 40), ask = <int64_t>1 << 40
-    if state.lit.best[BID]:
-        bid = price_of(state.lit.levels[state.lit.best[BID]].rank, BID)
-    if state.dark.best[BID]:
-        bid = max(bid, <int64_t>price_of(state.dark.levels[state.dark.best[BID]].rank, BID))
-    if state.lit.best[ASK]:
-        ask = price_of(state.lit.levels[state.lit.best[ASK]].rank, ASK)
-    if state.dark.best[ASK]:
-        ask = min(ask, <int64_t>price_of(state.dark.levels[state.dark.best[ASK]].rank, ASK))
-    return bid >= ask
+cdef inline bint state_is_crossed(MatchState* state) noexcept nogil:
+    """Tell whether the best buy and the best sell, hidden ones included, could trade.
+
+    Orders that demand a minimum may stand crossed with others that do not bring it, and do not count.
+    """
+    cdef uint32_t[2] rank
+    cdef bint[2] found
+    cdef uint32_t dark
+    cdef int side
+    for side in range(2):
+        dark = state.dark.best[side]
+        while dark and state.minimums[side] and level_first(state, &state.dark, dark, 0) == 0:
+            dark = level_behind(&state.dark, dark)
+        found[side] = state.lit.best[side] != 0 or dark != 0
+        # Of a side without orders, and so of level 0, the rank is 0: the furthest from the other side.
+        rank[side] = max(state.lit.levels[state.lit.best[side]].rank, state.dark.levels[dark].rank)
+    return found[BID] and found[ASK] and price_of(rank[BID], BID) >= price_of(rank[ASK], ASK)
 
 
 cdef inline uint64_t details_hash(MatchState* state, RestingBook* book, uint64_t hashed) noexcept nogil:
@@ -337,7 +342,7 @@ cdef inline uint64_t details_hash(MatchState* state, RestingBook* book, uint64_t
                         hashed,
                         detail.order_type | <uint64_t>detail.time_in_force << 8
                         | <uint64_t>detail.flags << 16
-                        | <uint64_t>(detail.minimum_lots if book == &state.stops else 0) << 32,
+                        | <uint64_t>(detail.minimum_lots if book != &state.lit else 0) << 32,
                     )
                 number = book.orders[number].next
             level = level_behind(book, level)

@@ -66,7 +66,7 @@ cdef struct OrderDetail:
     uint32_t display_lots           # of each new slice, 0: all
     int32_t price_ticks             # the limit of a stop-limit order, the cap of a peg
     int32_t peg_offset_ticks
-    uint32_t minimum_lots           # of a stop, for when it is triggered
+    uint32_t minimum_lots           # hidden: that each counterparty brings; of a stop, for its arrival
     uint32_t next_free              # in the pool
     uint8_t order_type
     uint8_t time_in_force
@@ -117,6 +117,7 @@ cdef struct MatchState:
     uint64_t peg_count
     uint64_t peg_capacity
     uint64_t peg_sequence
+    uint32_t[2] minimums            # orders in the dark book, by side, that demand a minimum
     int64_t pegged_bid              # the touch the pegs were priced by, NO_PRICE where a side was empty
     int64_t pegged_ask
 
@@ -124,6 +125,14 @@ cdef struct MatchState:
 cdef inline uint64_t lots_left(const MatchState* state, const Order* order) noexcept nogil:
     """Return all an order still wants: the slice in the book and the reserve behind it."""
     return order.size_lots + state.details[order.mark].reserve_lots
+
+
+cdef inline bint is_refused(const MatchState* state, const Order* order, int64_t lots) noexcept nogil:
+    """Tell whether a hidden order demands more of a counterparty than it has left.
+
+    One that has less left than its minimum demands what it has.
+    """
+    return lots < min(<int64_t>state.details[order.mark].minimum_lots, order.size_lots)
 
 
 # Reports.
@@ -235,6 +244,7 @@ cdef inline bint lots_taken(
             if state.details[mark].reserve_lots:
                 slice_show(state, book, number)
                 return True
+            state.minimums[level.side] -= book == &state.dark and state.details[mark].minimum_lots != 0
             detail_drop(state, mark)
         order_remove(book, number)
     if level.total_lots:

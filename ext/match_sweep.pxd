@@ -1,5 +1,8 @@
 """How an order trades on arrival: best price first, then displayed before hidden, then time.
 
+A hidden order may demand a minimum of whoever trades with it. Arriving orders that bring less pass it by, and
+what they have left only falls, so that one pass over the book is enough.
+
 A level's rank grows towards the touch on either side (price_index.pxd), so "as good as its limit"
 is one comparison for buys and sells alike. Trades happen at the price of the order that rested.
 """
@@ -21,6 +24,7 @@ from .match_state cimport (
     SELF_TRADE_CANCEL_OLDEST,
     MatchState,
     OrderDetail,
+    is_refused,
     lots_left,
     lots_taken,
     order_withdraw,
@@ -55,6 +59,7 @@ cdef struct Entry:
     uint32_t owner
     bint rests
     bint hidden
+    bint demands                # its minimum holds for as long as it rests
     bint special
     OrderDetail detail
 
@@ -67,12 +72,44 @@ cdef inline RestingBook* best_book(MatchState* state, int side) noexcept nogil:
     return &state.lit
 
 
-cdef inline bint can_trade(MatchState* state, int side, int32_t price_ticks) noexcept nogil:
-    """Tell whether an order of `side` at a price meets anything."""
+cdef inline uint32_t level_first(
+    const MatchState* state, const RestingBook* book, uint32_t level, int64_t lots
+) noexcept nogil:
+    """Return the first order of a level that trades with an order of so many lots, or 0."""
+    cdef uint32_t number = book.levels[level].first
+    while number and book == &state.dark and is_refused(state, &book.orders[number], lots):
+        number = book.orders[number].next
+    return number
+
+
+cdef inline bint can_trade(MatchState* state, int side, int32_t price_ticks, int64_t lots) noexcept nogil:
+    """Tell whether an order of `side` at a price meets one that trades with it."""
     cdef int contra = 1 - side
-    cdef RestingBook* book = best_book(state, contra)
-    cdef uint32_t best = book.best[contra]
-    return best != 0 and book.levels[best].rank >= rank_of(price_ticks, contra)
+    cdef uint32_t limit_rank = rank_of(price_ticks, contra)
+    cdef uint32_t lit = state.lit.best[contra], dark = state.dark.best[contra]
+    if lit and state.lit.levels[lit].rank >= limit_rank:
+        return True
+    while dark and state.dark.levels[dark].rank >= limit_rank:
+        if state.minimums[contra] == 0 or level_first(state, &state.dark, dark, lots):
+            return True
+        dark = level_behind(&state.dark, dark)
+    return False
+
+
+cdef inline bint is_beyond(MatchState* state, int side, int32_t price_ticks) noexcept nogil:
+    """Tell whether the book holds orders against `side` that a price does not reach."""
+    cdef int contra = 1 - side, place
+    cdef uint32_t limit_rank = rank_of(price_ticks, contra), level
+    cdef RestingBook* book
+    for place in range(2):
+        book = &state.dark if place else &state.lit
+        level = book.best[contra]
+        # Levels that it does reach are those of orders that demand more than it had.
+        while level and book.levels[level].rank >= limit_rank:
+            level = level_behind(book, level)
+        if level:
+            return True
+    return False
 
 
 cdef inline void trade_record(
@@ -139,13 +176,12 @@ cdef inline void entry_cancel(MatchState* state, Entry* entry, int64_t lots) noe
     )
 
 
-cdef inline bint sweep_first(
-    MatchState* state, RestingBook* book, uint32_t level, Entry* entry
+cdef inline bint sweep_order(
+    MatchState* state, RestingBook* book, uint32_t number, Entry* entry
 ) noexcept nogil:
-    """Trade with the first order of a level; False when that removed the level."""
-    cdef uint32_t number = book.levels[level].first
+    """Trade with one order; False when that removed its level."""
     cdef Order* order = &book.orders[number]
-    cdef int32_t price_ticks = price_of(book.levels[level].rank, 1 - entry.side)
+    cdef int32_t price_ticks = price_of(book.levels[order.level].rank, 1 - entry.side)
     cdef int64_t lots = min(order.size_lots, entry.leaves_lots)
     prefetch(&book.orders[order.next])
     if is_own(state, order, entry.owner):
@@ -175,14 +211,39 @@ cdef inline void sweep(MatchState* state, Entry* entry) noexcept nogil:
         if level == 0 or book.levels[level].rank < limit_rank:
             return
         # Invariant: `level` trades first until it is gone, since nothing better arrives meanwhile.
-        while sweep_first(state, book, level, entry) and entry.leaves_lots:
+        while sweep_order(state, book, book.levels[level].first, entry) and entry.leaves_lots:
             pass
 
 
+cdef inline void sweep_past(MatchState* state, Entry* entry) noexcept nogil:
+    """Do what `sweep` does where hidden orders may have to be passed by."""
+    cdef int contra = 1 - entry.side
+    cdef uint32_t limit_rank = rank_of(entry.price_ticks, contra), lit, number, after
+    cdef uint32_t dark = state.dark.best[contra], behind
+    while entry.leaves_lots:
+        lit = state.lit.best[contra]
+        if dark and (lit == 0 or state.dark.levels[dark].rank > state.lit.levels[lit].rank):
+            if state.dark.levels[dark].rank < limit_rank:
+                return
+            behind = level_behind(&state.dark, dark)
+            number = state.dark.levels[dark].first
+            while number and entry.leaves_lots:
+                after = state.dark.orders[number].next
+                if not is_refused(state, &state.dark.orders[number], entry.leaves_lots):
+                    sweep_order(state, &state.dark, number, entry)
+                number = after
+            dark = behind
+        else:
+            if lit == 0 or state.lit.levels[lit].rank < limit_rank:
+                return
+            while sweep_order(state, &state.lit, state.lit.levels[lit].first, entry) and entry.leaves_lots:
+                pass
+
+
 cdef inline int64_t level_tradable(
-    MatchState* state, RestingBook* book, const Level* level, uint32_t owner, bint* met_own
+    MatchState* state, RestingBook* book, const Level* level, int64_t lots, uint32_t owner, bint* met_own
 ) noexcept nogil:
-    """Return the lots of a level that an owner could trade with; see `tradable`."""
+    """Return the lots of a level that an owner with `lots` left could trade with; see `tradable`."""
     cdef int64_t shown = 0, reserve = 0
     cdef uint32_t number = level.first
     cdef const Order* order
@@ -190,7 +251,9 @@ cdef inline int64_t level_tradable(
         return level.total_lots
     while number:
         order = &book.orders[number]
-        if not is_own(state, order, owner):
+        if book == &state.dark and is_refused(state, order, max(lots - shown, <int64_t>0)):
+            pass
+        elif not is_own(state, order, owner):
             shown += order.size_lots
             reserve = min(reserve + state.details[order.mark].reserve_lots, RESERVE_LOTS_ENOUGH)
         elif state.self_trade != SELF_TRADE_CANCEL_OLDEST:
@@ -203,8 +266,9 @@ cdef inline int64_t level_tradable(
 cdef inline int64_t tradable(MatchState* state, const Entry* entry, int64_t wanted) noexcept nogil:
     """Return how many lots an arriving order could trade at its limit; counting stops at `wanted`.
 
-    Lots of its own owner never count. Where self-trade prevention would stop or reduce the arriving
-    order, only what trades before that counts: of the level where it happens, the displayed lots ahead.
+    Lots of its own owner never count, nor those of orders that demand more than it would have left. Where
+    self-trade prevention would stop or reduce the arriving order, only what trades before that counts: of the
+    level where it happens, the displayed lots ahead.
     """
     cdef int contra = 1 - entry.side
     cdef uint32_t limit_rank = rank_of(entry.price_ticks, contra)
@@ -222,5 +286,5 @@ cdef inline int64_t tradable(MatchState* state, const Entry* entry, int64_t want
             lit = level_behind(&state.lit, lit)
         if level.rank < limit_rank:
             break
-        lots += level_tradable(state, book, level, entry.owner, &met_own)
+        lots += level_tradable(state, book, level, entry.leaves_lots - lots, entry.owner, &met_own)
     return lots

@@ -67,6 +67,7 @@ from .match_state cimport (
     PHASE_CONTINUOUS,
     PHASE_HALTED,
     MatchState,
+    is_refused,
     lots_left,
     state_find,
 )
@@ -156,6 +157,24 @@ cdef int require_side(int side) except -1:
     if side == -1:
         return ASK
     raise ValueError(f"side must be +1 for bids or -1 for asks, was {side}")
+
+
+cdef int pressed(dict left, int reference_ticks) except? -1:
+    """Return the auction's price of several that trade as much, by ascending price and lots left over."""
+    cdef int price
+    cdef int64_t low = INT32_MIN, high = INT32_MAX
+    if min(left.values()) > 0:
+        return max(left)
+    if max(left.values()) < 0:
+        return min(left)
+    for price in left:
+        if left[price] > 0:
+            low = price
+        elif left[price] < 0:
+            high = min(high, <int64_t>price)
+    return max([
+        (-abs(price - <int64_t>reference_ticks), price) for price in left if low <= price <= high
+    ])[1]
 
 
 @cython.final
@@ -479,8 +498,10 @@ cdef class MatchingEngine:
     def indicative(self, int32_t reference_ticks):
         """Return what an auction would execute now.
 
-        The price at which most lots trade; of several the one with the smallest imbalance, then the one
-        nearest `reference_ticks`, then the highest. Prices of orders, and the reference, are considered.
+        The price at which most lots trade; of several the one with the smallest imbalance; of several the
+        highest where buyers are left over at each, the lowest where sellers are; else of those between
+        the two kinds the one nearest `reference_ticks`. Prices of orders, and the reference, are
+        considered. Orders that demand a minimum take no part.
 
         Returns
         -------
@@ -491,7 +512,8 @@ cdef class MatchingEngine:
         buys, sells = self.interest(BID), self.interest(ASK)
         demand, supply = sum(lots for _, lots in buys), 0
         place_buy = place_sell = 0
-        best = None
+        best = {}
+        most = over = 0
         # Ascending, so that demand only falls and supply only grows.
         for price in sorted({reference_ticks, *(price for price, _ in buys), *(price for price, _ in sells)}):
             while place_buy < len(buys) and buys[place_buy][0] < price:
@@ -500,11 +522,15 @@ cdef class MatchingEngine:
             while place_sell < len(sells) and sells[place_sell][0] <= price:
                 supply += sells[place_sell][1]
                 place_sell += 1
-            lots = min(demand, supply)
-            merit = (lots, -abs(demand - supply), -abs(price - reference_ticks), price)
-            if lots and (best is None or merit > best[0]):
-                best = merit, (price, lots, demand - supply)
-        return None if best is None else best[1]
+            lots, left = min(demand, supply), demand - supply
+            if lots > most or (lots == most and abs(left) < over):
+                best, most, over = {}, lots, abs(left)
+            if lots == most and abs(left) == over:
+                best[price] = left
+        if most == 0:
+            return None
+        price = pressed(best, reference_ticks)
+        return price, most, best[price]
 
     def uncross(self, int32_t reference_ticks, *, bint then_halt=False):
         """End the call auction at the price of `indicative`, and return the reports.
@@ -543,7 +569,8 @@ cdef class MatchingEngine:
                 lots = 0
                 number = book.levels[level].first
                 while number:
-                    lots += lots_left(&self.state, &book.orders[number])
+                    if not place or not is_refused(&self.state, &book.orders[number], 0):
+                        lots += lots_left(&self.state, &book.orders[number])
                     number = book.orders[number].next
                 found.append((price_of(book.levels[level].rank, side), lots))
                 level = level_behind(book, level)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -179,25 +181,41 @@ def verify_format(name: str, paths: list[Path]) -> Found:
 
     found = Found([], [], [])
     if name in MODULES:
-        check = importer(name).verify(paths)
-        found.by_file.append((f"{check.what} of {paths[0].name}", check.matched, check.total))
-        found.notes.extend(check.notes)
-        found.problems.extend([check.first_mismatch] if check.first_mismatch else [])
+        with _damage_is_a_mismatch(found, paths):
+            check = importer(name).verify(paths)
+            found.by_file.append((f"{check.what} of {paths[0].name}", check.matched, check.total))
+            found.notes.extend(check.notes)
+            found.problems.extend([check.first_mismatch] if check.first_mismatch else [])
         return found
     for path in paths:
-        if name == "store":
-            from data.store import TickStore
+        with _damage_is_a_mismatch(found, [path]):
+            if name == "store":
+                from data.store import TickStore
 
-            report = TickStore(path).check()
-            found.by_file.append((str(path), report.matched, report.total))
-            found.problems.extend(report.damage)
-        else:
-            from data.lobster_verify import verify_lobster
+                report = TickStore(path).check()
+                found.by_file.append((str(path), report.matched, report.total))
+                found.problems.extend(report.damage)
+            else:
+                from data.lobster_verify import verify_lobster
 
-            rows = verify_lobster(path)
-            found.by_file.append((str(path), rows.matched, rows.total))
-            found.problems.extend([rows.first_mismatch] if rows.first_mismatch else [])
+                rows = verify_lobster(path)
+                found.by_file.append((str(path), rows.matched, rows.total))
+                found.problems.extend([rows.first_mismatch] if rows.first_mismatch else [])
     return found
+
+
+@contextmanager
+def _damage_is_a_mismatch(found: Found, paths: list[Path]) -> Iterator[None]:
+    """Count a recording that is there and cannot be read to its end as one comparison that failed."""
+    from data.errors import DataError
+
+    try:
+        yield
+    except DataError as error:
+        if not all(path.exists() for path in paths):
+            raise
+        found.by_file.append((paths[0].name, 0, 1))
+        found.problems.append(str(error))
 
 
 def run_compact(args: argparse.Namespace) -> int:

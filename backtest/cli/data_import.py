@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from data.events import EventSource
     from data.import_job import ImportResult
-    from data.quality import Gate, QualityReport
+    from data.quality import QualityReport
+    from data.quality_gate import Gate
 
 
 def add_import(verb: argparse.ArgumentParser) -> None:
@@ -97,16 +98,19 @@ def run_import(args: argparse.Namespace) -> int:
 
 def looked_at(gate: Gate | None, paths: list[Path], source: EventSource) -> QualityReport:
     """Read a source to its end and return what was found."""
-    from data.quality import Gate, QualityCheck
+    from data.quality_gate import Gate
     from data.quarantine import Quarantine, Quarantining
 
-    check, quarantine = QualityCheck(source.instrument, (gate or Gate()).settings), Quarantine()
+    check, quarantine = (gate or Gate()).check(source.instrument), Quarantine()
     if isinstance(source, Quarantining):
         source.quarantine = quarantine
     with progress(f"reading {paths[0].name}") as watch:
         for block in watch(source.blocks()):
             check.update(block)
-    return check.report(source=source.source, quarantined=quarantine.counts, notes=source.notes)
+    return check.report(
+        source=source.source, quarantined=quarantine.counts, sequence_gaps=quarantine.sequence_gaps,
+        notes=source.notes,
+    )  # fmt: skip
 
 
 def run_quality(args: argparse.Namespace) -> int:
@@ -182,7 +186,7 @@ def write_reports(args: argparse.Namespace, reports: list[QualityReport], gate: 
 
 
 def load_gate_of(args: argparse.Namespace) -> Gate | None:
-    from data.quality import load_gate
+    from data.quality_gate import load_gate
 
     return None if args.gate is None else load_gate(args.gate)
 

@@ -21,7 +21,6 @@ Opener = Callable[["Instrument | None"], "EventSource"]
 """Opens a recording, on the instrument given or the one it tells."""
 
 OWN_FORMATS: Final = ("auto", "quotes", "trades", "lobster", "events", "table")
-_ATTEMPTS_MAX: Final = 12
 
 Result = TypeVar("Result")
 
@@ -185,24 +184,12 @@ def _with_grid(args: argparse.Namespace, open_source: Opener) -> Opener:
 def on_a_fitting_grid(
     open_source: Opener, use: Callable[[EventSource], Result]
 ) -> tuple[EventSource, Result]:
-    """Use a source; where a number falls between its ticks or lots, once more on a finer grid.
+    """Use a source as `data.importers.grid.on_a_fitting_grid` does, and say why once more."""
+    from data.importers.grid import on_a_fitting_grid as fitted
 
-    The grid is read off the head of a recording. A finer number may come at any time, and is never rounded.
-    """
-    from data.importers.grid import OffGrid
-
-    instrument: Instrument | None = None
-    for _ in range(_ATTEMPTS_MAX):
-        source = open_source(instrument)
-        try:
-            return source, use(source)
-        except OffGrid as error:
-            instrument = error.finer(source.instrument)
-            if instrument == source.instrument:
-                raise
-            print(f"{error}: once more on a finer grid", file=sys.stderr)
-    source = open_source(instrument)
-    return source, use(source)
+    return fitted(
+        open_source, use, tell=lambda error: print(f"{error}: once more on a finer grid", file=sys.stderr)
+    )
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from .binance_depth import Depth, DepthSync
 from .binance_touch import TouchCheck
 from .event_columns import EventColumns
 from .feed_source import FeedEvents, Head, Pairs, chosen_symbol, in_order_of_name, read_heads, require_time
-from .grid import instrument_of
+from .grid import instrument_of, on_a_fitting_grid
 from .json_lines import JsonRecords
 
 Levels = list[tuple[str, str]]
@@ -68,6 +68,9 @@ _RECORDS: Final = JsonRecords(Envelope)
 _LINE: Final = re.compile(rb"(?:(\d{10,19})\s+)?(\{.*)", re.DOTALL)
 _DIGIT_NS: Final = {19: 1, 16: 1_000, 13: 1_000_000, 10: 1_000_000_000}
 _QUOTE_CURRENCIES: Final = ("USDT", "USDC", "FDUSD", "BUSD", "USD", "BTC", "ETH", "BNB", "EUR", "TRY")
+_PARTIAL: Final = re.compile(r"@depth(?:5|10|20)(?:@|$)")
+_MICROSECONDS_MIN: Final = 10**14
+"""A stamp from here on counts microseconds, which streams can be asked for; as ms it were the year 5138."""
 _TRADES: Final = ("trade", "aggTrade")
 MARKET_RULE: Final = "a trade must be of type MARKET"
 TRADE_ID_RULE: Final = "a trade must have an id above those before"
@@ -86,9 +89,17 @@ def parse_line(line: bytes, *, path: Path, row: int) -> tuple[int, Message]:
     if envelope.data is None:
         return recv_ns, envelope
     message = envelope.data
+    if message.kind == "depthUpdate" and _PARTIAL.search(envelope.stream):
+        # Futures call the best levels an update too, but what left them is never removed: each is the book.
+        message.kind, message.snapshot_id = "", message.last_id
+        message.bids, message.asks = _levels_of(message.b), _levels_of(message.a)
     if not message.symbol and not message.snapshot_symbol:
         message.snapshot_symbol = envelope.stream.partition("@")[0].upper()
     return recv_ns, message
+
+
+def _levels_of(side: Levels | str | int | None) -> Levels:
+    return side if isinstance(side, list) else []
 
 
 def quote_of(message: Message) -> tuple[tuple[str, str], tuple[str, str]] | None:
@@ -237,7 +248,7 @@ class BinanceDecoder:
         if self._last_trade is not None and told <= self._last_trade:
             return True
         if self._last_trade is not None and told > self._last_trade + 1:
-            self._left.pass_over("gaps in trade ids")
+            self._left.miss("trade ids", f"expected {self._last_trade + 1}, was {told}")
         self._last_trade = told
         return False
 
@@ -254,7 +265,8 @@ class BinanceDecoder:
         """Return the venue time, which never runs backwards within one stream."""
         stamp_ms = message.trade_ms if message.trade_ms is not None else message.event_ms
         if stamp_ms is not None:
-            self._stamp_ns = require_time(stamp_ms * 1_000_000, path=path, row=row)
+            unit_ns = 1_000 if stamp_ms >= _MICROSECONDS_MIN else 1_000_000
+            self._stamp_ns = require_time(stamp_ms * unit_ns, path=path, row=row)
         elif self._stamp_ns is None:
             # A spot bookTicker or snapshot has no time of its own: the last one the venue told, or ours.
             if recv_ns == RECV_NOT_RECORDED:
@@ -334,10 +346,15 @@ def verify(paths: Sequence[Path]) -> Verification:
     """Compare the book's touch after each depth update with the bookTicker of the same update id."""
     files = in_order_of_name(paths)
     symbols = sorted(read_heads(files, observe, whole=True).keys() - {""})
-    checks = []
-    for symbol in symbols:
-        checks.append(TouchCheck())
-        checks[-1].run(open_source(files, symbol=symbol, quotes=True))
+    checks = [
+        on_a_fitting_grid(
+            lambda instrument, symbol=symbol: open_source(  # type: ignore[misc]
+                files, symbol=symbol, instrument=instrument, quotes=True
+            ),
+            TouchCheck.of,
+        )[1]
+        for symbol in symbols
+    ]
     implied = sum(check.implied for check in checks), sum(check.implied_total for check in checks)
     return Verification(
         matched=sum(check.matched for check in checks),

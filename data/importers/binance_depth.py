@@ -95,8 +95,6 @@ class DepthSync:
         self._snapshot_id: int | None = None
         self.applied_id: int | None = None
         self.complete = False
-        self.gaps = 0
-        self._first_gap = ""
         self._grown = False
 
     def update(self, depth: Depth) -> None:
@@ -134,8 +132,7 @@ class DepthSync:
         rule = f"depth update must follow id {self._last_id}, was {found}"
         if self._strict:
             raise DataError(rule, path=depth.path, row=depth.row)
-        self.gaps += 1
-        self._first_gap = self._first_gap or f"{depth.path.name}:row {depth.row}: {rule}"
+        self._left.miss("the depth sequence, the book cleared at each", rule)
         self.complete = False
         self._held.clear()
         self._held.append(depth)
@@ -221,8 +218,4 @@ class DepthSync:
         found = []
         if self._grown:
             found.append("no depth snapshot: levels that never changed are unknown")
-        if self.gaps:
-            found.append(
-                f"{self.gaps:,} gaps in the depth sequence, the book cleared at each; {self._first_gap}"
-            )
         return tuple(found)

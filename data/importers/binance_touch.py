@@ -31,6 +31,13 @@ class TouchCheck:
         self.matched = self.total = self.implied = self.implied_total = 0
         self.first_mismatch: str | None = None
 
+    @classmethod
+    def of(cls, source: FeedEvents) -> TouchCheck:
+        """Return what a whole source showed."""
+        check = cls()
+        check.run(source)
+        return check
+
     def run(self, source: FeedEvents) -> None:
         book = OrderBook()
         for path, row, events, told in source.packets():

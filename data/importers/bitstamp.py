@@ -24,7 +24,7 @@ from .bitstamp_beginning import Beginning, Push, find_beginning, find_unchanging
 from .bitstamp_lines import SIDES, Order, Snapshot, Trade, parse_line, text_of
 from .event_columns import EventColumns
 from .feed_source import FeedEvents, Pairs, in_order_of_name, read_heads
-from .grid import Grid, instrument_of
+from .grid import Grid, instrument_of, on_a_fitting_grid
 from .text_lines import lines
 
 PUSH_LAG_NS: Final = 100 * 10**6
@@ -229,7 +229,10 @@ def verify(paths: Sequence[Path]) -> Verification:
     A push names no event, and it comes on a channel of its own. It matches when a state that the book was in
     during the `PUSH_LAG_NS` before has the same touches, and no push goes back behind the one before it.
     """
-    source = open_source(paths)
+    return on_a_fitting_grid(lambda instrument: open_source(paths, instrument=instrument), _compare)[1]
+
+
+def _compare(source: FeedEvents) -> Verification:
     grid, book = Grid.of(source.instrument), OrderBook()
     # Each state with the time it ended; the last one stands.
     states: deque[tuple[int, tuple[int, ...]]] = deque()

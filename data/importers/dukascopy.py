@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import PRICE_TICKS_MAX, infer_lot_size
+from ..columns import LOT_RULE, PRICE_TICKS_MAX, SINGLE_LOTS_MAX, SIZE_RULE, JudgedLots, infer_lot_size
 from ..errors import ConfigError, DataError
 from ..events import EventSource
 from ..instrument import Instrument
@@ -26,11 +27,11 @@ from ..sniff import sniff_mapping
 from ..table_file import CSV_SUFFIXES, files_sha256
 from . import Verification
 from .dukascopy_files import HourFile, hour_file
-from .event_columns import QUOTE_SIZE_LOTS_MAX, SEQ_MASK, in_blocks
+from .event_columns import SEQ_MASK, in_blocks
+from .grid import OffGrid, on_a_fitting_grid
 
 CLOCK_RULE: Final = "times must lie within the hour and not run backwards"
 PRICE_RULE: Final = f"prices must be 1 to {PRICE_TICKS_MAX} points"
-SIZE_RULE: Final = "sizes must be finite and not negative"
 CROSSED_RULE: Final = "bid must not exceed ask"
 
 _HOUR_MS: Final = 3_600_000
@@ -104,8 +105,9 @@ def open_source(
     for early, late in pairwise(files):
         if early.start_ns == late.start_ns:
             raise DataError(f"expected each hour once, was {early.path} too", path=late.path)
+    name = wanted or names[0]
     return DukascopyEvents(
-        files, instrument=instrument or _instrument(wanted or names[0], files), strict=strict
+        files, instrument=instrument or _instrument(name, files, point=point_of(name)), strict=strict
     )
 
 
@@ -116,8 +118,7 @@ def _expanded(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _instrument(symbol: str, files: Sequence[HourFile]) -> Instrument:
-    point = point_of(symbol)
+def _instrument(symbol: str, files: Sequence[HourFile], *, point: float | None) -> Instrument:
     if point is None:
         raise ConfigError(
             f"the point of {symbol or 'an instrument without a name'} is not known: give instrument=, on the "
@@ -129,8 +130,8 @@ def _instrument(symbol: str, files: Sequence[HourFile]) -> Instrument:
         sizes += [rows["ask_size"], rows["bid_size"]]
     joined = np.concatenate(sizes)
     return Instrument(
-        symbol=symbol,
-        currency=symbol[3:],
+        symbol=symbol or "UNKNOWN",
+        currency=symbol[3:] or "USD",
         price_increment=point,
         lot_size=infer_lot_size(joined[np.isfinite(joined) & (joined >= 0)]),
     )
@@ -171,15 +172,20 @@ class DukascopyEvents:
     def _events(self, file: HourFile, rows: NDArray[np.void], left: LeftOut) -> NDArray[np.void]:
         clock_ms = rows["ms"].astype(np.int64)
         reached = np.maximum.accumulate(np.where(clock_ms < _HOUR_MS, clock_ms, 0))
-        sizes = np.stack((rows["bid_size"], rows["ask_size"])).astype(np.float64)
+        sizes = np.stack((rows["bid_size"], rows["ask_size"])).astype(np.float32)
+        with np.errstate(invalid="ignore", over="ignore"):
+            lots = JudgedLots(sizes, self.instrument.lot_size, most=SINGLE_LOTS_MAX)
         good = np.ones(len(rows), bool)
         for rule, holds in (
             (CLOCK_RULE, (clock_ms < _HOUR_MS) & (clock_ms >= reached)),
             (PRICE_RULE, _within(rows["bid"]) & _within(rows["ask"])),
-            (SIZE_RULE, (np.isfinite(sizes) & (sizes >= 0)).all(axis=0)),
+            (SIZE_RULE, lots.within.all(axis=0)),
             (CROSSED_RULE, rows["bid"] <= rows["ask"]),
+            (LOT_RULE, lots.good.all(axis=0)),
         ):
             bad = np.flatnonzero(good & ~holds)
+            if len(bad) and rule == LOT_RULE:
+                self._refine(sizes, lots, int(bad[0]), file)
             if len(bad) and self._strict:
                 raise DataError(f"{rule}, was {rows[bad[0]]}", path=file.path, row=int(bad[0]))
             left.reject_all(rule, file=file.path, rows=bad, records=rows[bad])
@@ -187,18 +193,27 @@ class DukascopyEvents:
         quotes = np.zeros(int(good.sum()), QUOTE_DTYPE)
         quotes["ts_ns"], quotes["recv_ns"] = file.start_ns + clock_ms[good] * 10**6, RECV_NOT_RECORDED
         quotes["bid_price_ticks"], quotes["ask_price_ticks"] = rows["bid"][good], rows["ask"][good]
-        lots = np.rint(sizes[:, good] / self.instrument.lot_size)
-        # A positive quantity never rounds to nothing.
-        lots = np.where(sizes[:, good] > 0, np.clip(lots, 1, QUOTE_SIZE_LOTS_MAX), 0)
-        quotes["bid_size_lots"], quotes["ask_size_lots"] = lots
+        quotes["bid_size_lots"], quotes["ask_size_lots"] = lots.lots[:, good]
         quotes["seq"], quotes["instrument_id"] = (
             np.flatnonzero(good) & SEQ_MASK,
             self.instrument.instrument_id,
         )
         quotes["kind"], quotes["flags"] = EventKind.QUOTE, EventFlag.LAST_IN_PACKET
-        locked = (quotes["bid_price_ticks"] == quotes["ask_price_ticks"]) & (lots > 0).all(axis=0)
+        locked = (quotes["bid_price_ticks"] == quotes["ask_price_ticks"]) & (lots.lots[:, good] > 0).all(
+            axis=0
+        )
         quotes["flags"][locked] = EventFlag.LAST_IN_PACKET | EventFlag.CROSSED
         return quotes.view(EVENT_DTYPE)
+
+    def _refine(self, sizes: NDArray[np.float32], lots: JudgedLots, at: int, file: HourFile) -> None:
+        """Ask for the lot that a size needs, where the sizes of the hour still fit on it."""
+        side = int(np.argmin(lots.good[:, at]))
+        text = format(Decimal(str(sizes[side, at])), "f")
+        error = OffGrid(f"{LOT_RULE}, was {text}", name="size", text=text, path=file.path, row=at)
+        finer = error.finer(self.instrument)
+        largest = float(sizes[lots.within].max())
+        if finer != self.instrument and largest / finer.lot_size <= SINGLE_LOTS_MAX:
+            raise error
 
 
 def _within(points: NDArray[np.uint32]) -> NDArray[np.bool_]:
@@ -206,15 +221,41 @@ def _within(points: NDArray[np.uint32]) -> NDArray[np.bool_]:
 
 
 def verify(paths: Sequence[Path]) -> Verification:
-    """Count the rows that can be imported; the files carry no other truth."""
-    source = open_source(paths)
-    quarantine = Quarantine()
-    source.quarantine = quarantine  # type: ignore[attr-defined]  # both kinds of source reject rows
+    """Count the rows that keep the rules, of every instrument; the files carry no other truth."""
+    if all(path.name.lower().endswith(CSV_SUFFIXES) for path in paths):
+        found = [_count(open_source(paths))]
+    else:
+        hours: dict[str, list[HourFile]] = {}
+        for file in sorted((hour_file(path) for path in _expanded(paths)), key=lambda hour: hour.start_ns):
+            hours.setdefault(file.symbol, []).append(file)
+        # What a point is worth changes no rule.
+        found = [
+            on_a_fitting_grid(
+                lambda instrument, symbol=symbol, files=files: DukascopyEvents(  # type: ignore[misc]
+                    files,
+                    instrument=instrument or _instrument(symbol, files, point=point_of(symbol) or 1.0),
+                    strict=False,
+                ),
+                _count,
+            )[1]
+            for symbol, files in hours.items()
+        ]
+    return Verification(
+        matched=sum(entry.matched for entry in found),
+        total=sum(entry.total for entry in found),
+        what="quotes that keep the rules",
+        first_mismatch=next((entry.first_mismatch for entry in found if entry.first_mismatch), None),
+        notes=tuple(note for entry in found for note in entry.notes),
+    )
+
+
+def _count(source: EventSource) -> Verification:
+    source.quarantine = quarantine = Quarantine()  # type: ignore[attr-defined]  # both kinds of source reject rows
     kept = sum(map(len, source.blocks()))
     return Verification(
         matched=kept,
         total=kept + quarantine.total,
-        what="quotes that keep the rules",
+        what="quotes",
         first_mismatch=next(iter(quarantine.counts), None),
         notes=source.notes,
     )

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +24,17 @@ from ..columns import PRICE_TICKS_MAX
 from ..errors import ConfigError, DataError
 from ..instrument import Instrument, Session
 
+if TYPE_CHECKING:
+    from ..events import EventSource
+
+Source = TypeVar("Source", bound="EventSource")
+Result = TypeVar("Result")
+
 SIZE_LOTS_MAX: Final = 1 << 53
 SAMPLED_MAX: Final = 20_000
 """Numbers of each kind that are looked at before the grid is fixed."""
+
+_ATTEMPTS_MAX: Final = 12
 
 # Fewer different prices than this say nothing about the tick size.
 _TICK_EVIDENCE: Final = 50
@@ -50,6 +58,39 @@ class OffGrid(DataError):
         if self._name == "price":
             return replace(instrument, price_increment=increment, tick_size_ticks=1)
         return replace(instrument, lot_size=increment)
+
+
+def on_a_fitting_grid(
+    open_source: Callable[[Instrument | None], Source],
+    use: Callable[[Source], Result],
+    *,
+    tell: Callable[[OffGrid], None] = lambda error: None,
+) -> tuple[Source, Result]:
+    """Use a source; where a number falls between its ticks or lots, once more on a finer grid.
+
+    The grid is read off the head of a recording. A finer number may come at any time, and is never rounded.
+
+    Parameters
+    ----------
+    open_source : callable
+        Opens the source on the instrument given, or the one it tells.
+    use : callable
+        Begins anew with each source.
+    tell : callable
+        Hears why once more.
+    """
+    instrument: Instrument | None = None
+    for _ in range(_ATTEMPTS_MAX):
+        source = open_source(instrument)
+        try:
+            return source, use(source)
+        except OffGrid as error:
+            instrument = error.finer(source.instrument)
+            if instrument == source.instrument:
+                raise
+            tell(error)
+    source = open_source(instrument)
+    return source, use(source)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

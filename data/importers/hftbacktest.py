@@ -18,7 +18,7 @@ from typing import IO, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import PRICE_TICKS_MAX, TS_NS_MAX, grid_tolerance, infer_increment, infer_lot_size
+from ..columns import PRICE_TICKS_MAX, TS_NS_MAX, infer_increment, infer_lot_size, on_grid
 from ..errors import DataError
 from ..instrument import Instrument
 from ..quarantine import LeftOut
@@ -27,7 +27,7 @@ from ..table_file import files_sha256
 from . import Verification
 from .event_columns import QUOTE_SIZE_LOTS_MAX, SEQ_MASK, in_blocks
 from .feed_source import in_order_of_name
-from .grid import OffGrid, stored_symbol
+from .grid import OffGrid, on_a_fitting_grid, stored_symbol
 from .hftbacktest_rows import (
     ADD_ORDER,
     BUY,
@@ -276,11 +276,8 @@ class _Reader:
             # A clear of everything has no price: 0 or NaN.
             absent = np.isnan(rows[name]) & (rows["ev"] & KIND_MASK == DEPTH_CLEAR)
             values = np.clip(np.where(absent, 0.0, rows[name]), -_FAR, _FAR)
-            exact = values / unit
-            whole = np.rint(exact)
-            bad = ~(
-                (np.abs(exact - whole) <= grid_tolerance(values, unit)) & (whole <= limit) & (whole >= least)
-            )
+            whole, exact = on_grid(values, unit)
+            bad = ~(exact & (whole <= limit) & (whole >= least))
             if bad.any():
                 at = int(np.argmax(bad))
                 told = rows[name][at]
@@ -310,7 +307,7 @@ def open_source(
         instrument = Instrument(
             symbol=stored_symbol(symbol or files[0].name.partition(".")[0].upper()),
             price_increment=infer_increment(prices, path=files[0]),
-            lot_size=infer_lot_size(rows["qty"][np.isfinite(rows["qty"])]),
+            lot_size=infer_lot_size(rows["qty"][np.isfinite(rows["qty"])], most=_SIZE_LOTS_MAX),
         )
     return HftbacktestEvents(files, instrument=instrument, strict=strict)
 
@@ -345,7 +342,10 @@ def write_npz(
 
 def verify(paths: Sequence[Path]) -> Verification:
     """Compare prices and quantities of every depth and trade row with those of its events, as doubles."""
-    source = open_source(paths)
+    return on_a_fitting_grid(lambda instrument: open_source(paths, instrument=instrument), _compare)[1]
+
+
+def _compare(source: HftbacktestEvents) -> Verification:
     reader = _Reader(source.instrument, left=LeftOut(), strict=False)
     matched = total = 0
     first: str | None = None

@@ -13,6 +13,7 @@
     where = { "data.e" = ["depthUpdate"] }
     columns = { bids = "data.b", asks = "data.a" }
     level = { price = "0", size = "1" }
+    sequence = { last = "data.u", first = "data.U" }
 
     [[stream]]
     kind = "trades"
@@ -25,7 +26,8 @@ A path's parts are joined by dots; a number is a place in an array, ``-1`` the l
 front of the message. The first stream whose ``where`` holds takes a message; one that no stream takes is
 counted. The word ``*`` holds for whatever stands at its path.
 ``each`` names an array whose elements are one record each. A depth message for which ``snapshot`` holds
-replaces the book. Units are those of `data.mapping`.
+replaces the book. ``sequence`` names the numbers by which `json_sequence` sees that messages are missing.
+Units are those of `data.mapping`.
 """
 
 from __future__ import annotations
@@ -65,6 +67,15 @@ class LevelMapping:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SequenceMapping:
+    """Paths of a message's last number, perhaps of its first, or of the message before it."""
+
+    last: str
+    first: str = ""
+    previous: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StreamMapping:
     """One kind of message.
 
@@ -82,6 +93,8 @@ class StreamMapping:
         Words by path; holds where each path has one of its words, in lower case.
     each : str
         Path of an array of records; "" where the message is one.
+    sequence : SequenceMapping, optional
+        Numbers of the message, not of its records.
     """
 
     kind: str
@@ -93,6 +106,7 @@ class StreamMapping:
     each: str = ""
     level: LevelMapping = LevelMapping()
     side: SideWords = _SIDE_WORDS
+    sequence: SequenceMapping | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in PARTS:
@@ -100,6 +114,8 @@ class StreamMapping:
         if set(self.columns) not in PARTS[self.kind]:
             known = " or ".join(", ".join(sorted(names)) for names in PARTS[self.kind])
             raise ConfigError(f"columns of {self.kind} must be {known}, was {', '.join(self.columns)}")
+        if self.time.date or (self.receive is not None and self.receive.date):
+            raise ConfigError("a time of JSON must stand at one path, was one with a date beside it")
         if "changes" in self.columns and not self.level.side:
             raise ConfigError("level.side must name a path where columns has changes, was none")
 
@@ -174,7 +190,8 @@ def load_json_mapping(path: Path) -> JsonMapping:
 def _stream(stored: Any) -> StreamMapping:
     values = dict(_known(_typed(stored, dict, "stream"), StreamMapping))
     for name, kind in (
-        ("time", TimeMapping), ("receive", TimeMapping), ("level", LevelMapping), ("side", SideWords)
+        ("time", TimeMapping), ("receive", TimeMapping), ("level", LevelMapping), ("side", SideWords),
+        ("sequence", SequenceMapping),
     ):  # fmt: skip
         if name in values:
             told = _known(_typed(values[name], dict, name), kind)

@@ -31,3 +31,26 @@ def arrays(message: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, 
 def last_part(path: str) -> str:
     """Return the last part of a path in lower case."""
     return path.rpartition(".")[2].lower()
+
+
+def at_path(message: Any, path: str) -> Any:
+    """Return what stands at a path, None where nothing does."""
+    for part in path.split(".") if path else ():
+        if isinstance(message, dict):
+            message = message.get(part)
+        elif (
+            isinstance(message, list)
+            and part.lstrip("-").isdigit()
+            and -len(message) <= int(part) < len(message)
+        ):
+            message = message[int(part)]
+        else:
+            return None
+    return message
+
+
+def text_of(value: Any) -> str | None:
+    """Return a scalar as it is written; None for what is none."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value).strip() if isinstance(value, str | int) else None

@@ -19,8 +19,9 @@ from ..errors import DataError
 from ..mapping import SideWords, TimeMapping
 from .grid import instrument_of, is_plain
 from .json_mapping import ANYTHING, PREFIX, JsonMapping, LevelMapping, StreamMapping
-from .json_shapes import arrays, last_part, scalars
-from .json_streams import at_path, instant_ns, parse_line, text_of
+from .json_sequence import number_at, propose_sequence
+from .json_shapes import arrays, at_path, last_part, scalars, text_of
+from .json_streams import holds, instant_ns, parse_line
 from .text_lines import lines
 
 _SAMPLE_LINES: Final = 5_000
@@ -37,28 +38,13 @@ _RECEIVES: Final = (
     "receipt_timestamp",
 )  # fmt: skip
 _KINDS: Final = (
-    "e",
-    "type",
-    "event",
-    "channel",
-    "topic",
-    "stream",
-    "table",
-    "arg.channel",
-    "method",
-    "action",
-)
+    "e", "type", "event", "channel", "topic", "stream", "table", "arg.channel",
+    "method", "action",
+)  # fmt: skip
 _SYMBOLS: Final = (
-    "s",
-    "symbol",
-    "product_id",
-    "pair",
-    "instrument",
-    "instid",
-    "instrument_name",
-    "market",
+    "s", "symbol", "product_id", "pair", "instrument", "instid", "instrument_name", "market",
     "ticker",
-)
+)  # fmt: skip
 _BIDS: Final = ("bids", "bid", "b", "buy", "bs")
 _ASKS: Final = ("asks", "ask", "a", "sell", "as")
 _CHANGES: Final = ("changes", "updates", "levels", "data", "book")
@@ -114,7 +100,9 @@ def sniff_json(path: Path, *, symbol: str | None = None) -> JsonMapping:
             where = _where(shape) or {next(iter(stream.columns.values())): (ANYTHING,)}
             if symbol_path and chosen and len(symbols - {None}) > 1:
                 where[symbol_path] = (chosen.lower(),)
-            stream = replace(stream, where=where)
+            stream = replace(
+                stream, where=where, sequence=propose_sequence(group.messages, stream.time.column)
+            )
             if stream not in streams:
                 streams.append(stream)
             for number, values in zip(numbers, _numbers(stream, group), strict=True):
@@ -129,6 +117,7 @@ def sniff_json(path: Path, *, symbol: str | None = None) -> JsonMapping:
         )
     name = chosen or path.name.partition(".")[0].upper()
     found = instrument_of(name, numbers[0], numbers[1], path=path)
+    streams = _with_numbers_of_snapshots(streams, [group.messages[0] for group in groups.values()])
     # Snapshots first: their conditions are narrower than those of the updates beside them.
     streams.sort(key=lambda stream: -len(stream.where))
     return JsonMapping(
@@ -137,6 +126,21 @@ def sniff_json(path: Path, *, symbol: str | None = None) -> JsonMapping:
         lot_size=found.lot_size,
         streams=tuple(streams),
     )
+
+
+def _with_numbers_of_snapshots(
+    streams: Sequence[StreamMapping], messages: Sequence[Any]
+) -> list[StreamMapping]:
+    """Let snapshots begin the sequence of the updates behind them, where they have its number."""
+    numbers = next((one.sequence for one in streams if one.kind == "depth" and one.sequence), None)
+    found = []
+    for stream in streams:
+        if stream.snapshot and stream.sequence is None and numbers is not None:
+            own = [message for message in messages if holds(message, stream.where)]
+            if any(number_at(message, numbers.last) is not None for message in own):
+                stream = replace(stream, sequence=numbers)
+        found.append(stream)
+    return found
 
 
 def _chosen(symbols: set[str], symbol: str | None, path: Path) -> str:

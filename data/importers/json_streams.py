@@ -23,19 +23,22 @@ from ..columns import PRICE_TICKS_MAX, TS_NS_MAX
 from ..errors import ConfigError, DataError
 from ..instrument import Instrument
 from ..mapping import UNITS, TimeMapping
-from ..quarantine import LeftOut
+from ..quarantine import LeftOut, Quarantine
 from ..schema import RECV_NOT_RECORDED, EventFlag, EventKind
 from . import Verification
 from .event_columns import QUOTE_SIZE_LOTS_MAX, EventColumns
 from .feed_source import FeedEvents, in_order_of_name
 from .grid import ALWAYS, SIZE_LOTS_MAX, Grid, stored_symbol
 from .json_mapping import ANYTHING, PREFIX, Conditions, JsonMapping, StreamMapping
+from .json_sequence import SequenceFollower
+from .json_shapes import at_path, text_of
 
 JSON_RULE: Final = "a line must be JSON, perhaps with a prefix"
 TIME_RULE: Final = "time must be readable and lie between 1970 and 2200"
 PRICE_RULE: Final = "prices must be multiples of the price increment that fit 30 bits"
 SIZE_RULE: Final = "sizes must be multiples of the lot size, from 0 up"
 SIDE_RULE: Final = "side must be a word of the mapping"
+OLD_RULE: Final = "a message must be newer than the one before it"
 SHAPE_RULE: Final = "a message must have what the mapping names"
 
 # The nearest double is never used: the digits as written are.
@@ -68,29 +71,6 @@ def parse_line(line: bytes) -> tuple[str, Any]:
     except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(str(error)) from error
     return match["prefix"].decode("utf-8", "replace").strip().rstrip(":").rstrip(), message
-
-
-def at_path(message: Any, path: str) -> Any:
-    """Return what stands at a path, None where nothing does."""
-    for part in path.split(".") if path else ():
-        if isinstance(message, dict):
-            message = message.get(part)
-        elif (
-            isinstance(message, list)
-            and part.lstrip("-").isdigit()
-            and -len(message) <= int(part) < len(message)
-        ):
-            message = message[int(part)]
-        else:
-            return None
-    return message
-
-
-def text_of(value: Any) -> str | None:
-    """Return a scalar as it is written; None for what is none."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value).strip() if isinstance(value, str | int) else None
 
 
 def instant_ns(value: Any, time: TimeMapping) -> int | None:
@@ -151,6 +131,7 @@ class JsonDecoder:
         self._grid, self._strict = grid, strict
         # Snapshots and updates of one book stay in order, whatever their clocks say.
         self._reached_ns = {"book": 0, "trades": 0, "quotes": 0}
+        self._sequence = SequenceFollower()
 
     def line(self, line: bytes, *, path: Path, row: int) -> None:
         try:
@@ -171,11 +152,27 @@ class JsonDecoder:
         if not isinstance(records, list):
             self._reject(SHAPE_RULE, line, path, row)
             return
+        if stream.sequence is not None and not self._follow(stream, message, line, path, row):
+            return
         for record in records:
             try:
                 self._record(stream, prefix, message, record, row)
             except _Bad as error:
                 self._reject(str(error), line, path, row)
+
+    def _follow(self, stream: StreamMapping, message: Any, line: bytes, path: Path, row: int) -> bool:
+        """Follow the feed's own numbers; False for a message that came before."""
+        assert stream.sequence is not None
+        shared = stream.kind if stream.kind in self._reached_ns else "book"
+        opening = bool(stream.snapshot) and holds(message, stream.snapshot)
+        newer, missing = self._sequence.follow(stream.sequence, shared, message, opening=opening)
+        if not newer:
+            self._reject(OLD_RULE, line, path, row)
+        if missing is not None:
+            if self._strict:
+                raise DataError(f"{stream.sequence.last}: {missing}", path=path, row=row)
+            self._left.miss(f"the numbers at {stream.sequence.last}", missing)
+        return newer
 
     def _record(self, stream: StreamMapping, prefix: str, message: Any, record: Any, row: int) -> None:
         groups = self._groups(stream, message, record)
@@ -339,15 +336,17 @@ def _require_zone(time: TimeMapping | None) -> None:
 
 
 def verify(paths: Sequence[Path]) -> Verification:
-    """Count the messages after which the book is not crossed; the files carry no other truth."""
+    """Count the messages that keep the rules and leave the book uncrossed; there is no other truth."""
     book, total = OrderBook(), 0
     source = open_source(paths)
+    source.quarantine = quarantine = Quarantine()
     for events in source.blocks():
         book.apply(np.ascontiguousarray(events))
         total += int((events["flags"] & EventFlag.LAST_IN_PACKET != 0).sum())
     return Verification(
         matched=total - book.crossed,
-        total=total,
-        what="messages with an uncrossed book",
+        total=total + quarantine.total,
+        what="messages that keep the rules, with an uncrossed book",
+        first_mismatch=next(iter(quarantine.counts), None),
         notes=source.notes,
     )

@@ -10,6 +10,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from . import Verification
 from .depth_window import DepthWindow
 from .event_columns import EventColumns
 from .feed_source import FeedEvents, Pairs, chosen_symbol, in_order_of_name, read_heads
-from .grid import Grid, instrument_of
+from .grid import Grid, instrument_of, on_a_fitting_grid
 from .json_lines import JsonRecords
 from .kraken_v2 import as_version_1, is_version_2, subscribed_depth
 from .ws_dump import received, seconds_ns
@@ -282,28 +283,40 @@ def verify(paths: Sequence[Path]) -> Verification:
     """Compare the CRC-32 of the book's best ten levels with that of every update."""
     files = in_order_of_name(paths)
     pairs = sorted(read_heads(files, observe, whole=True))
-    matched = total = 0
-    first: str | None = None
-    for pair in pairs:
-        source = open_source(files, symbol=pair)
-        book, grid = OrderBook(), Grid.of(source.instrument)
-        for path, row, events, decoder in source.packets():
-            assert isinstance(decoder, KrakenDecoder)
-            book.apply(events)
-            if decoder.checksum is None:
-                continue
-            found = book_checksum(book, grid, decoder.decimals)
-            total += 1
-            matched += found == decoder.checksum
-            if found != decoder.checksum and first is None:
-                first = f"{path}:row {row}: {pair}: expected CRC-32 {decoder.checksum}, was {found}"
+    found = [
+        on_a_fitting_grid(
+            lambda instrument, pair=pair: open_source(  # type: ignore[misc]
+                files, symbol=pair, instrument=instrument
+            ),
+            partial(_compare, pair),
+        )[1]
+        for pair in pairs
+    ]
     return Verification(
-        matched=matched,
-        total=total,
+        matched=sum(entry[0] for entry in found),
+        total=sum(entry[1] for entry in found),
         what="checksums",
-        first_mismatch=first,
+        first_mismatch=next((entry[2] for entry in found if entry[2]), None),
         notes=(f"pairs: {', '.join(pairs)}",),
     )
+
+
+def _compare(pair: str, source: FeedEvents) -> tuple[int, int, str | None]:
+    """Return how many checksums of a pair match, of how many, and the first that does not."""
+    matched = total = 0
+    first: str | None = None
+    book, grid = OrderBook(), Grid.of(source.instrument)
+    for path, row, events, decoder in source.packets():
+        assert isinstance(decoder, KrakenDecoder)
+        book.apply(events)
+        if decoder.checksum is None:
+            continue
+        found = book_checksum(book, grid, decoder.decimals)
+        total += 1
+        matched += found == decoder.checksum
+        if found != decoder.checksum and first is None:
+            first = f"{path}:row {row}: {pair}: expected CRC-32 {decoder.checksum}, was {found}"
+    return matched, total, first
 
 
 def book_checksum(book: OrderBook, grid: Grid, decimals: tuple[int, int]) -> int:

@@ -1,4 +1,4 @@
-"""LEAN quote and trade zips as events: US equities (national best bid and offer, prints) and currencies.
+"""LEAN quote and trade zips as events: ticks and bars of equities, currencies, crypto and futures.
 
 A quote zip of equities tells one side a row, and every update as a bid row followed by an ask row of the
 same instant: such a pair is one QUOTE event, any other row one of its own, with the side it does not
@@ -22,18 +22,16 @@ from numpy.typing import NDArray
 from ..errors import ConfigError, DataError
 from ..event_merge import merge_feeds
 from ..instrument import Instrument, Session
-from ..lobster import EXCHANGE_TIME_ZONE
 from ..quarantine import LeftOut, Quarantine
 from ..schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 from ..table_file import files_sha256
 from . import Verification
 from .grid import ALWAYS
-from .lean_files import EQUITY_INCREMENT, LeanFile, QuoteRows, TradeRows, lean_file
+from .lean_files import EQUITY_INCREMENT, RULES, LeanFile, QuoteRows, TradeRows, lean_files
 
 INSIDE_NS: Final = 10 * 10**6
 """How far a print's stamp and the quote it met may be apart."""
 
-SUSPICIOUS_RULE: Final = "a row must not be marked suspicious"
 CROSSED_RULE: Final = "bid must not exceed ask"
 
 _OPENS_NS, _CLOSES_NS = 34_200 * 10**9, 57_600 * 10**9
@@ -59,9 +57,9 @@ def open_source(
     strict : bool
         Make a crossed or suspicious row an error instead of leaving it out and counting it.
     """
-    files = [lean_file(Path(path)) for path in paths]
-    if symbol is not None:
-        files = [file for file in files if file.symbol == symbol.upper()]
+    files = [file for path in paths for file in lean_files(Path(path), symbol=symbol)]
+    if len(resolutions := {file.resolution for file in files}) > 1:
+        raise ConfigError(f"paths must hold one resolution, was {', '.join(sorted(resolutions))}")
     found = sorted({f"{file.symbol} {file.market}".strip() for file in files})
     if len(found) != 1:
         raise ConfigError(f"paths must hold one symbol of one market, was {', '.join(found) or 'none'}")
@@ -81,19 +79,17 @@ class LeanEvents:
         first = files[0]
         self.instrument = instrument or Instrument(
             symbol=first.symbol,
-            currency="USD" if first.is_equity else first.symbol[3:] or "USD",
+            currency=_currency_of(first),
             price_increment=min(file.increment for file in files),
             lot_size=min(file.lot_size for file in files),
-            tick_size_ticks=100 if first.is_equity else 1,
-            time_zone=EXCHANGE_TIME_ZONE if first.is_equity else "UTC",
-            session=ALWAYS if first.has_sizes and not first.is_equity else Session(),
+            tick_size_ticks=100 if first.is_scaled else 1,
+            time_zone=first.time_zone if first.is_scaled else "UTC",
+            session=ALWAYS if _never_closes(first) else Session(),
         )
-        if first.is_equity and (
-            self.instrument.price_increment != EQUITY_INCREMENT or self.instrument.lot_size != 1.0
-        ):
+        if first.is_scaled and self.instrument.price_increment != EQUITY_INCREMENT:
             raise ConfigError(
-                f"LEAN counts equities in {EQUITY_INCREMENT} USD and single shares, was an instrument of "
-                f"{self.instrument.price_increment} and {self.instrument.lot_size}"
+                f"LEAN counts equities in {EQUITY_INCREMENT}, was an instrument of "
+                f"{self.instrument.price_increment}"
             )
         self.left = LeftOut()
         self.quarantine: Quarantine | None = None
@@ -112,10 +108,13 @@ class LeanEvents:
     @property
     def notes(self) -> tuple[str, ...]:
         found = [*self.left.notes()]
-        if not self.files[0].is_equity:
-            if not self.files[0].has_sizes:
+        if self.files[0].layout.is_bar:
+            what = self.files[0].resolution
+            found.append(f"bars ({what}): one event at the end of each, at its closing prices")
+        if not self.files[0].is_scaled:
+            if self.files[0].is_quote and not (self.files[0].has_sizes and self.files[0].layout.sizes):
                 found.append("sizes are not recorded: every quote shows one lot on either side")
-            if not self.files[0].market:
+            if not self.files[0].market and self.files[0].security not in ("crypto", "cryptofuture"):
                 found.append("no venue known by the path: times are taken for UTC")
         return tuple(found)
 
@@ -142,7 +141,7 @@ class LeanEvents:
 
     def _trades(self, file: LeanFile, block_rows: int) -> Iterator[NDArray[np.void]]:
         for rows in file.trades(*self._grid, block_rows=block_rows):
-            kept = self._kept(file, rows, ~rows.suspicious)
+            kept = self._kept(file, rows)
             events = np.zeros(len(rows.ts_ns), EVENT_DTYPE)
             events["ts_ns"], events["recv_ns"] = rows.ts_ns, RECV_NOT_RECORDED
             events["price_ticks"], events["size_lots"] = rows.ticks, rows.size
@@ -155,7 +154,9 @@ class LeanEvents:
     def _quotes(self, file: LeanFile, block_rows: int) -> Iterator[NDArray[np.void]]:
         standing = Standing()
         for rows in whole_pairs(file.quotes(*self._grid, block_rows=block_rows)):
-            told = self._kept(file, rows, ~rows.suspicious)
+            told = self._kept(file, rows)
+            silent = told & (rows.bid_size == 0) & (rows.ask_size == 0)
+            self.left.pass_over("rows that tell neither side", int(np.count_nonzero(silent)))
             quotes, row = standing.after(rows, told)
             both = (quotes["bid_size_lots"] > 0) & (quotes["ask_size_lots"] > 0)
             over = quotes["bid_price_ticks"].astype(np.int64) - quotes["ask_price_ticks"]
@@ -166,20 +167,30 @@ class LeanEvents:
             quotes["flags"][both & (over >= 0)] |= np.uint8(EventFlag.CROSSED)
             yield quotes[kept].view(EVENT_DTYPE)
 
-    def _kept(
-        self, file: LeanFile, rows: QuoteRows | TradeRows, passed: NDArray[np.bool_]
-    ) -> NDArray[np.bool_]:
-        """Reject the suspicious rows."""
-        for at in np.flatnonzero(~passed).tolist():
-            columns: list[Any] = list(rows[1:])
-            raw = {name: values[at] for name, values in zip(rows._fields[1:], columns, strict=True)}
-            self._reject(SUSPICIOUS_RULE, file, rows.row + at, raw)
-        return passed
+    def _kept(self, file: LeanFile, rows: QuoteRows | TradeRows) -> NDArray[np.bool_]:
+        """Reject the rows that break a rule and return which do not."""
+        for at in np.flatnonzero(rows.broken).tolist():
+            columns: list[Any] = list(rows[1:-1])
+            raw = {name: values[at] for name, values in zip(rows._fields[1:-1], columns, strict=True)}
+            self._reject(RULES[rows.broken[at]], file, rows.row + at, raw)
+        return np.asarray(rows.broken == 0)
 
     def _reject(self, rule: str, file: LeanFile, row: int, raw: dict[str, Any]) -> None:
         if self.strict:
             raise DataError(f"{rule}, was {raw}", path=file.path, row=row)
         self.left.reject(rule, file=file.path, row=row, raw=raw)
+
+
+def _currency_of(file: LeanFile) -> str:
+    if file.is_scaled or file.security in ("future", "index"):
+        return "INR" if file.market == "india" else "USD"
+    return file.symbol[3:] or "USD"
+
+
+def _never_closes(file: LeanFile) -> bool:
+    if file.security:
+        return file.security in ("crypto", "cryptofuture")
+    return bool(file.layout.sizes) and not file.is_scaled and not file.market
 
 
 def _raw(quotes: NDArray[np.void], at: int) -> dict[str, Any]:
@@ -246,12 +257,12 @@ def verify(paths: Sequence[Path]) -> Verification:
     quotes and trades, the share of prints between 09:30 and 16:00 that lie inside a quote at most 10 ms
     away is told in the notes.
     """
-    files = [lean_file(Path(path)) for path in paths]
+    files = [file for path in paths for file in lean_files(Path(path))]
     markets = sorted({(file.symbol, file.market) for file in files})
     matched, total, first, notes = 0, 0, None, []
     for symbol, market in markets:
         own = [file for file in files if (file.symbol, file.market) == (symbol, market)]
-        source = open_source([file.path for file in own])
+        source = open_source(list(dict.fromkeys(file.path for file in own)), symbol=symbol)
         kept = inside = printed = 0
         for day in sorted({file.day for file in own}):
             day_files = [file for file in own if file.day == day]
@@ -273,7 +284,7 @@ def verify(paths: Sequence[Path]) -> Verification:
 def _day(source: LeanEvents, files: Sequence[LeanFile], day: date) -> tuple[int, int, int]:
     """Return events of a day, its prints inside the quotes, and the prints compared."""
     by_kind = {file.is_quote: file for file in files if file.day == day}
-    if len(by_kind) < 2:
+    if len(by_kind) < 2 or files[0].layout.is_bar:
         # Nothing to compare, so nothing to hold.
         return sum(len(part) for file in by_kind.values() for part in source._events(file, 65_536)), 0, 0
     blocks = {

@@ -1,62 +1,48 @@
-"""LEAN tick zips: headerless CSV of one symbol and day, read in blocks of checked columns.
-
-=============  ==========================================================  ===================
-columns        meaning                                                     prices
-=============  ==========================================================  ===================
-equity, 8      ms, bid, size, ask, size, exchange, condition, suspicious   units of 0.0001 USD
-equity, 6      ms, price, size, exchange, condition, suspicious            units of 0.0001 USD
-currency, 3    ms, bid, ask                                                decimals
-crypto, 5      ms, bid, size, ask, size                                    decimals
-crypto, 3      ms, price, size (trades)                                    decimals
-=============  ==========================================================  ===================
-
-``ms`` counts from midnight where the market keeps its files: New York for equities; UTC for OANDA and
-Dukascopy; UTC−5 all year for FXCM.
-"""
+"""LEAN zips: headerless CSV, read in blocks of checked columns; `lean_layouts` has their forms."""
 
 from __future__ import annotations
 
-import re
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.csv as pc
 from numpy.typing import NDArray
 
-from ..columns import infer_increment, infer_lot_size, numbers_of, to_lots, to_ticks
+from ..columns import (
+    DOUBLE_LOTS_MAX,
+    LOT_RULE,
+    SINGLE_LOTS_MAX,
+    SIZE_RULE,
+    JudgedLots,
+    decimal_units,
+    infer_increment,
+    infer_lot_size,
+    numbers_of,
+    to_ticks,
+)
 from ..errors import DataError
-from ..lobster import exchange_midnight_ns
+from ..lobster import EXCHANGE_TIME_ZONE
 from ..table_file import READ_BUFFER_BYTES, library_errors
-from .compressed import chunks, only_member
+from .compressed import chunks
+from .lean_layouts import PERIODS_NS, TIME_ZONES, Layout, is_scaled, market_of, named, security_of
 
 EQUITY_INCREMENT: Final = 0.0001
-DAY_MS: Final = 86_400_000
-HOURS_BEHIND_UTC: Final = {"oanda": 0, "dukascopy": 0, "fxcm": 5}
-"""Hours by which a currency venue's midnight comes after UTC's."""
+SUSPICIOUS_RULE: Final = "a row must not be marked suspicious"
+VOLUME_RULE: Final = "a trade must have a size"
+RULES: Final = ("", SUSPICIOUS_RULE, SIZE_RULE, LOT_RULE, VOLUME_RULE)
+"""What a row can break without ending the reading; `broken` counts from here."""
 
-_NAME: Final = re.compile(
-    r"(?P<day>\d{8})_(?P<symbol>[A-Za-z0-9.]+)_(?:(?P<left>quote|trade)_tick|tick_(?P<right>quote|trade))\.csv",
-    re.IGNORECASE | re.ASCII,
-)
-_SIZE_MAX: Final = (1 << 31) - 1
-_EQUITY_QUOTE: Final = (pa.int64(),) * 5 + (pa.string(), pa.string(), pa.int8())
-_EQUITY_TRADE: Final = (pa.int64(),) * 3 + (pa.string(), pa.string(), pa.int8())
-_CURRENCY_QUOTE: Final = (pa.int64(), pa.float64(), pa.float64())
-_CRYPTO_QUOTE: Final = (pa.int64(),) + (pa.float64(),) * 4
-_CRYPTO_TRADE: Final = (pa.int64(), pa.float64(), pa.float64())
-_TYPES: Final = {
-    (True, 8): _EQUITY_QUOTE, (False, 6): _EQUITY_TRADE, (True, 3): _CURRENCY_QUOTE, (True, 5): _CRYPTO_QUOTE,
-    (False, 3): _CRYPTO_TRADE,
-}  # fmt: skip
-_PRICES: Final = {(True, 3): (1, 2), (True, 5): (1, 3), (False, 3): (1,)}
-_SIZES: Final = {(True, 5): (2, 4), (False, 3): (2,)}
-"""Columns of decimals, whose grids the rows tell."""
+_MEMBERS_MAX: Final = 1_000
+_DAY_NS: Final = 86_400 * 10**9
+_EQUITY_SIZE_MAX: Final = (1 << 31) - 1
+_MILLISECONDS: Final = pa.decimal128(19, 6)
 
 
 class QuoteRows(NamedTuple):
@@ -68,7 +54,7 @@ class QuoteRows(NamedTuple):
     bid_size: NDArray[np.int64]
     ask_ticks: NDArray[np.int32]
     ask_size: NDArray[np.int64]
-    suspicious: NDArray[np.bool_]
+    broken: NDArray[np.int8]
 
     def part(self, start: int, stop: int) -> QuoteRows:
         """Return rows `start` to `stop`."""
@@ -84,12 +70,12 @@ class TradeRows(NamedTuple):
     ticks: NDArray[np.int32]
     size: NDArray[np.int64]
     off_exchange: NDArray[np.bool_]
-    suspicious: NDArray[np.bool_]
+    broken: NDArray[np.int8]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeanFile:
-    """One zip: a symbol, a day, quotes or trades.
+    """One member of a zip: a symbol, quotes or trades, of a day or of many.
 
     Parameters
     ----------
@@ -97,16 +83,25 @@ class LeanFile:
     member : str
         Name of the file in the zip.
     symbol : str
-        In capitals.
+        In capitals, of futures with the month or day of expiry.
     day : date
+        The first, where there are many.
     is_quote : bool
-    columns : int
+    resolution : str
+        tick, second, minute, hour or daily.
+    layout : Layout
+    security : str
+        Kind by the folders, "" where they name none.
     market : str
-        ``usa`` for equities; a currency venue, or ``""`` where the path names none that is known.
+        ``usa`` for equities; a market whose clock is known, or ``""``.
+    is_scaled : bool
+        Prices count `EQUITY_INCREMENT`.
     increment : float
         Price grid: given by the format for equities, told from all rows for others.
     lot_size : float
         The same for sizes.
+    has_sizes : bool
+        A row states one.
     """
 
     path: Path
@@ -114,179 +109,230 @@ class LeanFile:
     symbol: str
     day: date
     is_quote: bool
-    columns: int
+    resolution: str
+    layout: Layout
+    security: str
     market: str
-    increment: float
+    is_scaled: bool
+    increment: float = EQUITY_INCREMENT
     lot_size: float = 1.0
+    has_sizes: bool = True
 
     @property
-    def is_equity(self) -> bool:
-        return (self.is_quote, self.columns) not in _PRICES
-
-    @property
-    def has_sizes(self) -> bool:
-        return self.is_equity or (self.is_quote, self.columns) in _SIZES
+    def time_zone(self) -> str:
+        """Of the clock that the file is written by."""
+        return EXCHANGE_TIME_ZONE if self.market == "usa" else TIME_ZONES.get(self.market, "UTC")
 
     @property
     def midnight_ns(self) -> int:
-        """The file's midnight, ns since the Unix epoch."""
-        if self.is_equity:
-            return exchange_midnight_ns(self.day)
-        start = datetime.combine(self.day, datetime.min.time(), UTC)
-        return (int(start.timestamp()) + HOURS_BEHIND_UTC.get(self.market, 0) * 3_600) * 10**9
+        """The first day's midnight, ns since the Unix epoch."""
+        # polars carries its own time zone tables; zoneinfo's may be missing from a bare machine.
+        local = pl.Series([self.day]).cast(pl.Datetime("ns")).dt.replace_time_zone(self.time_zone)
+        return int(local.dt.timestamp("ns")[0])
 
     def quotes(
         self, increment: float, lot_size: float = 1.0, *, block_rows: int = 65_536
     ) -> Iterator[QuoteRows]:
         """Yield the rows of a quote file, prices on a grid of `increment`."""
         for row, ts_ns, columns in self._blocks(block_rows):
-            if self.is_equity:
-                bid, bid_size, ask, ask_size, _, _, flag = columns
-                self._require((bid == 0) | (bid_size > 0), "a bid must have a size", bid_size, row)
-                self._require((ask == 0) | (ask_size > 0), "an ask must have a size", ask_size, row)
-                prices = [self._optional(side, name, row) for side, name in ((bid, "bid"), (ask, "ask"))]
-                sizes = [
-                    self._sizes(size, row) * (side > 0) for size, side in ((bid_size, bid), (ask_size, ask))
-                ]
-                yield QuoteRows(row, ts_ns, prices[0], sizes[0], prices[1], sizes[1], flag != 0)
-            else:
-                bid, ask = (
-                    to_ticks(column, increment, name=name, path=self.path, row=row)
-                    for column, name in zip(columns[:: len(columns) // 2], ("bid", "ask"), strict=True)
-                )
-                one = np.ones(len(bid), np.int64)
-                bid_size, ask_size = (
-                    (self._lots(columns[at], lot_size, row) for at in (1, 3))
-                    if self.has_sizes
-                    else (one, one)
-                )
-                yield QuoteRows(row, ts_ns, bid, bid_size, ask, ask_size, np.zeros(len(bid), bool))
+            broken = self._flagged(columns, len(ts_ns))
+            sides: list[Any] = []
+            for at, name in enumerate(("bid", "ask")):
+                price = columns[self.layout.prices[at]]
+                if not self.layout.sizes:
+                    ticks = to_ticks(price, increment, name=name, path=self.path, row=row)
+                    sides += [ticks, np.ones(len(price), np.int64)]
+                    continue
+                size = columns[self.layout.sizes[at]] if self.has_sizes else (price > 0).astype(np.float64)
+                self._require((price == 0) | (size > 0) | self.layout.is_bar,
+                              f"{'an ask' if at else 'a bid'} must have a size", size, row)  # fmt: skip
+                ticks = self._optional(price, increment, name, row)
+                lots = self._lots(size, lot_size, SINGLE_LOTS_MAX, broken, row)
+                sides += [ticks, lots * (ticks > 0)]
+            yield QuoteRows(row, ts_ns, sides[0], sides[1], sides[2], sides[3], broken)
 
     def trades(
         self, increment: float, lot_size: float = 1.0, *, block_rows: int = 65_536
     ) -> Iterator[TradeRows]:
         """Yield the rows of a trade file."""
         for row, ts_ns, columns in self._blocks(block_rows):
-            if not self.is_equity:
-                price, size = columns
-                self._require(size > 0, "a trade must have a size", size, row)
-                ticks = to_ticks(price, increment, name="price", path=self.path, row=row)
-                none = np.zeros(len(ticks), bool)
-                yield TradeRows(row, ts_ns, ticks, self._lots(size, lot_size, row), none, none)
-                continue
-            price, size, exchange, _, flag = columns
-            self._require(size > 0, "a trade must have a size", size, row)
-            ticks = to_ticks(price, EQUITY_INCREMENT, name="price", path=self.path, row=row)
-            yield TradeRows(row, ts_ns, ticks, self._sizes(size, row), exchange == "D", flag != 0)
+            broken = self._flagged(columns, len(ts_ns))
+            price, size = columns[self.layout.prices[0]], columns[self.layout.sizes[0]]
+            if self.layout.is_bar:
+                broken[(broken == 0) & (size == 0)] = RULES.index(VOLUME_RULE)
+            else:
+                self._require(size > 0, VOLUME_RULE, size, row)
+            unit = 1.0 if self.is_scaled else increment
+            ticks = to_ticks(price, unit, name="price", path=self.path, row=row)
+            lots = self._lots(size, lot_size, DOUBLE_LOTS_MAX, broken, row)
+            exchange = self.layout.exchange
+            off = np.zeros(len(ts_ns), bool) if exchange is None else columns[exchange] == "D"
+            yield TradeRows(row, ts_ns, ticks, lots, off & self.is_scaled, broken)
 
-    def _blocks(self, block_rows: int) -> Iterator[tuple[int, NDArray[np.int64], list[NDArray[Any]]]]:
-        """Yield row, times, and the other columns."""
-        row, previous, midnight_ns = 0, 0, self.midnight_ns
-        types = _TYPES[self.is_quote, self.columns]
+    def batches(self) -> Iterator[tuple[int, Any]]:
+        """Yield (row of the first, record batch) as stored."""
+        is_long = self.resolution in ("hour", "daily")
+        whole = self.is_scaled and not self.layout.is_bar
+        types = self.layout.types(
+            pa.string() if is_long else _MILLISECONDS, pa.int64() if whole else pa.float64()
+        )
+        row = 0
         for batch in _batches(self.path, self.member, types):
+            yield row, batch
+            row += batch.num_rows
+
+    def _blocks(self, block_rows: int) -> Iterator[tuple[int, NDArray[np.int64], dict[int, NDArray[Any]]]]:
+        """Yield row, times, and the other columns by place."""
+        midnight_ns = self.midnight_ns
+        previous_ns: int | None = None
+        for first, batch in self.batches():
             for start in range(0, batch.num_rows, block_rows):
-                part = batch.slice(start, block_rows)
-                columns = [
-                    part.column(place).to_numpy(zero_copy_only=False)
-                    if types[place] == pa.string()
-                    else numbers_of(part.column(place), name=f"column {place + 1}", path=self.path, row=row)
-                    for place in range(len(types))
-                ]
-                clock_ms = columns[0]
-                before = np.concatenate(([previous], clock_ms[:-1]))
-                self._require((clock_ms >= 0) & (clock_ms < DAY_MS), "time must be ms within the day",
-                              clock_ms, row)  # fmt: skip
-                self._require(clock_ms >= before, "time must not run backwards", clock_ms, row)
-                previous = int(clock_ms[-1])
-                yield row, midnight_ns + clock_ms * 10**6, columns[1:]
-                row += part.num_rows
-        if row == 0:
+                row, part = first + start, batch.slice(start, block_rows)
+                columns = {place: self.column(part, place, row) for place in range(1, self.layout.width)}
+                ts_ns = self._times(part.column(0), midnight_ns, row)
+                earliest = ts_ns[0] if previous_ns is None else previous_ns
+                before = np.concatenate(([earliest], ts_ns[:-1]))
+                self._require(ts_ns >= before, "time must not run backwards", part.column(0), row)
+                previous_ns = int(ts_ns[-1])
+                yield row, ts_ns, columns
+        if previous_ns is None:
             raise DataError("expected at least one row, was 0", path=self.path)
 
-    def _optional(self, column: NDArray[np.int64], name: str, row: int) -> NDArray[np.int32]:
+    def column(self, part: Any, place: int, row: int) -> NDArray[Any]:
+        """Return a column of a batch, checked to hold numbers."""
+        column = part.column(place)
+        if place in self.layout.texts:
+            texts: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+            return texts
+        if self.layout.is_bar and self.is_quote:
+            # A side without a quote all bar long is empty.
+            column = column.fill_null(0.0)
+        return numbers_of(column, name=f"column {place + 1}", path=self.path, row=row)
+
+    def _times(self, column: Any, midnight_ns: int, row: int) -> NDArray[np.int64]:
+        """Return when a row was known: of a bar, its end."""
+        period_ns = PERIODS_NS[self.resolution]
+        if not pa.types.is_string(column.type):
+            clock_ns = decimal_units(column, name="column 1", path=self.path, row=row)
+            self._require(
+                (clock_ns >= 0) & (clock_ns < _DAY_NS), "time must be ms within the day", column, row
+            )
+            return midnight_ns + clock_ns + period_ns
+        texts = pl.Series(column.to_pylist(), dtype=pl.String)
+        local = texts.str.to_datetime("%Y%m%d %H:%M", time_unit="ns", strict=False)
+        # On the clock of the market: a day ends at the next midnight, however long it is.
+        ends = local.dt.offset_by(f"{period_ns}ns")
+        placed = ends.dt.replace_time_zone(self.time_zone, ambiguous="earliest", non_existent="null")
+        self._require(placed.is_not_null().to_numpy(), "time must read like 20131004 09:00", column, row)
+        return placed.dt.timestamp("ns").to_numpy()
+
+    def _flagged(self, columns: dict[int, NDArray[Any]], count: int) -> NDArray[np.int8]:
+        flag = self.layout.flag
+        if flag is None:
+            return np.zeros(count, np.int8)
+        return np.where(columns[flag] != 0, RULES.index(SUSPICIOUS_RULE), 0).astype(np.int8)
+
+    def _optional(self, column: NDArray[Any], increment: float, name: str, row: int) -> NDArray[np.int32]:
         """Return prices as ticks, 0 where a one-sided row has none."""
+        unit = 1.0 if self.is_scaled else increment
         self._require(column >= 0, f"{name} must not be negative", column, row)
-        told = np.maximum(column, 1)
-        ticks = to_ticks(told, EQUITY_INCREMENT, name=name, path=self.path, row=row)
+        told = np.where(column > 0, column, column.dtype.type(unit))
+        ticks = to_ticks(told, unit, name=name, path=self.path, row=row)
         return np.where(column > 0, ticks, 0).astype(np.int32)
 
-    def _lots(self, column: NDArray[np.float64], lot_size: float, row: int) -> NDArray[np.int64]:
-        return to_lots(column, lot_size, name="size", most=_SIZE_MAX, path=self.path, row=row)
+    def _lots(
+        self, column: NDArray[Any], lot_size: float, most: int, broken: NDArray[np.int8], row: int
+    ) -> NDArray[np.int64]:
+        """Return sizes in lots, and note in `broken` which are none."""
+        if self.is_scaled and not self.layout.is_bar:
+            within = (column >= 0) & (column <= _EQUITY_SIZE_MAX)
+            self._require(within, f"size must be 0 to {_EQUITY_SIZE_MAX}", column, row)
+        found = JudgedLots(column, lot_size, most=most)
+        for at, rule in found.bad():
+            broken[at] = broken[at] or RULES.index(rule)
+        return found.lots
 
-    def _sizes(self, column: NDArray[np.int64], row: int) -> NDArray[np.int64]:
-        self._require((column >= 0) & (column <= _SIZE_MAX), f"size must be 0 to {_SIZE_MAX}", column, row)
-        return column
-
-    def _require(self, passed: NDArray[np.bool_], rule: str, values: NDArray[Any], row: int) -> None:
+    def _require(self, passed: NDArray[np.bool_], rule: str, values: Any, row: int) -> None:
         if not passed.all():
             at = int(np.argmin(passed))
             raise DataError(f"{rule}, was {values[at]}", path=self.path, row=row + at)
 
 
-def lean_file(path: Path) -> LeanFile:
-    """Describe a zip by its member's name and first row.
+def lean_files(path: Path, *, symbol: str | None = None) -> list[LeanFile]:
+    """Describe the members of a zip by their names and first rows.
+
+    Parameters
+    ----------
+    path : Path
+    symbol : str, optional
+        Leaves out members of others; futures have one for each expiry.
 
     Raises
     ------
     DataError
-        No zip of one file with a name like 20131007_ibm_quote_tick.csv, or of another number of columns.
+        No zip, or of members that are none of LEAN's.
     """
     if not path.is_file():
         raise DataError("expected an existing file", path=path)
     with library_errors(path, "a whole zip archive"), zipfile.ZipFile(path) as archive:
-        member = only_member(archive, path)
-    match = _NAME.fullmatch(PurePosixPath(member).name)
-    if match is None:
+        members = [entry.filename for entry in archive.infolist() if not entry.filename.endswith("/")]
+    if not members or len(members) > _MEMBERS_MAX:
+        raise DataError(f"expected a zip of 1 to {_MEMBERS_MAX} files, was {len(members)}", path=path)
+    found = [_lean_file(path, member, symbol) for member in members]
+    return [file for file in found if file is not None]
+
+
+def _lean_file(path: Path, member: str, wanted: str | None) -> LeanFile | None:
+    first_row = next(chunks(path, member=member), b"").partition(b"\n")[0]
+    name = named(path, PurePosixPath(member).name, first_row)
+    if name is None:
         raise DataError(
-            f"expected a file like 20131007_ibm_quote_tick.csv in the zip, was {member!r}", path=path
+            f"expected a file like 20131007_ibm_quote_tick.csv in the zip, was {member[:80]!r}", path=path
         )
+    if wanted is not None and name.symbol != wanted.upper():
+        return None
     try:
-        day = datetime.strptime(match["day"], "%Y%m%d").replace(tzinfo=UTC).date()
+        day = datetime.strptime(name.day, "%Y%m%d").replace(tzinfo=UTC).date()
     except ValueError as error:
-        raise DataError(f"expected a calendar date in the name, was {match['day']}", path=path) from error
-    is_quote = (match["left"] or match["right"]).lower() == "quote"
-    columns = next(chunks(path, member=member), b"").partition(b"\n")[0].count(b",") + 1
-    if (is_quote, columns) not in _TYPES:
+        raise DataError(f"expected a calendar date, was {name.day}", path=path) from error
+    if name.layout is None:
         raise DataError(
-            f"expected 8, 5 or 3 columns of quotes or 6 or 3 of trades, was {columns} of "
-            f"{'quotes' if is_quote else 'trades'}",
+            f"expected columns of ticks or bars as LEAN has them, was {name.columns} of "
+            f"{'quotes' if name.is_quote else 'trades'}",
             path=path,
             row=0,
         )
-    words = {word for part in path.absolute().parts for word in re.split(r"[^a-z0-9]+", part.lower())}
-    known = sorted(words & HOURS_BEHIND_UTC.keys())
-    increment, lot_size = EQUITY_INCREMENT, 1.0
-    if (is_quote, columns) in _PRICES:
-        increment, lot_size = _grids(path, member, (is_quote, columns))
-    return LeanFile(
-        path=path,
-        member=member,
-        symbol=match["symbol"].upper(),
-        day=day,
-        is_quote=is_quote,
-        columns=columns,
-        market="usa" if (is_quote, columns) not in _PRICES else known[0] if len(known) == 1 else "",
-        increment=increment,
-        lot_size=lot_size,
-    )
+    security, market = security_of(path), market_of(path)
+    scaled = is_scaled(security, name, first_row)
+    file = LeanFile(
+        path=path, member=member, symbol=name.symbol, day=day, is_quote=name.is_quote,
+        resolution=name.resolution, layout=name.layout, security=security,
+        market=market or ("usa" if scaled else ""), is_scaled=scaled,
+    )  # fmt: skip
+    return _on_its_grid(file)
 
 
-def _grids(path: Path, member: str, shape: tuple[bool, int]) -> tuple[float, float]:
-    """Return the grids that all prices and sizes of a file need: finer ones may come at any time of day."""
+def _on_its_grid(file: LeanFile) -> LeanFile:
+    """Return a file with the grids that all its prices and sizes need: finer ones may come at any time."""
+    if file.is_scaled and not file.layout.is_bar:
+        return file
     increments: set[float] = set()
-    lot_sizes = {1.0}
-    row = 0
-    for batch in _batches(path, member, _TYPES[shape]):
-        prices, sizes = (
-            [numbers_of(batch.column(at), name=f"column {at + 1}", path=path, row=row) for at in places]
-            for places in (_PRICES[shape], _SIZES.get(shape, ()))
-        )
-        increments.add(infer_increment(np.concatenate(prices), path=path))
-        lot_sizes |= {infer_lot_size(values) for values in sizes}
-        row += batch.num_rows
+    lot_sizes: set[float] = set()
+    sized = False
+    most = SINGLE_LOTS_MAX if file.is_quote else DOUBLE_LOTS_MAX
+    for row, batch in file.batches():
+        prices = np.concatenate([file.column(batch, place, row) for place in file.layout.prices])
+        if (prices > 0).any():
+            increments.add(infer_increment(prices[prices > 0], path=file.path))
+        for place in file.layout.sizes:
+            sizes = file.column(batch, place, row)
+            sized = sized or bool((sizes > 0).any())
+            lot_sizes.add(infer_lot_size(sizes[sizes >= 0], most=most))
     if not increments:
-        raise DataError("expected at least one row, was 0", path=path)
-    return min(increments), min(lot_sizes)
+        raise DataError("expected at least one row with a price, was none", path=file.path)
+    increment = EQUITY_INCREMENT if file.is_scaled else min(increments)
+    lot_size = min(lot_sizes, default=1.0) if sized else 1.0
+    return replace(file, increment=increment, lot_size=lot_size, has_sizes=sized)
 
 
 def _batches(path: Path, member: str, types: tuple[Any, ...]) -> Iterator[Any]:

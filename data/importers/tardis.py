@@ -49,6 +49,7 @@ SIDE_RULE: Final = "side must be bid, ask, buy, sell, unknown or empty, as the f
 SNAPSHOT_RULE: Final = "is_snapshot must be true or false"
 _BATCH_ROWS: Final = 65_536
 _US: Final = 1_000
+_BOOK_KINDS: Final = (EventKind.LEVEL, EventKind.CLEAR)
 
 
 class TardisFile:
@@ -74,6 +75,15 @@ class TardisFile:
     def batches(self) -> Iterator[tuple[int, Any]]:
         """Yield (row of the first, record batch of the kind's columns)."""
         return self._table.batches(self._table.sections[0], _COLUMNS[self.kind], batch_rows=_BATCH_ROWS)
+
+    def symbols(self) -> set[str]:
+        """Return every symbol that a row has."""
+        found: set[str] = set()
+        for _, batch in self._table.batches(
+            self._table.sections[0], {"symbol": _TEXT}, batch_rows=_BATCH_ROWS
+        ):
+            found.update(name for name in batch.column(0).unique().to_pylist() if name)
+        return found
 
     def prices_and_sizes(self) -> list[tuple[str, str]]:
         """Return the columns that hold numbers, in pairs."""
@@ -287,12 +297,16 @@ def open_source(
     sizes: list[str] = []
     symbols: set[str] = set()
     for file in files:
-        _, batch = next(file.batches(), (0, None))
+        batch, names = None, []
+        for _, batch in file.batches():
+            batch = batch.slice(0, SAMPLED_MAX)
+            names = batch.column("symbol").to_pylist()
+            symbols.update(name for name in names if name)
+            # Its first row may come late; an unknown symbol is looked for to the end.
+            if symbol is None or symbol in names:
+                break
         if batch is None:
             continue
-        batch = batch.slice(0, SAMPLED_MAX)
-        names = batch.column("symbol").to_pylist()
-        symbols.update(name for name in names if name)
         chosen = np.array([symbol is None or name == symbol for name in names], bool)
         for price, size in file.prices_and_sizes():
             prices += [text for text in _chosen(batch, price, chosen) if text and is_plain(text)]
@@ -313,21 +327,27 @@ def _chosen(batch: Any, name: str, chosen: NDArray[np.bool_]) -> list[str | None
 
 
 def verify(paths: Sequence[Path]) -> Verification:
-    """Count the messages after which the book is not crossed; the files carry no other truth."""
-    matched = total = 0
-    first: str | None = None
+    """Count, over all symbols, the messages that break no rule and leave the book uncrossed."""
     files = [TardisFile(path) for path in in_order_of_name(paths)]
-    book_paths = [file.path for file in files if file.kind == "book"]
-    if not book_paths:
-        raise DataError("expected an incremental_book_L2 file, was none", path=paths[0])
-    book = OrderBook()
-    for events in open_source(book_paths).blocks():
-        before = book.crossed
-        book.apply(events)
-        total += int((events["flags"] & EventFlag.LAST_IN_PACKET != 0).sum())
-        if book.crossed > before and first is None:
-            first = f"{book_paths[0]}: crossed within rows {events['seq'][0]} to {events['seq'][-1]}"
-    matched = total - book.crossed
+    matched = total = 0
+    firsts: list[str] = []
+    symbols = sorted({name for file in files for name in file.symbols()})
+    for symbol in symbols:
+        source, book = open_source(paths, symbol=symbol), OrderBook()
+        source.quarantine = quarantine = Quarantine()
+        for events in source.blocks():
+            before = book.crossed
+            book.apply(np.ascontiguousarray(events[np.isin(events["kind"], _BOOK_KINDS)]))
+            total += int((events["flags"] & EventFlag.LAST_IN_PACKET != 0).sum())
+            if book.crossed > before:
+                firsts.append(f"{symbol}: crossed within rows {events['seq'][0]} to {events['seq'][-1]}")
+        matched, total = matched - book.crossed, total + quarantine.total
+        matched -= quarantine.total
+        firsts += [f"{symbol}: {note}" for note in source.notes if "rejected" in note]
     return Verification(
-        matched=matched, total=total, what="messages with an uncrossed book", first_mismatch=first
+        matched=matched + total,
+        total=total,
+        what="messages that keep the rules, with an uncrossed book",
+        first_mismatch=f"{files[0].path}: {firsts[0]}" if firsts else None,
+        notes=(f"symbols: {', '.join(symbols)}",),
     )

@@ -165,3 +165,26 @@ def test_deleting_an_instrument_that_nobody_stored_is_an_error(tmp_path: Path) -
     with pytest.raises(ConfigError, match="--instrument must be one of TEST, was TYPO"):
         run("delete", store, "--instrument", "TYPO")
     assert run("delete", store, "--instrument", "TEST") == 0
+
+
+def test_damage_fails_a_verification_and_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("msgspec")
+    path = write_lines(tmp_path / "feed.jsonl", [depth(1, 1, [("10.01", "1")], [("10.03", "1")], ms=1), "{"])
+    assert run("verify", "binance", path) == 1
+    *_, problem, last = capsys.readouterr().out.splitlines()
+    assert f"{path}:row 1: expected a JSON message" in problem
+    assert last == "0/1"
+
+
+def test_a_number_finer_than_the_head_is_no_mismatch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("msgspec")
+    rows = [depth(at, at, [("10.01", "1")], [("10.03", "1")], ms=at) for at in range(1, 10_050)]
+    rows += [depth(10_050, 10_050, [("10.015", "1.25")], [], ms=10_050)]
+    touch = '{"u":10050,"s":"BTCUSDT","b":"10.015","B":"1.25","a":"10.03","A":"1"}'
+    path = write_lines(tmp_path / "feed.jsonl", [*rows, f"1700000010050000000 {touch}"])
+    snapshot = '1700000000000000000 {"lastUpdateId":0,"bids":[],"asks":[],"symbol":"BTCUSDT"}'
+    path.write_text(snapshot + "\n" + path.read_text())
+    assert run("verify", "binance", path) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "1/1"

@@ -19,7 +19,7 @@ from dying_writer import ACME, steady_events
 
 from data.errors import CheckFailed, ConfigError, DataError
 from data.import_job import ImportOptions, import_events
-from data.quality import Gate
+from data.quality_gate import Gate
 from data.schema import EVENT_DTYPE, RECV_NOT_RECORDED
 from data.screen import Screen
 from data.store import TickStore

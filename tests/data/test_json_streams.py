@@ -204,3 +204,35 @@ def test_events_are_whole_packets(tmp_path: Path) -> None:
     events = joined(json_streams.open_source([write_lines(tmp_path / "f.jsonl", rows)]), 7)
     assert len(events) == 78
     assert np.count_nonzero(events["flags"] & 1) == 39
+
+
+def numbered(form: str, number: int, before: int) -> str:
+    at = {
+        "last": {"u": number},
+        "first": {"U": before + 1, "u": number},
+        "previous": {"pu": before, "u": number},
+    }
+    book = {"e": "update", "E": BASE_MS + number, "b": [["10.00", str(number)]], "a": [["10.03", "2"]]}
+    return json.dumps(book | at[form])
+
+
+@pytest.mark.parametrize("form", ["last", "first", "previous"])
+def test_numbers_that_hold_for_the_sample_are_followed(tmp_path: Path, form: str) -> None:
+    """One message is missing, one comes twice; both are told, and a mapping read back tells them too."""
+    step = 1 if form == "last" else 3
+    numbers = list(range(step, 30 * step, step))
+    rows = [numbered(form, number, number - step) for number in numbers]
+    sample = write_lines(tmp_path / "whole.jsonl", rows)
+    source = round_trip(sample, tmp_path)
+    assert len(joined(source)) == 2 * len(rows)
+    assert source.notes == ()
+    mapping = load_json_mapping(tmp_path / "mapping.toml")
+    damaged = write_lines(tmp_path / "damaged.jsonl", [*rows[:9], *rows[10:20], rows[19], *rows[20:]])
+    source = json_streams.open_source([damaged], mapping=mapping)
+    source.quarantine = quarantine = Quarantine()
+    assert len(joined(source)) == 2 * (len(rows) - 1)
+    assert quarantine.sequence_gaps == 1
+    assert dict(quarantine.counts) == {json_streams.OLD_RULE: 1}
+    assert source.notes[0].startswith("1 gaps in the numbers at u; damaged.jsonl:row 9: expected ")
+    with pytest.raises(DataError, match=r"damaged\.jsonl:row 9: u: expected"):
+        joined(json_streams.open_source([damaged], mapping=mapping, strict=True))

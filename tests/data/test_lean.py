@@ -223,8 +223,8 @@ def test_a_zip_that_is_damaged_far_inside_is_refused(tmp_path: Path, place: floa
 def test_zips_are_told_by_what_they_hold(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected a file like"):
         lean.open_source([zipped(tmp_path, "a_quote.zip", ["1,1,1"], "prices.csv")])
-    with pytest.raises(DataError, match="was 4 of trades"):
-        lean.open_source([trades_file(tmp_path, ["1,2,3,4"])])
+    with pytest.raises(DataError, match="was 5 of trades"):
+        lean.open_source([trades_file(tmp_path, ["1,2,3,4,5"])])
     with pytest.raises(DataError, match="calendar date"):
         lean.open_source([zipped(tmp_path, "a_quote.zip", ["1,1,1"], "20131307_eurusd_tick_quote.csv")])
     with pytest.raises(DataError, match="existing file"):
@@ -306,3 +306,85 @@ def test_crypto_has_sizes_and_finds_its_grids(tmp_path: Path) -> None:
     assert source.notes == ("no venue known by the path: times are taken for UTC",)
     check = lean.verify([quotes, trades])
     assert (check.matched, check.total) == (3, 3)
+
+
+def stored(folder: Path, name: str, member: str, *rows: str) -> Path:
+    """Write a zip where LEAN would have it."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(member, "".join(row + "\n" for row in rows))
+    return path
+
+
+def utc(text: str) -> int:
+    return int(np.datetime64(text, "ns").astype(np.int64))
+
+
+BARS = [
+    # A folder, a member, a row, the end of the bar, price and size of the trade or of the bid.
+    ("equity/usa/minute/spy/20131007_trade.zip", "20131007_spy_minute_trade.csv",
+     "34200000,1681000,1682000,1680000,1681500,1000", "2013-10-07T13:31:00", (168.15, 1_000)),
+    ("equity/usa/daily/spy.zip", "spy.csv",
+     "20131104 00:00,1681000,1682000,1680000,1681500,1000", "2013-11-05T05:00:00", (168.15, 1_000)),
+    # The day on which the clocks go back has 25 hours.
+    ("equity/usa/daily/spy.zip", "spy.csv",
+     "20131103 00:00,1681000,1682000,1680000,1681500,1000", "2013-11-04T05:00:00", (168.15, 1_000)),
+    ("forex/oanda/hour/usdjpy.zip", "usdjpy.csv",
+     "20140501 01:00,102.1,102.4,102.0,102.251,0,102.2,102.5,102.1,102.254,0", "2014-05-01T02:00:00",
+     (102.251, 1)),
+    ("cfd/fxcm/second/xauusd/20140501_quote.zip", "20140501_xauusd_second_quote.csv",
+     "1000,1288.1,1288.1,1288.1,1288.1,0,1288.45,1288.45,1288.45,1288.45,0", "2014-05-01T05:00:02",
+     (1288.1, 1)),
+    ("crypto/binance/hour/btcusdt_trade.zip", "btcusdt.csv",
+     "20180101 08:00,13716.36,13750,13700,13715.65,433.37936900000004", "2018-01-01T09:00:00",
+     (13715.65, 433.379369)),
+    ("future/cme/minute/es/20131007_quote.zip", "20131007_es_minute_quote_201312_20131220.csv",
+     "60000,,,,,0,1680.5,1680.75,1680.5,1680.75,37", "2013-10-07T00:02:00", (0, 0)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "member", "row", "ends", "told"), BARS)
+def test_a_bar_is_one_event_at_its_end(
+    tmp_path: Path, name: str, member: str, row: str, ends: str, told: tuple[float, float]
+) -> None:
+    source = lean.open_source([stored(tmp_path, name, member, row)])
+    (event,) = np.concatenate(list(source.blocks()))
+    found = event["price_ticks"] * source.instrument.price_increment
+    assert (int(event["ts_ns"]), found) == (utc(ends), pytest.approx(told[0]))
+    assert event["size_lots"] * source.instrument.lot_size == pytest.approx(told[1])
+    assert event["kind"] == (EventKind.TRADE if "trade" in member or "spy" in name else event["kind"])
+    assert any(note.startswith("bars (") for note in source.notes)
+
+
+def test_ticks_of_futures_of_crypto_and_of_fractions_of_a_millisecond(tmp_path: Path) -> None:
+    path = tmp_path / "future/cme/tick/es/20131007_quote.zip"
+    path.parent.mkdir(parents=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(
+            "20131007_es_tick_quote_201312.csv", "60000,1680.25,5,0,0,,0\n60000.5,0,0,1680.5,1,,0\n"
+        )
+        archive.writestr("20131007_es_tick_quote_201403.csv", "60000,1674.25,5,1674.5,2,,1\n")
+    with pytest.raises(ConfigError, match="ES201312, ES201403"):
+        lean.open_source([path])
+    source = lean.open_source([path], symbol="ES201312")
+    quotes = np.concatenate(list(source.blocks())).view(QUOTE_DTYPE)
+    assert (quotes["ts_ns"] - utc("2013-10-07T00:01:00")).tolist() == [0, 500_000]
+    assert quotes["bid_price_ticks"].tolist() == [168_025, 168_025]
+    assert quotes["ask_price_ticks"].tolist() == [0, 168_050]
+    check = lean.verify([path])
+    assert (check.matched, check.total) == (2, 3)
+    rows = "60000,6500.1,0.00000001,0", "60010,6500.12,1.5,1"
+    crypto = stored(tmp_path, "crypto/a/t.zip", "20181007_btcusd_Trade_Tick.csv", *rows)
+    events = np.concatenate(list(lean.open_source([crypto]).blocks()))
+    assert events[["price_ticks", "size_lots"]].tolist() == [(650_010, 1)]
+
+
+def test_one_import_has_one_resolution(tmp_path: Path) -> None:
+    row = "1000,1.1,1.1,1.1,1.1,0,1.2,1.2,1.2,1.2,0"
+    paths = [
+        stored(tmp_path, f"forex/oanda/{size}/eurusd/q.zip", f"20140501_eurusd_{size}_quote.csv", row)
+        for size in ("second", "minute")
+    ]
+    with pytest.raises(ConfigError, match="one resolution, was minute, second"):
+        lean.open_source(paths)

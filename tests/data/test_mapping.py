@@ -197,7 +197,7 @@ def test_a_damaged_arrow_file_is_read_or_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a\n1\n", "a,b\nx,y\n", "a,b,c\n1,2,3\n", "time;price;size\n2024-01-01T00:00:00Z;1,5;2\n"]
+    "text", ["", "a\n1\n", "a,b\nx,y\n", "a,b,c\n1,2,3\n", "time;price;size\n2024-01-01T00:00:00Z;1,5,5;2\n"]
 )
 def test_what_holds_no_market_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "odd.csv"
@@ -222,3 +222,52 @@ def test_a_mapping_that_nobody_understands_is_refused(tmp_path: Path, change: st
         )
     with pytest.raises(ConfigError):
         load_mapping(path)
+
+
+WRITTEN = {
+    "a byte order mark, quotes and thousands": (
+        b'\xef\xbb\xbf"Timestamp","Price","Size"\r\n"2023-11-14T22:13:20.5Z","1,234.50","1,000"\r\n'
+    ),
+    "decimal commas": b"Zeit;Preis;Menge\n14.11.2023 22:13:20,500;1234,50;1000\n",
+    "decimal commas and points between thousands": (
+        b"timestamp;price;size\n1700000000500;1.234,50;1.000\n1700000000501;1,25;1\n"
+    ),
+    "a date beside a clock": b"Date,Time,Price,Volume\n2023.11.14,22:13:20.500,1234.5,1000\n",
+    "brackets and tabs": (
+        b"<DATE>\t<TIME>\t<LAST>\t<PRICE>\t<SIZE>\n2023.11.14\t22:13:20.500\t\t1234.50\t1000\n"
+    ),
+    "noon by letters": b"date,price,size\n11/14/2023 10:13:20 PM,1234.50,1000\n",
+    "a zone of its own": b"ts,price,qty\n2023-11-15 07:13:20.500+0900,1234.50,1000\n",
+    "ids in front": b"26129,1234.50,1000,7,8,1700000000500,true\n26130,1234.75,3,9,9,1700000000501,true\n",
+}
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_the_same_trade_is_read_however_it_is_written(tmp_path: Path, written: str) -> None:
+    path = tmp_path / "odd.csv"
+    path.write_bytes(WRITTEN[written])
+    mapping = sniff_mapping(path)
+    (tmp_path / "odd.toml").write_text(mapping.to_toml())
+    assert load_mapping(tmp_path / "odd.toml") == mapping
+    first = next(MappedSource([path], mapping).blocks())[0]
+    instant = np.datetime64("2023-11-14T22:13:20.5", "ns").astype(np.int64)
+    whole = written == "noon by letters"
+    assert first["ts_ns"] == instant - whole * 500_000_000
+    assert first["price_ticks"] * mapping.price_increment == pytest.approx(1234.5, rel=1e-12)
+    assert first["size_lots"] * mapping.lot_size == 1000
+    assert first["side"] == 0
+
+
+def test_a_buyer_who_was_the_maker_was_sold_to(tmp_path: Path) -> None:
+    path = tmp_path / "trades.csv"
+    path.write_text("time,price,qty,is_buyer_maker\n1700000000123,1.5,2,true\n1700000000124,1.6,2,false\n")
+    events = next(MappedSource([path], sniff_mapping(path)).blocks())
+    assert events["side"].tolist() == [-1, 1]
+
+
+def test_marks_in_numbers_must_stand_where_they_belong(tmp_path: Path) -> None:
+    path = tmp_path / "trades.csv"
+    path.write_text('ts,price,qty\n1700000000,"1,234.50",2\n1700000001,"1,23,4.50",2\n1700000002,12.5,2\n')
+    source = MappedSource([path], sniff_mapping(path))
+    assert next(source.blocks())["price_ticks"].tolist() == [12_345, 125]
+    assert source.notes == ("1 rows were set aside",)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from signed_manifest import resign
 
 from data.errors import AnytickError, ConfigError, DataError
 from data.event_merge import merge_feeds
@@ -32,13 +32,6 @@ def random_events(count: int, *, seed: int, days: int = 3) -> np.ndarray:
     events["ts_ns"] = np.sort(draw.integers(START_NS, START_NS + days * DAY_NS, count))
     events["_reserved"] = 0
     return events
-
-
-def resign(path: Path, stored: dict[str, object]) -> None:
-    """Write a changed manifest with a digest that fits it, as an attacker would."""
-    del stored["sha256"]
-    behind = '",' + json.dumps(stored)[1:]
-    path.write_text('{"sha256": "' + hashlib.sha256(behind.encode()).hexdigest() + behind)
 
 
 def stamped(events: np.ndarray, venue_id: int) -> np.ndarray:
@@ -178,10 +171,13 @@ def test_any_damaged_byte_is_named_by_verify_and_never_half_read(tmp_path: Path,
     [
         lambda stored: stored.update(schema_version=99),
         lambda stored: stored.pop("venues"),
-        lambda stored: stored["partitions"][0].update(instrument="../../etc"),
-        lambda stored: stored["partitions"][0].update(day="2011-1-26"),
-        lambda stored: stored["partitions"][0].update(rows="many"),
-        lambda stored: stored["partitions"][0].update(instrument="OTHER"),
+        lambda stored: stored["partitions"].update(instruments=["../../etc"]),
+        lambda stored: stored["partitions"].update(instruments=["OTHER"]),
+        lambda stored: stored["partitions"].update(instruments=[]),
+        lambda stored: stored["partitions"].update(files=stored["partitions"]["files"][4:]),
+        lambda stored: stored["partitions"].update(files="not base 64"),
+        lambda stored: stored["partitions"].update(groups=""),
+        lambda stored: stored.update(partitions=[]),
         lambda stored: stored["instruments"]["ACME"][0].update(lot_size=-1),
     ],
 )

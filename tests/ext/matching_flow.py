@@ -69,10 +69,11 @@ def full(draw: random.Random, next_id: int, now_ns: int) -> Command:
         command.offset = -command.side * draw.choice((0, 0, 1, 2, -1))
         command.price += command.side * 5
         command.tif, command.flags = draw.choice((1, 1, 4, 5)), 0
+        command.minimum = draw.choice((0, 0, 0, 5))
         return command
     if draw.random() < 0.2:
         command.display = draw.randint(1, 8)
-    if draw.random() < 0.1:
+    if draw.random() < (0.3 if command.flags == OrderFlag.HIDDEN else 0.1):
         command.minimum = draw.randint(1, 32)
     if draw.random() < 0.02:
         command.size = draw.choice((0, -1, 2**48 + 1, 2**48))

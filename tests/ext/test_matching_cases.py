@@ -305,6 +305,87 @@ def test_minimum_size_trades_at_once_or_not_at_all() -> None:
     assert fills(engine, sell(4, 1, 10))[0][:3] == (3, 1, 3)
 
 
+# Hidden orders that demand a minimum of each counterparty.
+
+WANTS = {"flags": OrderFlag.HIDDEN, "minimum": 5}
+
+
+def test_a_hidden_minimum_passes_by_whoever_brings_less() -> None:
+    engine = engine_with(buy(1, 20, 10, **WANTS), buy(2, 3, 9))
+    assert fills(engine, sell(3, 4, 9)) == [(2, 3, 0, 9), (3, 3, 1, 9)]  # the rest stands crossed with 1
+    assert engine.depth_array(-1, 9).tolist() == [[9, 1]]
+    assert fills(engine, sell(4, 5, 10)) == [(1, 5, 15, 10), (4, 5, 0, 10)]
+    assert fills(engine, buy(5, 1, 9)) == [(3, 1, 0, 9), (5, 1, 0, 9)]
+
+
+def test_a_hidden_minimum_is_of_one_counterparty_not_of_several() -> None:
+    engine = engine_with(buy(1, 20, 10, **WANTS))
+    assert fills(engine, sell(2, 4, 10), sell(3, 4, 10)) == []
+    assert engine.depth_array(-1, 9).tolist() == [[10, 8]]
+
+
+def test_an_arriving_hidden_minimum_may_add_up_several_or_rests() -> None:
+    engine = engine_with(sell(1, 3, 10), sell(2, 1, 10))
+    assert fills(engine, buy(3, 9, 10, **WANTS)) == []
+    assert engine.live_orders == 3
+    assert fills(engine, cancel(3), sell(4, 1, 10), buy(5, 9, 10, **WANTS)) == [
+        (1, 3, 0, 10), (5, 3, 6, 10), (2, 1, 0, 10), (5, 1, 5, 10), (4, 1, 0, 10), (5, 1, 4, 10),
+    ]  # fmt: skip
+
+
+def test_with_less_left_than_its_minimum_an_order_demands_all_it_has() -> None:
+    engine = engine_with(buy(1, 7, 10, **WANTS), sell(2, 5, 10))
+    assert fills(engine, sell(3, 1, 10)) == []
+    assert fills(engine, cancel(3), sell(4, 3, 10)) == [(1, 2, 0, 10), (4, 2, 1, 10)]
+
+
+def test_orders_that_can_not_meet_a_minimum_count_it_in_nothing() -> None:
+    engine = engine_with(buy(1, 20, 10, **WANTS), buy(2, 4, 9))
+    fok, market = TimeInForce.FOK, OrderType.MARKET
+    assert endings(engine, sell(3, 5, 10, tif=fok)) == []  # 1 takes it
+    assert endings(engine, sell(4, 4, 10, tif=fok)) == [(4, CANCELLED, Reason.NO_LIQUIDITY, 4)]
+    assert endings(engine, sell(5, 4, 10, flags=OrderFlag.POST_ONLY), cancel(5)) == [
+        (5, CANCELLED, Reason.USER, 4)
+    ]
+    assert endings(engine, sell(6, 5, 10, flags=OrderFlag.POST_ONLY))[0][2] == Reason.WOULD_CROSS
+    assert endings(engine, sell(7, 4, order_type=market)) == []
+    assert endings(engine, sell(8, 4, order_type=market)) == [(8, CANCELLED, Reason.NO_LIQUIDITY, 4)]
+
+
+def test_an_own_order_that_demands_more_is_passed_by_before_prevention() -> None:
+    engine = engine_with(buy(1, 20, 10, owner=7, **WANTS), buy(2, 4, 10, owner=8, flags=OrderFlag.HIDDEN))
+    assert fills(engine, sell(3, 4, 10, owner=7)) == [(2, 4, 0, 10), (3, 4, 0, 10)]
+    assert endings(engine, sell(4, 5, 10, owner=7)) == [(4, CANCELLED, Reason.SELF_TRADE, 5)]
+
+
+def test_a_replace_keeps_a_hidden_minimum_and_arrives_by_it() -> None:
+    engine = engine_with(buy(1, 20, 9, **WANTS), sell(2, 4, 10), replace(1, 20, 10))
+    assert engine.live_orders == 2
+    assert fills(engine, sell(3, 4, 10)) == []
+    assert fills(engine, replace(1, 30, 10))[::2] == [(2, 4, 0, 10), (3, 4, 0, 10)]  # 8 together
+
+
+def test_a_peg_may_demand_a_minimum() -> None:
+    engine = engine_with(
+        buy(1, 1, 10), sell(2, 1, 14), buy(3, 9, INT32_MAX, order_type=OrderType.PEG_MID, minimum=5)
+    )
+    assert fills(engine, sell(4, 4, 12, tif=TimeInForce.IOC)) == []
+    assert fills(engine, sell(5, 5, 12)) == [(3, 5, 4, 12), (5, 5, 0, 12)]
+
+
+def test_orders_that_demand_a_minimum_sit_auctions_and_halts_out() -> None:
+    engine = engine_with(sell(1, 3, 9), buy(2, 20, 10, **WANTS))  # crossed, and can not trade
+    engine.halt()
+    assert rows(engine.resume()) == []
+    engine.open_auction()
+    engine.submit(orders(buy(3, 1, 10)))
+    assert engine.indicative(9) == (9, 1, -2)
+    assert [row[0] for row in rows(engine.uncross(9))] == [3, 1]
+    copy = MatchingEngine()
+    copy.restore(engine.snapshot())
+    assert fills(copy, sell(4, 5, 10)) == fills(engine, sell(4, 5, 10)) == [(2, 5, 15, 10), (4, 5, 0, 10)]
+
+
 # Time, stops, bands, halts, mass cancel.
 
 
@@ -441,8 +522,15 @@ def test_a_peg_without_a_reference_is_refused_or_ends() -> None:
         ([(+1, 5, 104), (-1, 5, 100)], 103, (103, 5, 0)),
         # The same with a reference outside: the nearest limit.
         ([(+1, 5, 104), (-1, 5, 100)], 90, (100, 5, 0)),
-        # 5 lots at 100 and 104, 2 sellers over either way, both 2 away: the higher.
-        ([(+1, 5, 104), (-1, 7, 100)], 102, (102, 5, -2)),
+        # 5 lots anywhere, sellers left over everywhere: they press the price down, whatever the reference.
+        ([(+1, 5, 104), (-1, 7, 100)], 103, (100, 5, -2)),
+        # Buyers left over everywhere: up.
+        ([(+1, 7, 104), (-1, 5, 100)], 101, (104, 5, 2)),
+        # Buyers over at 99 and 100, sellers at 103 and 104: between the two, where nothing is left over.
+        ([(+1, 5, 104), (+1, 2, 100), (-1, 5, 99), (-1, 2, 103)], 102, (102, 5, 0)),
+        # Both prices leave 2 over, of either kind: the nearest to the reference, however far that is.
+        ([(+1, 3, 101), (+1, 2, 100), (-1, 3, 100), (-1, 2, 101)], 90, (100, 3, 2)),
+        ([(+1, 3, 101), (+1, 2, 100), (-1, 3, 100), (-1, 2, 101)], 110, (101, 3, -2)),
         ([(+1, 5, 99), (-1, 5, 100)], 100, None),
     ],
 )
@@ -559,8 +647,9 @@ def test_readers_are_refused_while_another_thread_matches() -> None:
         for look in (
             engine.state_hash, engine.verify, engine.snapshot, lambda: engine.depth_array(+1, 9),
             lambda: engine.queue_array(+1, 5), lambda: engine.order(5), lambda: engine.indicative(1),
+            lambda: engine.submit(batch[:0]), lambda: engine.cancel(0), lambda: engine.restore(b""),
         ):  # fmt: skip
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(RuntimeError, ValueError):
                 look()
             if not thread.is_alive():
                 break

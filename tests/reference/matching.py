@@ -20,6 +20,7 @@ STOPS = (OrderType.STOP, OrderType.STOP_LIMIT)
 UNPRICED = (OrderType.MARKET, OrderType.STOP)
 PEGS = (OrderType.PEG_MID, OrderType.PEG_PRIMARY)
 IMMEDIATE = (TimeInForce.IOC, TimeInForce.FOK)
+HIDDEN, POST_ONLY = int(OrderFlag.HIDDEN), int(OrderFlag.POST_ONLY)  # plain, since flags' own & is slow
 PHASES = ("continuous", "halted", "auction")
 MODES = ("cancel_newest", "cancel_oldest", "cancel_both", "decrement")
 
@@ -80,7 +81,12 @@ class Order:
 
     @property
     def hidden(self) -> bool:
-        return bool(self.flags & OrderFlag.HIDDEN) or self.order_type in PEGS
+        return self.flags & HIDDEN != 0 or self.order_type in PEGS
+
+    @property
+    def demands(self) -> int:
+        """Lots that a counterparty must bring: a hidden order's minimum, or all it has where that is less."""
+        return min(self.minimum, self.shown) if self.hidden and self.stop is None else 0
 
     @property
     def book(self) -> int:
@@ -153,22 +159,35 @@ class ReferenceEngine:
         self.phase = "auction"
 
     def indicative(self, reference: int) -> tuple[int, int, int] | None:
-        """Try every price: most lots, least left over, nearest the reference, highest."""
-        live = [order for order in self.orders if order.book < 2]
+        """Try every price: most lots, least left over, market pressure, nearest the reference."""
+        live = [order for order in self.orders if order.book < 2 and not order.demands]
         merits = []
         for price in {reference, *(order.price for order in live)}:
             demand = sum(order.leaves for order in live if order.side > 0 and order.price >= price)
             supply = sum(order.leaves for order in live if order.side < 0 and order.price <= price)
             lots = min(demand, supply)
-            merits.append((lots, -abs(demand - supply), -abs(price - reference), price, demand - supply))
-        lots, _, _, price, left = max(merits)
-        return (price, lots, left) if lots else None
+            merits.append((lots, -abs(demand - supply), price, demand - supply))
+        lots, over, _, _ = max(merits)
+        if not lots:
+            return None
+        left = {price: left for found, surplus, price, left in merits if (found, surplus) == (lots, over)}
+        if all(lots_left > 0 for lots_left in left.values()):
+            price = max(left)
+        elif all(lots_left < 0 for lots_left in left.values()):
+            price = min(left)
+        else:
+            low = max((price for price in left if left[price] > 0), default=INT32_MIN)
+            high = min((price for price in left if left[price] < 0), default=INT32_MAX)
+            between = [price for price in left if low <= price <= high]
+            price = min(between, key=lambda price: abs(price - reference))
+        return price, lots, left[price]
 
     def uncross(self, reference: int, *, then_halt: bool = False) -> list[Report]:
         self.reports = []
         found = self.indicative(reference)
         while found:
-            buys, sells = self.makers(-1, found[0]), self.makers(+1, found[0])
+            buys = [order for order in self.makers(-1, found[0]) if not order.demands]
+            sells = [order for order in self.makers(+1, found[0]) if not order.demands]
             if not buys or not sells:
                 break
             lots = min(buys[0].shown, sells[0].shown)
@@ -183,7 +202,7 @@ class ReferenceEngine:
         return self.reports
 
     def crossed(self) -> bool:
-        live = [order for order in self.orders if order.book < 2]
+        live = [order for order in self.orders if order.book < 2 and not order.demands]
         return any(b.side > 0 > s.side and b.price >= s.price for b in live for s in live)
 
     def set_price_band(self, low: int, high: int) -> None:
@@ -206,6 +225,10 @@ class ReferenceEngine:
         resting = [order for order in self.orders if order.side == -side and order.book < 2]
         meets = [order for order in resting if side * (price - order.price) >= 0]
         return sorted(meets, key=lambda order: (side * order.price, order.hidden, order.time))
+
+    def willing(self, side: int, price: int, lots: int) -> list[Order]:
+        """The makers that do not demand more than so many lots."""
+        return [maker for maker in self.makers(side, price) if maker.demands <= lots]
 
     def fixed_order(self) -> list[Order]:
         return [order for book in range(3) for side in (+1, -1) for order in self.queue(side, book)]
@@ -236,20 +259,20 @@ class ReferenceEngine:
 
     def refusal(self, command: Command) -> int:
         kind, tif, flags = command.order_type, command.tif, command.flags
-        post_only = bool(flags & OrderFlag.POST_ONLY)
+        post_only = flags & POST_ONLY != 0
         if command.order_id == 0 or command.side not in (+1, -1):
             return Reason.BAD_ORDER
         if not OrderType.LIMIT <= kind <= OrderType.PEG_PRIMARY:
             return Reason.BAD_ORDER
         if not TimeInForce.GTC <= tif <= TimeInForce.DAY:
             return Reason.BAD_ORDER
-        if flags & ~(OrderFlag.POST_ONLY | OrderFlag.HIDDEN):
+        if flags & ~(POST_ONLY | HIDDEN):
             return Reason.BAD_ORDER
         if post_only and (tif in IMMEDIATE or kind in UNPRICED or kind in STOPS or command.minimum):
             return Reason.BAD_ORDER
-        if flags & OrderFlag.HIDDEN and command.display:
+        if flags & HIDDEN and command.display:
             return Reason.BAD_ORDER
-        if kind in PEGS and (tif in IMMEDIATE or post_only or command.display or command.minimum):
+        if kind in PEGS and (tif in IMMEDIATE or post_only or command.display):
             return Reason.BAD_ORDER
         if not valid_size(command.size, command.display) or command.minimum > command.size:
             return Reason.BAD_SIZE
@@ -270,7 +293,8 @@ class ReferenceEngine:
             return Reason.TIME
         if kind in PEGS and self.peg_price(kind, command.side, command.price, command.offset) is None:
             return Reason.NO_LIQUIDITY
-        if post_only and self.phase == "continuous" and self.makers(command.side, command.price):
+        crosses = post_only and bool(self.willing(command.side, command.price, command.size))
+        if crosses and self.phase == "continuous":
             return Reason.WOULD_CROSS
         return Reason.NONE
 
@@ -294,7 +318,7 @@ class ReferenceEngine:
             command.order_id, command.side, command.price, command.size, 0,
             owner=command.owner, display=command.display, minimum=command.minimum,
             expire_ns=command.expire_ns if command.tif == TimeInForce.GTD else INT64_MAX,
-            order_type=command.order_type, tif=command.tif, flags=command.flags,
+            order_type=command.order_type, tif=command.tif, flags=int(command.flags),
             offset=command.offset, cap=command.price,
         )  # fmt: skip
         self.report(
@@ -324,8 +348,8 @@ class ReferenceEngine:
             reason = Reason.BAD_PRICE
         if not reason and self.phase == "halted":
             reason = Reason.PHASE
-        post_only = command.flags & OrderFlag.POST_ONLY and self.phase == "continuous"
-        if not reason and post_only and order.stop is None and self.makers(order.side, command.price):
+        post_only = command.flags & POST_ONLY and self.phase == "continuous" and order.stop is None
+        if not reason and post_only and self.willing(order.side, command.price, command.size):
             reason = Reason.WOULD_CROSS
         if reason:
             self.reject(command, reason, order.side)
@@ -345,43 +369,52 @@ class ReferenceEngine:
             order.stop = command.stop
             self.rest(order)
         else:
-            order.minimum = 0
+            if not order.hidden:
+                order.minimum = 0
             self.match(order)
 
     # Trading.
 
     def tradable(self, order: Order, limit: int) -> int:
         """Lots it could trade at once; nothing counts from where self-trade prevention would stop it."""
-        makers = self.makers(order.side, limit)
-        own = [maker for maker in makers if order.owner and maker.owner == order.owner]
-        if own and self.self_trade != "cancel_oldest":
-            stop = makers.index(own[0])
-            level = [m for m in makers if (m.price, m.hidden) == (own[0].price, own[0].hidden)]
-            before = [m for m in makers[:stop] if m not in level]
-            return sum(m.leaves for m in before) + sum(m.shown for m in makers[:stop] if m in level)
-        return sum(maker.leaves for maker in makers if maker not in own)
+        counted: list[Order] = []
+        for maker in self.makers(order.side, limit):
+            lots = sum(other.leaves for other in counted)
+            if maker.demands > max(order.shown - lots, 0):
+                continue
+            if not order.owner or maker.owner != order.owner:
+                counted.append(maker)
+            elif self.self_trade != "cancel_oldest":
+                level = [m for m in counted if (m.price, m.hidden) == (maker.price, maker.hidden)]
+                return lots - sum(m.reserve for m in level)
+        return sum(maker.leaves for maker in counted)
 
     def match(self, order: Order) -> None:
         limit = order.price
         if order.order_type in UNPRICED:
             limit = self.high if order.side > 0 else self.low
-        makers = self.makers(order.side, limit) if self.phase == "continuous" else []
-        minimum = order.shown if order.tif == TimeInForce.FOK else order.minimum
-        if minimum and self.tradable(order, limit) < minimum:
-            self.close(order, limit, Reason.NO_LIQUIDITY)
-            return
+        makers = self.willing(order.side, limit, order.shown) if self.phase == "continuous" else []
+        minimum = order.shown if order.tif == TimeInForce.FOK else min(order.minimum, order.shown)
+        rests = order.order_type not in UNPRICED and order.tif not in IMMEDIATE
+        if minimum and (not makers or self.tradable(order, limit) < minimum):
+            if not order.hidden or not rests:
+                self.close(order, limit, Reason.NO_LIQUIDITY)
+                return
+            makers = []
         while order.shown and makers:
             maker = makers[0]
             if order.owner and maker.owner == order.owner:
                 self.prevent(order, maker, limit)
             else:
                 self.trade(order, maker)
-            makers = self.makers(order.side, limit)
+            makers = self.willing(order.side, limit, order.shown)
         if order.shown == 0:
             return
-        if order.order_type not in UNPRICED and order.tif not in IMMEDIATE:
+        against = [other for other in self.orders if other.side == -order.side and other.book < 2]
+        beyond = len(against) > len(self.makers(order.side, limit))
+        if rests:
             self.rest(order)
-        elif order.order_type in UNPRICED and any(o.side == -order.side and o.book < 2 for o in self.orders):
+        elif order.order_type in UNPRICED and beyond:
             self.close(order, limit, Reason.PRICE_BAND)
         else:
             self.close(order, limit, Reason.NO_LIQUIDITY)
@@ -539,13 +572,13 @@ class ReferenceEngine:
                 for order in self.queue(side, book):
                     is_peg = order.order_type in PEGS
                     ends = order.expire_ns < INT64_MAX or order.tif == TimeInForce.DAY
-                    if order.book == 2 or is_peg or order.owner or order.display or ends:
+                    if order.book == 2 or is_peg or order.owner or order.display or ends or order.demands:
                         state = fold(state, [
                             order.order_id, order.reserve, order.expire_ns,
                             order.owner | order.display << 32,
                             *([order.offset, order.cap] if is_peg else [order.price] if book == 2 else []),
                             order.order_type | order.tif << 8 | order.flags << 16
-                            | (order.minimum << 32 if book == 2 else 0),
+                            | (order.minimum << 32 if book else 0),
                         ])  # fmt: skip
         live = [peg.order_id for peg in self.pegs if peg in self.orders]
         state = fold(state, [*live, *(self.pegged or ())] if live else [])
