@@ -272,13 +272,13 @@ cdef inline void order_remove(RestingBook* book, uint32_t number) noexcept nogil
     order_drop(book, number)
 
 
-cdef inline void order_remove_at(RestingBook* book, uint32_t number, OrderPlace at) noexcept nogil:
+cdef inline void order_remove_at(RestingBook* book, uint32_t number, const OrderPlace* at) noexcept nogil:
     """Do what order_remove does, with the order's place in the index found already."""
     cdef Order* order = &book.orders[number]
     cdef Level* level = &book.levels[order.level]
     order_unlink(book, level, order)
     level.order_count -= 1
-    order_index_erase_at(&book.by_id, at)
+    order_index_erase_at(&book.by_id, at[0])
     node_drop(book, order, number)
 
 
