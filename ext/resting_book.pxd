@@ -15,9 +15,11 @@ from libc.string cimport memset
 from .layout cimport check
 from .node_arena cimport NodeArena, pool_give, pool_grow, pool_take
 from .order_index cimport (
+    MOVED_BUCKETS,
     Order,
     OrderIndex,
     OrderPlace,
+    order_index_advance,
     order_index_close,
     order_index_enter,
     order_index_erase,
@@ -237,9 +239,11 @@ cdef inline void order_append(
         number = book.orders_made
         book.orders_made += 1
     check(number <= book.order_capacity, "an order was reserved before it is appended")
-    order_index_enter(&book.by_id, order_id, number)
     order = &book.orders[number]
     order.order_id = order_id
+    order_index_enter(&book.by_id, order_id, number)
+    if book.by_id.older != NULL:
+        order_index_advance(&book.by_id, book.orders, MOVED_BUCKETS)
     order.size_lots = size_lots
     order.next = 0
     order.previous = level.last
