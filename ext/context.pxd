@@ -6,8 +6,8 @@ has returned. So a strategy never calls a venue, and a callback that raises send
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from ext.event_loop cimport EventLoop
 from ext.layout cimport ExecutionReport, OrderCommand
+from ext.tick_path cimport TickPath
 
 cdef enum:
     COMMAND_MAX = 1024      # of one instant, the answers to refusals included
@@ -25,7 +25,7 @@ cdef class Order:
 
 
 cdef class Context:
-    cdef EventLoop loop
+    cdef TickPath loop
     cdef OrderCommand* commands     # owned, COMMAND_MAX
     cdef int command_count
     cdef dict orders                # client order id -> Order, in order of sending

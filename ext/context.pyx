@@ -11,7 +11,6 @@ from libc.string cimport memset
 
 import numpy as np
 
-from ext.event_loop cimport EventLoop
 from ext.feature_set cimport FeatureSet
 from ext.features cimport FEATURE_COUNT, VenueTouch, features_fill
 from ext.layout cimport (
@@ -19,6 +18,7 @@ from ext.layout cimport (
     ORDER_POST_ONLY, REPORT_ACCEPTED, REPORT_FILL, TIF_GTC, TIF_GTD, TIF_IOC, ExecutionReport, OrderCommand,
 )
 from ext.order_id cimport pack_order_id
+from ext.tick_path cimport TickPath
 
 cnp.import_array()
 
@@ -480,7 +480,7 @@ cdef class Context:
             del self.orders[report.client_order_id]
 
 
-cdef int64_t best_size(EventLoop loop, int side):
+cdef int64_t best_size(TickPath loop, int side):
     cdef int venue
     cdef int64_t lots = 0
     cdef const VenueTouch* touch

@@ -7,9 +7,9 @@ what is left at the parent's deadline is closed out with market orders or counte
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from ext.event_loop cimport Agent
 from ext.layout cimport ExecutionReport
 from ext.routing cimport CONTEXT_SIZE, RouteAnswer, Router, RouteRequest
+from ext.tick_path cimport Agent
 
 cdef enum:
     PARENT_SLOTS = 1024     # parents at work at once; a power of two

@@ -3,8 +3,8 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ext.event_loop import Agent
 from ext.routing import Router
+from ext.tick_path import Agent
 
 PLAN_DTYPE: Final[np.dtype[np.void]]
 DAY_STATS_DTYPE: Final[np.dtype[np.void]]

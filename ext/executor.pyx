@@ -13,7 +13,6 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from ext.event_loop cimport VENUE_LIMIT
 from ext.features cimport GAP_SLOW, MOVE_FAST, MOVE_SLOW, SPREAD, VenueTouch
 from ext.journal cimport journal_append
 from ext.layout cimport (
@@ -27,6 +26,7 @@ from ext.routing cimport (
     CONTEXT_SIZE, STYLE_POST, STYLE_TAKE, ArmView, RouteAnswer, RouteLeg, Router, RouteRequest, sweep,
 )
 from ext.sim_venue cimport SimulatedVenue
+from ext.tick_path cimport VENUE_LIMIT
 from ext.venue_rules cimport OFFER_MAX
 
 cnp.import_array()
