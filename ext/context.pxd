@@ -13,17 +13,6 @@ cdef enum:
     COMMAND_MAX = 1024      # of one instant, the answers to refusals included
 
 
-cdef class Report:
-    cdef ExecutionReport record
-
-
-cdef class Order:
-    cdef OrderCommand command       # as last sent
-    cdef readonly int64_t leaves_lots
-    cdef readonly bint accepted
-    cdef readonly bint cancelling
-
-
 cdef class Context:
     cdef TickPath loop
     cdef OrderCommand* commands     # owned, COMMAND_MAX

@@ -3,7 +3,7 @@
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from ext.context cimport COMMAND_MAX, Context, Order, Report
+from ext.context cimport COMMAND_MAX, Context
 from ext.features cimport VenueTouch
 from ext.journal cimport journal_has_room
 from ext.loop_records cimport RECORDS_MAX
@@ -12,6 +12,7 @@ from ext.layout cimport (
     ExecutionReport, MarketEvent, OrderCommand,
 )
 from ext.sim_venue cimport SimulatedVenue
+from ext.strategy_orders cimport Order, Report
 from ext.tick_path cimport Agent
 
 HOOK_NAMES = ("on_start", "on_timer", "on_touch", "on_batch", "on_report", "on_fill", "on_reject", "on_stop")
