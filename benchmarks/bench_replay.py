@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,8 @@ from ext.merge import EventMerge
 from ext.order_book import OrderBook
 from ext.replay import Replay
 
-from .harness import Bench, scenario
-from .replay_markets import level_market, order_market
+from .harness import Bench, scenario, seconds_of
+from .replay_markets import level_market, level_walk, order_market
 
 DAY_NS = 86_400 * 10**9
 ORDERS, LEVELS = 8_192, 1_024
@@ -77,29 +78,71 @@ def in_memory(bench: Bench) -> None:
 @scenario(
     "replay-venues",
     "streams of 1, 2, 4 and 8 venues merged and applied in one thread",
-    conditions="the same number of events in all, by level, each venue its own stream and book; floor: "
-    "reading the events. With a reader thread the merge stands beside the books, see replay-store.",
+    conditions="the same number of events in all, by level, each venue its own stream and book; growth: 8 "
+    "venues and 1 in turns, time over time; floor: reading the events. With a reader thread the merge stands "
+    "beside the books, see replay-store.",
 )
 def venues(bench: Bench) -> None:
     count = bench.parameter("events", smoke=4_000, full=2_000_000)
-    for venue_count in (1, 2, 4, 8):
-        parts = market_of(venue_count, count // venue_count, seed=bench.seed)
-        last: list[Replay] = []
+    last: list[Replay] = []
+    markets = {number: market_of(number, count // number, seed=bench.seed) for number in (1, 2, 4, 8)}
 
-        def work(parts: list[NDArray[np.void]] = parts, last: list[Replay] = last) -> None:
-            merge = EventMerge(len(parts))
-            last[:] = [Replay(len(parts), order_capacity=ORDERS, level_capacity=LEVELS)]
-            for stream, part in enumerate(parts):
-                merge.refill(stream, part)
-            while last[0].apply_merged(merge, count) or merge.dry:
-                for stream in merge.dry:
-                    merge.close(stream)
+    def work(parts: list[NDArray[np.void]]) -> None:
+        merge = EventMerge(len(parts))
+        last[:] = [Replay(len(parts), order_capacity=ORDERS, level_capacity=LEVELS)]
+        for stream, part in enumerate(parts):
+            merge.refill(stream, part)
+        while last[0].apply_merged(merge, count) or merge.dry:
+            for stream in merge.dry:
+                merge.close(stream)
 
-        bench.throughput(f"{venue_count} venues, event", work, count=count, floor=read_once(parts[0]))
+    for number, parts in markets.items():
+        floor = read_once(np.concatenate(parts))
+        bench.throughput(f"{number} venues, event", partial(work, parts), count=count, floor=floor)
         bench.verify(
             last[0].state_hash() == folded([alone(part) for part in parts]), "the books are the references'"
         )
         bench.verify(last[0].events == sum(map(len, parts)), "every event was counted")
+    turns = [
+        [seconds_of(partial(work, markets[number])) for number in (1, 8)] for _ in range(2 * bench.passes)
+    ]
+    growth = [eight / one for one, eight in turns]
+    bench.record("growth from 1 to 8 venues", "times", growth, floor=1.0, goal=1.15)
+
+
+@scenario(
+    "replay-long",
+    "a thousand million events by level through one book",
+    conditions="one thread; a market of half a million events again and again, each time from where its mid "
+    "has gone; an event's time by hundredths of them; growth: the book that has taken them all and a new one "
+    "in turns over the next ten million, time over time; floor: reading the events.",
+)
+def long(bench: Bench) -> None:
+    size = bench.parameter("events a piece", smoke=1_000, full=500_000)
+    pieces = bench.parameter("pieces", smoke=4, full=2_000)
+    events, gone_ticks = level_walk(size, seed=bench.seed)
+    length_ns = events["ts_ns"][-1] - events["ts_ns"][0] + 1
+    old, new = (Replay(order_capacity=ORDERS, level_capacity=LEVELS) for _ in range(2))
+
+    def onwards(replay: Replay) -> float:
+        return seconds_of(partial(replay.apply, events)) * 1e9 / size
+
+    def move() -> None:
+        events["price_ticks"] += gone_ticks
+        events["ts_ns"] += length_ns
+
+    found, growth = [], []
+    for _ in range(pieces):
+        found.append(onwards(old))
+        move()
+    for _ in range(2 if bench.smoke else 20):
+        growth.append(onwards(old) / onwards(new))
+        move()
+    bench.verify(old.backwards == 0 == old.books[0].crossed, "every event came in order and no book crossed")
+    bench.verify(old.events == size * (pieces + len(growth)), "every event was counted")
+    hundredths = [float(np.mean(part)) for part in np.array_split(found, min(pieces, 100))]
+    bench.record("event", "ns", hundredths, floor=seconds_of(read_once(events)) * 1e9 / size)
+    bench.record("growth after all events", "times", growth, floor=1.0, goal=1.05)
 
 
 @scenario(

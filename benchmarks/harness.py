@@ -151,7 +151,7 @@ class Bench:
             for key, before, do in contenders:
                 if before:
                     before()
-                seconds = _seconds(do)
+                seconds = seconds_of(do)
                 if repetition >= 0:  # the first pass warms caches and page tables
                     runs[key].append(seconds * 1e9 / count)
         instructions, spread = self._count(work, count=count, prepare=prepare)
@@ -310,7 +310,8 @@ def run_scenario(
     }
 
 
-def _seconds(work: Work) -> float:
+def seconds_of(work: Work) -> float:
+    """Return the wall time of one call."""
     # A collection of somebody else's garbage is not the work's.
     was_enabled = gc.isenabled()
     gc.disable()

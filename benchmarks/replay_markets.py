@@ -22,6 +22,13 @@ def level_market(count: int, *, seed: int, venue: int = 0, step_ns: int = 20_000
     One event in fifty moves the mid by a tick and clears the level it moves onto; of the others one in five
     removes a level and the rest set one, near the touch more often than far from it.
     """
+    return level_walk(count, seed=seed, venue=venue, step_ns=step_ns)[0]
+
+
+def level_walk(
+    count: int, *, seed: int, venue: int = 0, step_ns: int = 20_000
+) -> tuple[NDArray[np.void], int]:
+    """Return what `level_market` does, and how many ticks the mid has gone."""
     random = np.random.default_rng([seed, venue])
     moves = np.where(random.random(count) < 0.02, random.choice((-1, 1), count), 0)
     mid = MID_TICKS + np.cumsum(moves)
@@ -35,7 +42,7 @@ def level_market(count: int, *, seed: int, venue: int = 0, step_ns: int = 20_000
     )
     events["side"] = side
     events["kind"] = EventKind.LEVEL
-    return events
+    return events, int(moves.sum())
 
 
 def order_market(count: int, *, seed: int, live: int = 1_000, venue: int = 0) -> NDArray[np.void]:

@@ -1,8 +1,8 @@
 /* Many streams into one by (ts_ns, venue_id, seq, stream): a loser tree (Knuth, TAOCP 5.4.1).
  *
  * Each node keeps the loser of its pairing. The event that follows the winner meets the losers on the way
- * from its leaf to the root, a path that depends on the stream alone: log2(streams) exchanges by minimum
- * and maximum, whatever the order of the data. The one branch asks for equal times, which only then are
+ * from its leaf to the root, a path that depends on the stream alone: log2(streams) exchanges without a
+ * branch, whatever the order of the data. The one branch asks for equal times, which only then are
  * decided by venue, seq and stream. A key is one word: the time since `base_ns` and, below it, the stream.
  * Times too far from the base for 58 bits stand at a cap; the tree is planted anew when one of them wins.
  *
@@ -18,6 +18,8 @@
 #define MERGE_STREAMS_MAX (1 << MERGE_STREAM_BITS)
 #define MERGE_ENDED (UINT64_MAX >> MERGE_STREAM_BITS)     /* behind every event: a stream without any */
 #define MERGE_CAP (MERGE_ENDED - 1)
+#define MERGE_FELLED UINT64_MAX
+#define MERGE_AHEAD 8                                    /* events of a stream fetched before their turn */
 
 typedef struct {
     const MarketEvent *next;
@@ -26,7 +28,7 @@ typedef struct {
 } MergeStream;
 
 typedef struct {
-    uint64_t winner;                          /* key                                                  */
+    uint64_t winner;                          /* key; MERGE_FELLED while no tree stands               */
     uint64_t loser[MERGE_STREAMS_MAX];        /* keys by node: [1] the root, n has children 2n, 2n + 1 */
     MergeStream streams[MERGE_STREAMS_MAX];
     int64_t base_ns;
@@ -34,7 +36,6 @@ typedef struct {
     uint32_t stream_count;
     uint64_t dry;                             /* bit s: stream s waits for more                       */
     uint64_t closed;                          /* bit s: stream s has ended                            */
-    uint32_t planted;                         /* the tree stands                                      */
     uint32_t by_seq;                          /* streams of one venue share their numbers             */
 } Merge;
 
@@ -64,6 +65,18 @@ static __attribute__((noinline)) int merge_first_of_tie(const Merge *merge, uint
     return one < other;
 }
 
+/* Finish a path on which equal times stand. Apart from the path without, which so makes no call and keeps
+ * its registers. */
+static __attribute__((noinline)) void merge_climb(Merge *merge, uint64_t node, uint64_t rising) {
+    for (; node; node /= 2) {
+        uint64_t loser = merge->loser[node];
+        int first = merge_is_tie(rising, loser) ? merge_first_of_tie(merge, rising, loser) : rising < loser;
+        merge->loser[node] = first ? loser : rising;
+        rising = first ? rising : loser;
+    }
+    merge->winner = rising;
+}
+
 static inline void merge_open(Merge *merge, uint32_t stream_count, uint32_t by_seq) {
     merge->by_seq = by_seq;
     merge->stream_count = stream_count;
@@ -71,7 +84,7 @@ static inline void merge_open(Merge *merge, uint32_t stream_count, uint32_t by_s
     while (merge->leaves < stream_count) merge->leaves *= 2;
     merge->dry = ~(uint64_t)0 >> (64 - stream_count);
     merge->closed = 0;
-    merge->planted = 0;
+    merge->winner = MERGE_FELLED;
     for (uint32_t stream = 0; stream < MERGE_STREAMS_MAX; stream++)
         merge->streams[stream].next = merge->streams[stream].end = NULL;
 }
@@ -97,7 +110,6 @@ static __attribute__((noinline)) void merge_plant(Merge *merge) {
         merge->loser[node] = first ? right : left;
     }
     merge->winner = winners[1];
-    merge->planted = 1;
 }
 
 /* Give a dry stream its next events, at least one. */
@@ -105,19 +117,19 @@ static inline void merge_refill(Merge *merge, uint32_t stream, const MarketEvent
     merge->streams[stream].next = first;
     merge->streams[stream].end = first + count;
     merge->dry &= ~((uint64_t)1 << stream);
-    merge->planted = 0;
+    merge->winner = MERGE_FELLED;
 }
 
 static inline void merge_close(Merge *merge, uint32_t stream) {
     merge->closed |= (uint64_t)1 << stream;
     merge->dry &= ~((uint64_t)1 << stream);
-    merge->planted = 0;
+    merge->winner = MERGE_FELLED;
 }
 
 /* Point at the next event in order; NULL when a stream has run dry or all have ended. What is pointed at
  * stays the stream's. */
 static inline const MarketEvent *merge_next(Merge *merge) {
-    if (__builtin_expect(!merge->planted || merge->winner >> MERGE_STREAM_BITS >= MERGE_CAP, 0)) {
+    if (__builtin_expect(merge->winner >> MERGE_STREAM_BITS >= MERGE_CAP, 0)) {
         if (merge->dry) return NULL;
         merge_plant(merge);
         if (merge->winner >> MERGE_STREAM_BITS == MERGE_ENDED) return NULL;
@@ -125,10 +137,11 @@ static inline const MarketEvent *merge_next(Merge *merge) {
     uint64_t stream = merge_stream_of(merge->winner), rising;
     MergeStream *from = &merge->streams[stream];
     const MarketEvent *event = from->next++;
+    __builtin_prefetch(event + MERGE_AHEAD);
     if (__builtin_expect(from->next == from->end, 0)) {
         if (!(merge->closed >> stream & 1)) {
             merge->dry |= (uint64_t)1 << stream;
-            merge->planted = 0;
+            merge->winner = MERGE_FELLED;
             return event;
         }
         rising = from->ahead;
@@ -137,15 +150,14 @@ static inline const MarketEvent *merge_next(Merge *merge) {
         from->ahead = merge_key(merge, stream, from->next + 1);
     }
     for (uint64_t node = (merge->leaves + stream) / 2; node; node /= 2) {
-        uint64_t loser = merge->loser[node], early = rising, late = loser;
-        if (__builtin_expect(merge_is_tie(rising, loser), 0)) {
-            if (merge_first_of_tie(merge, loser, rising)) early = loser, late = rising;
-        } else {
-            early = rising < loser ? rising : loser;
-            late = rising < loser ? loser : rising;
+        uint64_t differing = rising ^ merge->loser[node], loser = merge->loser[node];
+        if (__builtin_expect(differing < MERGE_STREAMS_MAX, 0)) {
+            merge_climb(merge, node, rising);
+            return event;
         }
-        merge->loser[node] = late;
-        rising = early;
+        /* One comparison for both: the later one is what the earlier leaves of their difference. */
+        rising = loser < rising ? loser : rising;
+        merge->loser[node] = differing ^ rising;
     }
     merge->winner = rising;
     return event;

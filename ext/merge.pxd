@@ -24,5 +24,6 @@ cdef class EventMerge:
     cdef Merge* merge           # owned; C aligns its keys, Python objects would not
     cdef list blocks            # the array each stream points into
     cdef int64_t[MERGE_STREAMS_MAX] last_ns
+    cdef bint busy              # read without the GIL
 
     cdef require_dry(self, int stream)

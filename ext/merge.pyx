@@ -6,6 +6,7 @@ from libc.stdint cimport INT64_MIN, int64_t
 from libc.stdlib cimport free
 from posix.stdlib cimport posix_memalign
 
+from .busy cimport refuse_busy
 from .event_array cimport events_pointer
 from .layout cimport MarketEvent
 
@@ -18,7 +19,8 @@ cdef class EventMerge:
     """Merges streams in order of time; equal times by venue, then sequence number, then stream.
 
     Events of one stream keep their order, whatever their venues and numbers. A stream that has run dry
-    stops the merge until it is refilled or closed.
+    stops the merge until it is refilled or closed. While one thread takes events, every call from another
+    is refused with RuntimeError.
 
     Parameters
     ----------
@@ -52,6 +54,7 @@ cdef class EventMerge:
     @property
     def dry(self):
         """Streams that wait for `refill` or `close`, in order."""
+        refuse_busy(self.busy, "merge")
         return tuple(
             stream for stream in range(self.merge.stream_count) if self.merge.dry >> stream & 1
         )
@@ -75,9 +78,11 @@ cdef class EventMerge:
         self.require_dry(stream)
         if count == 0:
             return
+        self.busy = True
         with nogil:
             for row in range(1, count):
                 backwards += first[row].ts_ns < first[row - 1].ts_ns
+        self.busy = False
         backwards += first[0].ts_ns < self.last_ns[stream]
         if backwards:
             raise ValueError(f"ts_ns of stream {stream} must not run back, did {backwards} times")
@@ -100,11 +105,15 @@ cdef class EventMerge:
         cdef Py_ssize_t count = cnp.PyArray_SIZE(out)
         if not 0 <= first <= count or not cnp.PyArray_ISWRITEABLE(out):
             raise ValueError(f"needs a writable array and a place in it, was {first} of {count}")
+        refuse_busy(self.busy, "merge")
+        self.busy = True
         with nogil:
             count = merge_copy(self.merge, target + first, count - first)
+        self.busy = False
         return count
 
     cdef require_dry(self, int stream):
+        refuse_busy(self.busy, "merge")
         if not 0 <= stream < <int>self.merge.stream_count:
             raise ValueError(f"stream must be below {self.merge.stream_count}, was {stream}")
         if not self.merge.dry >> stream & 1:

@@ -18,8 +18,8 @@ cdef class Replay:
     cdef readonly uint64_t foreign
     cdef readonly uint64_t backwards
     cdef readonly int64_t stream_ns
+    cdef bint busy                      # works without the GIL
 
-    cdef void take_plain(self, const MarketEvent* event) noexcept nogil
-    cdef void take_featured(self, const MarketEvent* event) noexcept nogil
     cdef uint64_t lost(self) noexcept
-    cdef require_memory(self, uint64_t lost_before)
+    cdef int64_t begin(self) except -1
+    cdef end(self, uint64_t lost_before)

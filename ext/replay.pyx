@@ -6,15 +6,16 @@ can work on both at once.
 
 cimport cython
 cimport numpy as cnp
-from libc.stdint cimport INT64_MIN, uint64_t
+from libc.stdint cimport INT64_MIN, int64_t, uint64_t
 
 import numpy as np
 
+from .busy cimport refuse_busy
 from .event_array cimport events_pointer
 from .feature_set cimport FeatureSet
 from .features cimport VENUE_MAX, features_trade, features_update
 from .layout cimport EVENT_TRADE, MarketEvent
-from .merge cimport EventMerge, merge_next
+from .merge cimport EventMerge, Merge, merge_next
 from .order_book cimport OrderBook, book_apply
 
 cnp.import_array()
@@ -24,6 +25,8 @@ cnp.import_array()
 @cython.auto_pickle(False)
 cdef class Replay:
     """Books and features of one instrument at several venues, fed without a loop around them.
+
+    While one thread feeds it, feeding or reading it from another is refused with RuntimeError.
 
     Parameters
     ----------
@@ -74,17 +77,15 @@ cdef class Replay:
             A book ran out of memory; its state is wrong from there on.
         """
         cdef const MarketEvent* first = events_pointer(events)
-        cdef size_t count = cnp.PyArray_SIZE(events), row
-        cdef uint64_t lost_before = self.lost()
+        cdef size_t count = cnp.PyArray_SIZE(events)
+        cdef uint64_t lost_before = self.begin()
         cdef bint featured = self.features is not None
         with nogil:
             if featured:
-                for row in range(count):
-                    self.take_featured(first + row)
+                take_rows(self, first, count, True)
             else:
-                for row in range(count):
-                    self.take_plain(first + row)
-        self.require_memory(lost_before)
+                take_rows(self, first, count, False)
+        self.end(lost_before)
         return count
 
     def apply_merged(self, EventMerge merge not None, size_t count_max):
@@ -92,43 +93,25 @@ cdef class Replay:
 
         Fewer come when a stream of the merge has run dry, or all have ended.
         """
-        cdef size_t done = 0
-        cdef const MarketEvent* event
-        cdef const MarketEvent* coming
-        cdef uint64_t lost_before = self.lost()
+        refuse_busy(merge.busy, "merge")
+        cdef uint64_t lost_before = self.begin()
         cdef bint featured = self.features is not None
-        if count_max == 0:
-            return 0
+        cdef size_t done
+        merge.busy = True
         with nogil:
-            event = merge_next(merge.merge)
-            while event != NULL:
-                done += 1
-                coming = merge_next(merge.merge) if done < count_max else NULL
-                if featured:
-                    self.take_featured(event)
-                else:
-                    self.take_plain(event)
-                event = coming
-        self.require_memory(lost_before)
+            if featured:
+                done = take_merged(self, merge.merge, count_max, True)
+            else:
+                done = take_merged(self, merge.merge, count_max, False)
+        merge.busy = False
+        self.end(lost_before)
         return done
 
-    cdef inline void take_plain(self, const MarketEvent* event) noexcept nogil:
-        self.backwards += event.ts_ns < self.stream_ns
-        self.stream_ns = event.ts_ns
-        self.events += 1
-        if event.venue_id < self.venue_count:
-            into_book(<OrderBook>self.places[event.venue_id], event)
-        else:
-            self.foreign += 1
-
-    cdef inline void take_featured(self, const MarketEvent* event) noexcept nogil:
-        self.backwards += event.ts_ns < self.stream_ns
-        self.stream_ns = event.ts_ns
-        self.events += 1
-        if event.venue_id < self.venue_count:
-            into_book_and_features(self, <OrderBook>self.places[event.venue_id], event)
-        else:
-            self.foreign += 1
+    cdef int64_t begin(self) except -1:
+        """Refuse a second thread; return what the books have lost so far."""
+        refuse_busy(self.busy, "replay")
+        self.busy = True
+        return self.lost()
 
     cdef uint64_t lost(self) noexcept:
         cdef int venue
@@ -137,7 +120,8 @@ cdef class Replay:
             found += (<OrderBook>self.places[venue]).lost
         return found
 
-    cdef require_memory(self, uint64_t lost_before):
+    cdef end(self, uint64_t lost_before):
+        self.busy = False
         if self.lost() != lost_before:
             raise MemoryError(f"no memory for {self.lost() - lost_before} events of the books")
 
@@ -145,6 +129,7 @@ cdef class Replay:
         """Write the features as the market stands into a float32 array of shape (features.size,)."""
         if self.features is None:
             raise ValueError("needs a replay made with features, was one without")
+        refuse_busy(self.busy, "replay")
         if (
             cnp.PyArray_TYPE(out) != cnp.NPY_FLOAT32 or not cnp.PyArray_ISCARRAY(out)
             or cnp.PyArray_SIZE(out) != self.features.size
@@ -166,6 +151,7 @@ cdef class Replay:
         """
         cdef uint64_t folded = 0xCBF29CE484222325, word
         cdef int place, venue
+        refuse_busy(self.busy, "replay")
         for venue, book in enumerate(self.books):
             if book.applied == 0:
                 continue
@@ -176,7 +162,40 @@ cdef class Replay:
         return folded
 
 
-# Free functions, because a nogil block may pass a borrowed object on but not name it.
+# Free functions, because a nogil block may pass a borrowed object on but not name it. `featured` is a
+# constant where they are called, so that each loop holds one of its branches.
+
+cdef inline void take_rows(
+    Replay replay, const MarketEvent* first, size_t count, bint featured
+) noexcept nogil:
+    cdef size_t row
+    for row in range(count):
+        take(replay, first + row, featured)
+
+
+cdef inline size_t take_merged(Replay replay, Merge* merge, size_t count_max, bint featured) noexcept nogil:
+    cdef size_t done = 0
+    cdef const MarketEvent* event = merge_next(merge) if count_max else NULL
+    cdef const MarketEvent* coming
+    while event != NULL:
+        done += 1
+        coming = merge_next(merge) if done < count_max else NULL
+        take(replay, event, featured)
+        event = coming
+    return done
+
+
+cdef inline void take(Replay replay, const MarketEvent* event, bint featured) noexcept nogil:
+    replay.backwards += event.ts_ns < replay.stream_ns
+    replay.stream_ns = event.ts_ns
+    replay.events += 1
+    if event.venue_id >= replay.venue_count:
+        replay.foreign += 1
+    elif featured:
+        into_book_and_features(replay, <OrderBook>replay.places[event.venue_id], event)
+    else:
+        into_book(<OrderBook>replay.places[event.venue_id], event)
+
 
 cdef inline void into_book(OrderBook book, const MarketEvent* event) noexcept nogil:
     book_apply(book, event)

@@ -1,0 +1,84 @@
+"""What works without the interpreter lock refuses a second thread instead of being wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from benchmarks.replay_markets import level_market
+from data.schema import EVENT_DTYPE
+from ext.feature_set import FeatureSet
+from ext.features import FEATURE_NAMES
+from ext.merge import EventMerge
+from ext.replay import Replay
+
+ROUNDS_MAX = 2_000
+NOTHING = np.zeros(0, EVENT_DTYPE)
+
+
+def refusals(work: Callable[[], object], look: Callable[[], object]) -> int:
+    """Let a thread work again and again until a look from this one was refused."""
+    over = threading.Event()
+
+    def labour() -> None:
+        for _ in range(ROUNDS_MAX):
+            if over.is_set():
+                return
+            # A look may be what is at work.
+            with contextlib.suppress(RuntimeError):
+                work()
+
+    worker, refused = threading.Thread(target=labour), 0
+    worker.start()
+    while worker.is_alive() and not refused:
+        try:
+            look()
+        except RuntimeError as error:
+            refused += "is at work in another thread" in str(error)
+        except ValueError:
+            pass
+    over.set()
+    worker.join()
+    return refused
+
+
+@pytest.mark.parametrize("look", ["state_hash", "values", "fill", "apply", "apply_merged"])
+def test_a_replay_refuses_a_second_thread(look: str) -> None:
+    replay, merge = Replay(features=FeatureSet()), EventMerge(1)
+    events, out = level_market(100_000, seed=1), np.zeros(len(FEATURE_NAMES), np.float32)
+    looks: dict[str, Callable[[], object]] = {
+        "state_hash": replay.state_hash,
+        "values": replay.values,
+        "fill": lambda: replay.fill(out),
+        "apply": lambda: replay.apply(NOTHING),
+        "apply_merged": lambda: replay.apply_merged(merge, 0),
+    }
+    assert refusals(lambda: replay.apply(events), looks[look])
+    assert replay.apply(events) == len(events), "refused only while the other was at work"
+
+
+@pytest.mark.parametrize("look", ["dry", "refill", "close", "take", "apply_merged"])
+@pytest.mark.parametrize("into_replay", [False, True])
+def test_a_merge_refuses_a_second_thread(look: str, into_replay: bool) -> None:
+    merge, replay, other = EventMerge(1), Replay(), Replay()
+    events, out = level_market(100_000, seed=1), np.zeros(100_000, EVENT_DTYPE)
+    events["ts_ns"] = 0  # so that the same ones may follow themselves
+
+    def work() -> None:
+        if merge.dry:
+            merge.refill(0, events)
+        replay.apply_merged(merge, len(events)) if into_replay else merge.take(out)
+
+    # A stream that does not exist: allowed to ask, and refused otherwise, it changes nothing.
+    looks: dict[str, Callable[[], object]] = {
+        "dry": lambda: merge.dry,
+        "refill": lambda: merge.refill(1, NOTHING),
+        "close": lambda: merge.close(1),
+        "take": lambda: merge.take(NOTHING),
+        "apply_merged": lambda: other.apply_merged(merge, 0),
+    }
+    assert refusals(work, looks[look])
