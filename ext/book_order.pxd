@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from .layout cimport EVENT_CANCEL, MarketEvent, check
 from .order_book cimport OrderBook
-from .order_index cimport Order
+from .order_index cimport Order, OrderPlace
 from .price_index cimport price_of
 from .resting_book cimport (
     ASK,
@@ -16,7 +16,7 @@ from .resting_book cimport (
     level_require,
     order_append,
     order_find,
-    order_remove,
+    order_remove_at,
     order_reserve,
 )
 
@@ -84,8 +84,10 @@ cdef inline void add_order(OrderBook book, const MarketEvent* event, int side) n
         refresh_touch(book, side)
 
 
-cdef inline void lower_known(OrderBook book, const MarketEvent* event, uint32_t number) noexcept nogil:
-    """Apply a CANCEL, REDUCE or EXECUTE to a live order."""
+cdef inline void lower_known(
+    OrderBook book, const MarketEvent* event, uint32_t number, OrderPlace at
+) noexcept nogil:
+    """Apply a CANCEL, REDUCE or EXECUTE to a live order, which stands at a place in the index."""
     cdef RestingBook* resting = &book.resting
     cdef Order* order = &resting.orders[number]
     cdef uint32_t level = order.level
@@ -101,7 +103,7 @@ cdef inline void lower_known(OrderBook book, const MarketEvent* event, uint32_t 
         return
     order.size_lots -= lots
     if order.size_lots == 0:
-        order_remove(resting, number)
+        order_remove_at(resting, number, at)
     level_lower(resting, level, lots)
     if at_touch or book.quoted_sides:
         refresh_touch(book, side)

@@ -11,30 +11,23 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
+from .book_fetch cimport FETCH_EVENTS, FetchLists, fetch, fetch_begin, fetch_home, fetch_lists
+from .book_memory cimport BookMemory
 from .book_order cimport add_order, lower_known, side_of
 from .event_array cimport events_pointer
 from .layout cimport EVENT_ADD, EVENT_CANCEL, EVENT_EXECUTE, FLAG_HIDDEN, MarketEvent
 from .order_book cimport OrderBook, book_apply, count_crossed
-from .order_index cimport Order, order_index_guess, order_index_home
-from .price_index cimport LEAF_SLOTS, Leaf, index_guess, price_of, rank_of
-from .resting_book cimport BID, Level, RestingBook, order_find
+from .order_index cimport Order, OrderPlace, order_index_find_at
+from .price_index cimport price_of
+from .resting_book cimport BID, Level, RestingBook
 
 from .order_book import OrderBook as MadeBook
 
 cnp.import_array()
 
-cdef extern from *:
-    void prefetch "__builtin_prefetch"(const void* line) noexcept nogil
-
 cdef enum:
     INSTRUMENTS = 65_536
-    # How many events ahead each step of an event's walk is asked for.
-    BOOK_AHEAD = 32
-    BUCKET_AHEAD = 24
-    ORDER_AHEAD = 16
-    NEIGHBOURS_AHEAD = 8
-    FETCHES = 32                # a power of two above ORDER_AHEAD
-    BOOK_LINES = 6              # that an OrderBook touches at most
+    BOOK_LINES = 5              # of an OrderBook, that events by order touch
 
 
 @cython.final
@@ -65,6 +58,7 @@ cdef class BookTable:
     cdef uint64_t lost          # not 0 once a book ran out of memory
     cdef PyObject** books       # borrowed from `made`
     cdef dict made
+    cdef BookMemory memory
     cdef Py_ssize_t order_capacity
     cdef Py_ssize_t level_capacity
 
@@ -73,6 +67,7 @@ cdef class BookTable:
         if self.books == NULL:
             raise MemoryError("no memory for a table of books")
         self.made = {}
+        self.memory = BookMemory()
         self.first_seq = -1
         self.order_capacity, self.level_capacity = order_capacity, level_capacity
 
@@ -105,7 +100,7 @@ cdef class BookTable:
 
     cdef int require(self, int instrument_id) except -1:
         if self.books[instrument_id] == NULL:
-            book = MadeBook(self.order_capacity, self.level_capacity)
+            book = MadeBook(self.order_capacity, self.level_capacity, self.memory)
             self.made[instrument_id] = book
             self.books[instrument_id] = <PyObject*>book
         return 0
@@ -132,94 +127,46 @@ cdef class BookTable:
         cdef uint64_t unknown_before = self.unknown_orders
         if not cnp.PyArray_ISWRITEABLE(events):
             raise ValueError("events must be writable, was read-only")
+        self.memory.require_idle()
         # Books are made before the GIL goes: a pass over 16-bit ids is cheap beside the books.
         cdef Py_ssize_t row
         for row in range(count):
             if self.books[first[row].instrument_id] == NULL:
                 self.require(first[row].instrument_id)
+        self.memory.enter()
         with nogil:
             complete_events(self, first, count)
+        self.memory.leave()
         if self.lost:
             raise MemoryError(f"no memory for an event of instruments {self.instruments()[:8]} or others")
         return self.unknown_orders - unknown_before
-
-
-cdef void complete_events(BookTable self, MarketEvent* events, Py_ssize_t count) noexcept nogil:
-    cdef Py_ssize_t row
-    cdef Fetched fetched
-    if count <= BOOK_AHEAD:
-        for row in range(count):
-            book_complete(self, <OrderBook>self.books[events[row].instrument_id], events + row, row > 0)
-        return
-    for row in range(BUCKET_AHEAD):
-        fetch_bucket(self, events + row)
-    for row in range(ORDER_AHEAD):
-        fetch_order(self, events + row, &fetched.rows[row])
-    for row in range(count - BOOK_AHEAD):
-        fetch_book(self, events + row + BOOK_AHEAD)
-        fetch_bucket(self, events + row + BUCKET_AHEAD)
-        fetch_order(self, events + row + ORDER_AHEAD, &fetched.rows[(row + ORDER_AHEAD) & (FETCHES - 1)])
-        fetch_neighbours(
-            self, events + row + NEIGHBOURS_AHEAD, &fetched.rows[(row + NEIGHBOURS_AHEAD) & (FETCHES - 1)]
-        )
-        book_complete(self, <OrderBook>self.books[events[row].instrument_id], events + row, row > 0)
-    for row in range(count - BOOK_AHEAD, count):
-        book_complete(self, <OrderBook>self.books[events[row].instrument_id], events + row, True)
-
-
-# Hundreds of books lie in memory, not in the cache, and an event walks from its book to its id's bucket to
-# its order to that order's level and neighbours. Each step is asked for before the next one needs it,
-# whatever the event's kind: a branch on that would go wrong more often than a fetch is in vain. What is
-# found there now may have changed by then: a hint can be wrong, never the book.
-
-cdef struct FetchedRow:
-    uint32_t order
-    uint32_t level
-
-
-cdef struct Fetched:
-    FetchedRow[FETCHES] rows
 
 
 cdef inline RestingBook* resting_of(BookTable self, const MarketEvent* event) noexcept nogil:
     return &(<OrderBook>self.books[event.instrument_id]).resting
 
 
+cdef void complete_events(BookTable self, MarketEvent* events, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t first = 0, row, some
+    cdef FetchLists lists
+    while first < count:
+        some = min(count - first, <Py_ssize_t>FETCH_EVENTS)
+        for row in range(some):
+            fetch_book(self, events + first + row)
+        fetch_begin(&lists)
+        for row in range(first, first + some):
+            fetch_home(&lists, resting_of(self, events + row), events + row)
+        fetch_lists(&lists)
+        for row in range(first, first + some):
+            book_complete(self, <OrderBook>self.books[events[row].instrument_id], events + row, row > 0)
+        first += some
+
+
 cdef inline void fetch_book(BookTable self, const MarketEvent* event) noexcept nogil:
     cdef char* book = <char*>self.books[event.instrument_id]
     cdef int line
     for line in range(BOOK_LINES):
-        prefetch(book + 64 * line)
-
-
-cdef inline void fetch_bucket(BookTable self, const MarketEvent* event) noexcept nogil:
-    cdef RestingBook* book = resting_of(self, event)
-    cdef int side = event.side < 0
-    cdef const Leaf* leaf = book.prices[side].leaf
-    prefetch(order_index_home(&book.by_id, event.order_id))
-    if leaf != NULL:
-        prefetch(&leaf.levels[rank_of(event.price_ticks, side) & (LEAF_SLOTS - 1)])
-
-
-cdef inline void fetch_order(BookTable self, const MarketEvent* event, FetchedRow* fetched) noexcept nogil:
-    cdef RestingBook* book = resting_of(self, event)
-    cdef int side = event.side < 0
-    fetched.order = order_index_guess(order_index_home(&book.by_id, event.order_id), event.order_id)
-    fetched.level = index_guess(&book.prices[side], rank_of(event.price_ticks, side))
-    prefetch(&book.orders[fetched.order])
-    prefetch(&book.orders[book.free_order])
-    prefetch(&book.levels[fetched.level])
-
-
-cdef inline void fetch_neighbours(
-    BookTable self, const MarketEvent* event, const FetchedRow* fetched
-) noexcept nogil:
-    cdef RestingBook* book = resting_of(self, event)
-    cdef const Order* order = &book.orders[fetched.order]
-    prefetch(&book.orders[order.next])
-    prefetch(&book.orders[order.previous])
-    prefetch(&book.levels[order.level])
-    prefetch(&book.orders[book.levels[fetched.level].last])
+        fetch(book + 64 * line)
 
 
 cdef void note_fault(BookTable self, const MarketEvent* event) noexcept nogil:
@@ -233,6 +180,7 @@ cdef inline void book_complete(
     """Fill in what an event leaves out, and apply it."""
     cdef const Level* level
     cdef const Order* order
+    cdef OrderPlace at
     cdef uint32_t number
     if event.flags & FLAG_HIDDEN or not EVENT_ADD <= event.kind <= EVENT_EXECUTE or event.order_id == 0:
         book_apply(book, event)
@@ -244,7 +192,7 @@ cdef inline void book_complete(
         book.applied += 1
         count_crossed(book, event)
     else:
-        number = order_find(&book.resting, event.order_id)
+        number = order_index_find_at(&book.resting.by_id, book.resting.orders, event.order_id, &at)
         if number == 0:
             self.unknown_orders += 1
             note_fault(self, event)
@@ -260,7 +208,7 @@ cdef inline void book_complete(
         if event.size_lots > order.size_lots:
             self.overdrawn += 1
             note_fault(self, event)
-        lower_known(book, event, number)
+        lower_known(book, event, number, at)
         book.applied += 1
         count_crossed(book, event)
     self.lost |= book.lost

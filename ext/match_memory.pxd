@@ -2,44 +2,26 @@
 
 from libc.stdint cimport INT64_MAX, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memset
 
 from .expiry_heap cimport Expiry, ExpiryHeap, expiry_before, expiry_pop, expiry_push, expiry_reserve
 from .match_state cimport NO_PRICE, MatchState, OrderDetail, Peg, reports_reserve, state_find
-from .node_memory cimport nodes_take
-from .order_index cimport Order, order_index_resize, order_index_review
-from .resting_book cimport Level, RestingBook, book_close, book_open, nodes_grow, order_find
+from .node_arena cimport pool_give, pool_grow, pool_take
+from .order_index cimport order_index_review
+from .resting_book cimport RestingBook, book_close, book_open, levels_extend, order_find, orders_extend
 
 
 cdef inline bint book_reserve(RestingBook* book, uint64_t orders, uint64_t levels) noexcept nogil:
     """Make sure that so many more orders and levels fit."""
     cdef uint64_t capacity = book.order_capacity
-    cdef void* larger
-    if capacity - book.order_count < orders:
-        while capacity - book.order_count < orders:
-            capacity *= 2
-        if capacity > 0x7fffffff or not order_index_resize(&book.by_id, book.orders, capacity):
-            return False
-        larger = nodes_grow(
-            book.orders, (<size_t>book.order_capacity + 1) * sizeof(Order), (capacity + 1) * sizeof(Order)
-        )
-        if larger == NULL:
-            return False
-        book.orders = <Order*>larger
-        book.order_capacity = <uint32_t>capacity
+    while capacity - book.order_count < orders:
+        capacity *= 2
+    if capacity > book.order_capacity and not orders_extend(book, capacity):
+        return False
     capacity = book.level_capacity
     levels += book.level_count[0] + book.level_count[1]
-    if capacity < levels:
-        while capacity < levels:
-            capacity *= 2
-        larger = nodes_grow(
-            book.levels, (<size_t>book.level_capacity + 1) * sizeof(Level), (capacity + 1) * sizeof(Level)
-        )
-        if larger == NULL:
-            return False
-        book.levels = <Level*>larger
-        book.level_capacity = <uint32_t>capacity
-    return True
+    while capacity < levels:
+        capacity *= 2
+    return capacity == book.level_capacity or levels_extend(book, capacity)
 
 
 cdef inline bint details_reserve(MatchState* state, uint64_t count) noexcept nogil:
@@ -51,8 +33,8 @@ cdef inline bint details_reserve(MatchState* state, uint64_t count) noexcept nog
         capacity *= 2
     if capacity > 0x7fffffff:
         return False
-    larger = nodes_grow(
-        state.details, (<size_t>state.detail_capacity + 1) * sizeof(OrderDetail),
+    larger = pool_grow(
+        NULL, state.details, (<size_t>state.detail_capacity + 1) * sizeof(OrderDetail),
         (capacity + 1) * sizeof(OrderDetail),
     )
     if larger == NULL:
@@ -151,10 +133,9 @@ cdef inline bint state_reserve(MatchState* state, uint64_t commands) noexcept no
 cdef inline bint state_open(MatchState* state, uint32_t orders, uint32_t levels) noexcept nogil:
     """Make a zeroed state usable. False when memory is out; state_close is due either way."""
     cdef uint32_t few = min(orders, <uint32_t>256)
-    state.details = <OrderDetail*>nodes_take((<size_t>few + 1) * sizeof(OrderDetail))
+    state.details = <OrderDetail*>pool_take(NULL, (<size_t>few + 1) * sizeof(OrderDetail))
     if state.details == NULL:
         return False
-    memset(state.details, 0, sizeof(OrderDetail))
     state.details[0].expire_ns = INT64_MAX
     state.details_made = 1
     state.detail_capacity = few
@@ -170,7 +151,7 @@ cdef inline void state_close(MatchState* state) noexcept nogil:
     book_close(&state.lit)
     book_close(&state.dark)
     book_close(&state.stops)
-    free(state.details)
+    pool_give(NULL, state.details, (<size_t>state.detail_capacity + 1) * sizeof(OrderDetail))
     free(state.expiries.items)
     free(state.pegs)
     if state.reports_owned:

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t, uint64_t
 
+from .book_memory cimport BookMemory
 from .layout cimport EVENT_QUOTE, FLAG_LAST_IN_PACKET, MarketEvent
 from .resting_book cimport RestingBook
 
@@ -19,15 +20,16 @@ cdef class OrderBook:
     cdef readonly int32_t ask_price_ticks
     cdef readonly int64_t bid_size_lots
     cdef readonly int64_t ask_size_lots
+    cdef uint32_t quoted_sides  # 1 bid, 2 ask: its touch is a quote's, not the levels'
     cdef readonly uint64_t applied
     cdef readonly uint64_t crossed
+    cdef RestingBook resting    # owned, freed in __dealloc__
     cdef readonly uint64_t unknown_orders
     cdef readonly uint64_t duplicate_orders
     cdef readonly uint64_t refused
     cdef readonly uint64_t lost
-    cdef uint32_t quoted_sides  # 1 bid, 2 ask: its touch is a quote's, not the levels'
     cdef list depth_rows        # of depth_view, by side
-    cdef RestingBook resting    # owned, freed in __dealloc__
+    cdef BookMemory memory      # the pools' arena, and who may work on them
 
     cdef void apply_one(self, const MarketEvent* event) noexcept nogil
     cdef int64_t level_size(self, int side, int32_t price_ticks) noexcept nogil

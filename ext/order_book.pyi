@@ -3,6 +3,8 @@ from typing import TypedDict, final, type_check_only
 import numpy as np
 from numpy.typing import NDArray
 
+from .book_memory import BookMemory
+
 @type_check_only
 class OrderView(TypedDict):
     entry: int
@@ -12,7 +14,9 @@ class OrderView(TypedDict):
 
 @final
 class OrderBook:
-    def __new__(cls, order_capacity: int = 65_536, level_capacity: int = 4_096) -> OrderBook: ...
+    def __new__(
+        cls, order_capacity: int = 65_536, level_capacity: int = 4_096, memory: BookMemory | None = None
+    ) -> OrderBook: ...
     @property
     def bid_price_ticks(self) -> int: ...
     @property

@@ -1,4 +1,7 @@
-"""One venue's book of one instrument, built from its feed: by quote, by level or by order."""
+"""One venue's book of one instrument, built from its feed: by quote, by level or by order.
+
+Over 400 lines because one class answers for every kind of feed, and a third of it is documentation.
+"""
 
 import numpy as np
 
@@ -6,6 +9,8 @@ cimport cython
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
+from .book_fetch cimport FETCH_EVENTS, FETCH_ORDERS_MIN, FetchLists, fetch_begin, fetch_home, fetch_lists
+from .book_memory cimport BookMemory
 from .book_order cimport (
     EVENT_LOTS_MAX,
     NO_SIDE,
@@ -29,7 +34,7 @@ from .layout cimport (
     cycle_stamp,
     monotonic_ns,
 )
-from .order_index cimport Order
+from .order_index cimport Order, OrderPlace, order_index_find_at
 from .price_index cimport price_of
 from .resting_book cimport (
     ASK,
@@ -53,6 +58,21 @@ cdef Py_ssize_t CAPACITY_MAX = 1 << 30
 
 cdef enum:
     DEPTH_ROWS_MIN = 16
+
+
+cdef inline void apply_events(OrderBook book, const MarketEvent* events, Py_ssize_t count) noexcept nogil:
+    cdef FetchLists lists
+    cdef Py_ssize_t first = 0, row, some
+    while first < count:
+        some = min(count - first, <Py_ssize_t>FETCH_EVENTS)
+        if book.resting.order_count >= FETCH_ORDERS_MIN:
+            fetch_begin(&lists)
+            for row in range(first, first + some):
+                fetch_home(&lists, &book.resting, events + row)
+            fetch_lists(&lists)
+        for row in range(first, first + some):
+            book_apply(book, events + row)
+        first += some
 
 
 cdef int require_side(int side) except -1:
@@ -90,13 +110,15 @@ cdef class OrderBook:
 
     A level's total never goes below 0; at 0 the level leaves with the orders still on it. Events
     that break a rule (no side, a size that is not positive, an unknown kind) change nothing and are
-    counted in `refused`. Any int32 price is legal, negative ones too.
+    counted in `refused`. Any int32 price is legal, negative ones too. While one thread works on the book
+    without the GIL, every call from another is refused with RuntimeError.
 
     Parameters
     ----------
     order_capacity, level_capacity : int
-        Live orders and levels that fit without allocating. Beyond, the pools double, which stalls for
-        the time of one copy.
+        Live orders and levels that fit without allocating. Beyond, the pools double.
+    memory : BookMemory, optional
+        Shared with other books; without it the book has its own.
 
     Attributes
     ----------
@@ -112,11 +134,16 @@ cdef class OrderBook:
         Events dropped because memory ran out; the book is then wrong.
     """
 
-    def __cinit__(self, Py_ssize_t order_capacity=65_536, Py_ssize_t level_capacity=4_096):
+    def __cinit__(
+        self, Py_ssize_t order_capacity=65_536, Py_ssize_t level_capacity=4_096, BookMemory memory=None
+    ):
         if not 0 < order_capacity <= CAPACITY_MAX:
             raise ValueError(f"order_capacity must be 1 to {CAPACITY_MAX}, was {order_capacity}")
         if not 0 < level_capacity <= CAPACITY_MAX:
             raise ValueError(f"level_capacity must be 1 to {CAPACITY_MAX}, was {level_capacity}")
+        self.memory = BookMemory() if memory is None else memory
+        self.memory.require_idle()
+        self.resting.arena = &self.memory.arena
         if not book_open(&self.resting, order_capacity, level_capacity):
             raise MemoryError(f"no memory for a book of {order_capacity} orders, {level_capacity} levels")
         self.depth_rows = [None, None]
@@ -127,6 +154,7 @@ cdef class OrderBook:
     cdef void apply_one(self, const MarketEvent* event) noexcept nogil:
         cdef int side = side_of(event)
         cdef uint32_t number
+        cdef OrderPlace at
         if event.kind == EVENT_QUOTE:
             apply_quote(self, event)
             return
@@ -136,9 +164,11 @@ cdef class OrderBook:
                 if event.kind == EVENT_ADD:
                     add_order(self, event, side)
                 else:
-                    number = order_find(&self.resting, event.order_id) if event.order_id else 0
+                    number = order_index_find_at(
+                        &self.resting.by_id, self.resting.orders, event.order_id, &at
+                    )
                     if number:
-                        lower_known(self, event, number)
+                        lower_known(self, event, number, at)
                     else:
                         lower_unknown(self, event)
         elif event.kind == EVENT_LEVEL:
@@ -235,11 +265,12 @@ cdef class OrderBook:
             If memory ran out: the events counted in `lost` are missing from the book.
         """
         cdef const MarketEvent* first = events_pointer(events)
-        cdef Py_ssize_t count = cnp.PyArray_SIZE(events), row
+        cdef Py_ssize_t count = cnp.PyArray_SIZE(events)
         cdef uint64_t lost_before = self.lost
+        self.memory.enter()
         with nogil:
-            for row in range(count):
-                book_apply(self, first + row)
+            apply_events(self, first, count)
+        self.memory.leave()
         if self.lost != lost_before:
             raise MemoryError(f"no memory for {self.lost - lost_before} of {count} events")
         return count
@@ -257,6 +288,7 @@ cdef class OrderBook:
         stamps = np.zeros(count + 1, np.uint64)
         cdef uint64_t[::1] stamp = stamps
         cdef int64_t begun_ns = monotonic_ns(), ended_ns
+        self.memory.require_idle()
         stamp[0] = cycle_stamp()
         for row in range(count):
             book_apply(self, first + row)
@@ -267,6 +299,7 @@ cdef class OrderBook:
 
     def size_at(self, int side, int32_t price_ticks):
         """Return the lots on side +1 or -1 at a price; 0 where there is no level."""
+        self.memory.require_idle()
         require_side(side)
         return self.level_size(side, price_ticks)
 
@@ -286,6 +319,7 @@ cdef class OrderBook:
             Price in ticks and size in lots, best first.
         """
         cdef int index = require_side(side)
+        self.memory.require_idle()
         if count < 0:
             raise ValueError(f"count must not be negative, was {count}")
         cdef int rows = min(count, max(<int>self.resting.level_count[index], 1))
@@ -313,9 +347,11 @@ cdef class OrderBook:
             Price in ticks and size in lots, best first; read-only.
         """
         cdef int index = require_side(side), rows = 0
-        cdef uint32_t level = self.resting.best[index]
+        cdef uint32_t level
+        self.memory.require_idle()
         if count < 0:
             raise ValueError(f"count must not be negative, was {count}")
+        level = self.resting.best[index]
         held = self.depth_rows[index]
         if held is None or len(held) < count:
             held = self.depth_rows[index] = np.empty((max(count, DEPTH_ROWS_MIN), 2), np.int64)
@@ -341,8 +377,10 @@ cdef class OrderBook:
         array of uint64, shape (n, 2)
             Order id and the lots it has left.
         """
-        cdef uint32_t level = level_find(&self.resting, require_side(side), price_ticks)
-        cdef uint32_t order = self.resting.levels[level].first if level else 0
+        cdef uint32_t level, order
+        self.memory.require_idle()
+        level = level_find(&self.resting, require_side(side), price_ticks)
+        order = self.resting.levels[level].first if level else 0
         rows = []
         while order:
             rows.append((self.resting.orders[order].order_id, self.resting.orders[order].size_lots))
@@ -352,6 +390,7 @@ cdef class OrderBook:
     def order(self, uint64_t order_id):
         """Return a live order as ``{entry, size_lots, price_ticks, side}``, or None."""
         cdef OrderView view
+        self.memory.require_idle()
         if self.find_order(order_id, &view):
             return view
         return None
@@ -363,10 +402,12 @@ cdef class OrderBook:
         capacities and entry numbers stay out of it.
         """
         cdef uint64_t state
+        self.memory.enter()
         with nogil:
             state = book_hash(&self.resting)
             state = mix(state, <uint64_t><int64_t>self.bid_price_ticks)
             state = mix(state, self.bid_size_lots)
             state = mix(state, <uint64_t><int64_t>self.ask_price_ticks)
             state = mix(state, self.ask_size_lots)
+        self.memory.leave()
         return state

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
+from .book_memory cimport BookMemory
 from .feature_set cimport FeatureSet
 from .features cimport VENUE_MAX, FeatureState
 from .layout cimport MarketEvent
@@ -19,6 +20,7 @@ cdef class Replay:
     cdef readonly uint64_t backwards
     cdef readonly int64_t stream_ns
     cdef bint busy                      # works without the GIL
+    cdef BookMemory memory              # of the books
 
     cdef uint64_t lost(self) noexcept
     cdef int64_t begin(self) except -1

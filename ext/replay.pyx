@@ -10,6 +10,8 @@ from libc.stdint cimport INT64_MIN, int64_t, uint64_t
 
 import numpy as np
 
+from .book_fetch cimport FETCH_EVENTS, FETCH_ORDERS_MIN, FetchLists, fetch_begin, fetch_home, fetch_lists
+from .book_memory cimport BookMemory
 from .busy cimport refuse_busy
 from .event_array cimport events_pointer
 from .feature_set cimport FeatureSet
@@ -17,8 +19,12 @@ from .features cimport VENUE_MAX, features_trade, features_update
 from .layout cimport EVENT_TRADE, MarketEvent
 from .merge cimport EventMerge, Merge, merge_next
 from .order_book cimport OrderBook, book_apply
+from .resting_book cimport RestingBook
 
 cnp.import_array()
+
+cdef enum:
+    SMALL_EVENTS = 4_096        # between two looks at how large the books are
 
 
 @cython.final
@@ -55,7 +61,10 @@ cdef class Replay:
             raise ValueError(f"venue_count must be 1 to {VENUE_MAX}, was {venue_count}")
         if features is not None and features.wants_queues:
             raise ValueError("nobody trades in a replay, so there is no place in a queue")
-        self.books = tuple(OrderBook(order_capacity, level_capacity) for _ in range(venue_count))
+        self.memory = BookMemory()
+        self.books = tuple(
+            OrderBook(order_capacity, level_capacity, self.memory) for _ in range(venue_count)
+        )
         for venue, book in enumerate(self.books):
             self.places[venue] = <void*>book
         self.venue_count = venue_count
@@ -110,6 +119,7 @@ cdef class Replay:
     cdef int64_t begin(self) except -1:
         """Refuse a second thread; return what the books have lost so far."""
         refuse_busy(self.busy, "replay")
+        self.memory.enter()
         self.busy = True
         return self.lost()
 
@@ -122,6 +132,7 @@ cdef class Replay:
 
     cdef end(self, uint64_t lost_before):
         self.busy = False
+        self.memory.leave()
         if self.lost() != lost_before:
             raise MemoryError(f"no memory for {self.lost() - lost_before} events of the books")
 
@@ -168,21 +179,83 @@ cdef class Replay:
 cdef inline void take_rows(
     Replay replay, const MarketEvent* first, size_t count, bint featured
 ) noexcept nogil:
-    cdef size_t row
-    for row in range(count):
-        take(replay, first + row, featured)
+    cdef FetchLists lists
+    cdef size_t row = 0, ahead, last
+    while row < count:
+        last = min(row + FETCH_EVENTS, count)
+        if books_are_large(replay):
+            fetch_begin(&lists)
+            for ahead in range(row, last):
+                fetch_event(&lists, replay, first + ahead)
+            fetch_lists(&lists)
+        while row < last:
+            take(replay, first + row, featured)
+            row += 1
 
 
 cdef inline size_t take_merged(Replay replay, Merge* merge, size_t count_max, bint featured) noexcept nogil:
+    cdef size_t done = 0, some = 0, wanted = 0
+    while some == wanted and done < count_max:
+        if books_are_large(replay):
+            wanted = min(count_max - done, <size_t>FETCH_EVENTS)
+            some = take_window(replay, merge, wanted, featured)
+        else:
+            wanted = min(count_max - done, <size_t>SMALL_EVENTS)
+            some = take_coming(replay, merge, wanted, featured)
+        done += some
+    return done
+
+
+cdef inline size_t take_window(Replay replay, Merge* merge, size_t wanted, bint featured) noexcept nogil:
+    """Take events whose orders are fetched ahead."""
+    cdef const MarketEvent* window[FETCH_EVENTS]
+    cdef FetchLists lists
+    cdef size_t count = 0, row
+    fetch_begin(&lists)
+    while count < wanted:
+        window[count] = merge_next(merge)
+        if window[count] == NULL:
+            break
+        fetch_event(&lists, replay, window[count])
+        count += 1
+    fetch_lists(&lists)
+    for row in range(count):
+        take(replay, window[row], featured)
+    return count
+
+
+cdef inline size_t take_coming(Replay replay, Merge* merge, size_t wanted, bint featured) noexcept nogil:
+    """Take events, each while the next is merged."""
     cdef size_t done = 0
-    cdef const MarketEvent* event = merge_next(merge) if count_max else NULL
+    cdef const MarketEvent* event = merge_next(merge)
     cdef const MarketEvent* coming
     while event != NULL:
         done += 1
-        coming = merge_next(merge) if done < count_max else NULL
+        coming = merge_next(merge) if done < wanted else NULL
         take(replay, event, featured)
         event = coming
     return done
+
+
+cdef inline bint books_are_large(Replay replay) noexcept nogil:
+    cdef int venue
+    for venue in range(replay.venue_count):
+        if is_large(<OrderBook>replay.places[venue]):
+            return True
+    return False
+
+
+cdef inline bint is_large(OrderBook book) noexcept nogil:
+    return book.resting.order_count >= FETCH_ORDERS_MIN
+
+
+cdef inline void fetch_event(FetchLists* lists, Replay replay, const MarketEvent* event) noexcept nogil:
+    if event.venue_id < replay.venue_count:
+        fetch_home(lists, resting_of(<OrderBook>replay.places[event.venue_id]), event)
+
+
+cdef inline RestingBook* resting_of(OrderBook book) noexcept nogil:
+    return &book.resting
 
 
 cdef inline void take(Replay replay, const MarketEvent* event, bint featured) noexcept nogil:

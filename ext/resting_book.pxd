@@ -2,25 +2,26 @@
 
 A level's total is authoritative: feeds by level, and orders never announced, put lots on a level that no
 identified order accounts for. Identified orders hang on the level in time order, first to trade first.
-Levels and orders are pooled 32-byte nodes linked by number, 0 meaning none; pools grow by doubling and
-never shrink, so a book given enough capacity never allocates.
+Levels and orders are pooled 32-byte nodes linked by number, 0 meaning none. Pools double without copying,
+but for small ones, and never shrink; a book given enough capacity never allocates.
 
 Invariant: a level stands in its side's price index exactly while its total is positive, and an order
 stands in the order index exactly while its level does.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from .layout cimport check
-from .node_memory cimport nodes_take
+from .node_arena cimport NodeArena, pool_give, pool_grow, pool_take
 from .order_index cimport (
     Order,
     OrderIndex,
+    OrderPlace,
     order_index_close,
     order_index_enter,
     order_index_erase,
+    order_index_erase_at,
     order_index_find,
     order_index_resize,
 )
@@ -55,45 +56,39 @@ cdef struct RestingBook:
     Level* levels               # [0] is never used and stays zero
     Order* orders               # [0] takes links that lead nowhere, and is zero otherwise
     OrderIndex by_id
-    PriceIndex[2] prices
     uint32_t[2] best            # level nearest the other side
-    uint32_t[2] level_count
-    uint32_t level_capacity
-    uint32_t levels_made        # nodes below this number were used before
     uint32_t free_level
-    uint32_t order_capacity
-    uint32_t orders_made
     uint32_t free_order
+    uint32_t orders_made        # nodes below this number were used before
+    uint32_t order_capacity
     uint32_t order_count
+    uint32_t levels_made
     uint64_t entries            # orders ever appended
+    uint32_t[2] level_count
+    PriceIndex[2] prices
+    uint32_t level_capacity
+    NodeArena* arena            # borrowed; NULL where the book has its memory for itself
 
 
-cdef inline void* nodes_grow(void* nodes, size_t bytes_now, size_t bytes_wanted) noexcept nogil:
-    """Move nodes to a larger block; NULL, with the old one kept, when memory is out."""
-    cdef void* larger = nodes_take(bytes_wanted)
-    if larger == NULL:
-        return NULL
-    memcpy(larger, nodes, bytes_now)
-    free(nodes)
-    return larger
+cdef inline size_t pool_bytes(uint64_t capacity) noexcept nogil:
+    """Return what a pool of orders or levels takes, node 0 included."""
+    return (capacity + 1) * sizeof(Order)
 
 
 cdef inline bint book_open(
     RestingBook* book, uint32_t order_capacity, uint32_t level_capacity
 ) noexcept nogil:
-    """Make a zeroed book usable. False when memory is out; book_close is due either way."""
-    book.levels = <Level*>nodes_take((<size_t>level_capacity + 1) * sizeof(Level))
-    book.orders = <Order*>nodes_take((<size_t>order_capacity + 1) * sizeof(Order))
-    if book.levels == NULL or book.orders == NULL:
-        return False
-    memset(book.levels, 0, sizeof(Level))
-    memset(book.orders, 0, sizeof(Order))
+    """Make a book usable that is zeroed but for its arena. False when memory is out; book_close is due
+    either way."""
     book.level_capacity = level_capacity
     book.order_capacity = order_capacity
     book.levels_made = book.orders_made = 1
+    book.levels = <Level*>pool_take(book.arena, pool_bytes(level_capacity))
+    book.orders = <Order*>pool_take(book.arena, pool_bytes(order_capacity))
     return (
-        order_index_resize(&book.by_id, book.orders, order_capacity)
-        and index_open(&book.prices[BID]) and index_open(&book.prices[ASK])
+        book.levels != NULL and book.orders != NULL
+        and order_index_resize(&book.by_id, book.orders, order_capacity)
+        and index_open(&book.prices[BID], book.arena) and index_open(&book.prices[ASK], book.arena)
     )
 
 
@@ -106,24 +101,40 @@ cdef inline uint32_t level_behind(RestingBook* book, uint32_t level) noexcept no
     return index_below(&book.prices[book.levels[level].side], book.levels[level].rank)
 
 
+cdef inline bint levels_extend(RestingBook* book, uint64_t capacity) noexcept nogil:
+    """Make the pool of levels larger. False, and nothing changed, when memory is out."""
+    cdef void* larger
+    if capacity > 0x7fffffff:
+        return False
+    larger = pool_grow(book.arena, book.levels, pool_bytes(book.level_capacity), pool_bytes(capacity))
+    if larger == NULL:
+        return False
+    book.levels = <Level*>larger
+    book.level_capacity = <uint32_t>capacity
+    return True
+
+
+cdef inline bint orders_extend(RestingBook* book, uint64_t capacity) noexcept nogil:
+    """Make the pool of orders, and the index of their ids, larger. False when memory is out."""
+    cdef void* larger
+    if capacity > 0x7fffffff or not order_index_resize(&book.by_id, book.orders, capacity):
+        return False
+    larger = pool_grow(book.arena, book.orders, pool_bytes(book.order_capacity), pool_bytes(capacity))
+    if larger == NULL:
+        return False
+    book.orders = <Order*>larger
+    book.order_capacity = <uint32_t>capacity
+    return True
+
+
 cdef inline uint32_t level_take(RestingBook* book) noexcept nogil:
     """Take a level node from the pool; 0 when memory is out."""
     cdef uint32_t level = book.free_level
-    cdef uint32_t capacity = book.level_capacity
-    cdef void* larger
     if level:
         book.free_level = book.levels[level].first
         return level
-    if book.levels_made > capacity:
-        if capacity > 0x7fffffff:
-            return 0
-        larger = nodes_grow(
-            book.levels, (<size_t>capacity + 1) * sizeof(Level), (<size_t>capacity * 2 + 1) * sizeof(Level)
-        )
-        if larger == NULL:
-            return 0
-        book.levels = <Level*>larger
-        book.level_capacity = capacity * 2
+    if book.levels_made > book.level_capacity and not levels_extend(book, <uint64_t>book.level_capacity * 2):
+        return 0
     level = book.levels_made
     book.levels_made += 1
     return level
@@ -196,27 +207,10 @@ cdef inline void level_lower(RestingBook* book, uint32_t number, int64_t lots) n
 
 
 cdef inline bint order_reserve(RestingBook* book) noexcept nogil:
-    """Make sure that one more order fits. False when memory is out.
-
-    Growing copies every order and rehashes every id: the one step whose time depends on the book's
-    size. A capacity that covers the instrument's busiest day avoids it.
-    """
-    cdef uint32_t capacity = book.order_capacity
-    cdef void* larger
-    if book.free_order or book.orders_made <= capacity:
+    """Make sure that one more order fits. False when memory is out."""
+    if book.free_order or book.orders_made <= book.order_capacity:
         return True
-    if capacity > 0x3fffffff or not order_index_resize(
-        &book.by_id, book.orders, <uint64_t>capacity * 2
-    ):
-        return False
-    larger = nodes_grow(
-        book.orders, (<size_t>capacity + 1) * sizeof(Order), (<size_t>capacity * 2 + 1) * sizeof(Order)
-    )
-    if larger == NULL:
-        return False
-    book.orders = <Order*>larger
-    book.order_capacity = capacity * 2
-    return True
+    return orders_extend(book, <uint64_t>book.order_capacity * 2)
 
 
 cdef inline uint32_t order_find(const RestingBook* book, uint64_t order_id) noexcept nogil:
@@ -278,6 +272,16 @@ cdef inline void order_remove(RestingBook* book, uint32_t number) noexcept nogil
     order_drop(book, number)
 
 
+cdef inline void order_remove_at(RestingBook* book, uint32_t number, OrderPlace at) noexcept nogil:
+    """Do what order_remove does, with the order's place in the index found already."""
+    cdef Order* order = &book.orders[number]
+    cdef Level* level = &book.levels[order.level]
+    order_unlink(book, level, order)
+    level.order_count -= 1
+    order_index_erase_at(&book.by_id, at)
+    node_drop(book, order, number)
+
+
 cdef inline void book_clear(RestingBook* book) noexcept nogil:
     """Remove every level and order; the memory stays."""
     cdef int side
@@ -318,11 +322,13 @@ cdef inline uint64_t book_hash(RestingBook* book) noexcept nogil:
 
 
 cdef inline void book_close(RestingBook* book) noexcept nogil:
-    """Free everything a zeroed or opened book owns."""
-    if book.by_id.buckets != NULL:
-        book_clear(book)
-    free(book.levels)
-    free(book.orders)
+    """Free everything that a zeroed or opened book owns."""
+    if book.arena == NULL:
+        book_clear(book)        # the price indexes free what is empty
+    if book.levels != NULL:
+        pool_give(book.arena, book.levels, pool_bytes(book.level_capacity))
+    if book.orders != NULL:
+        pool_give(book.arena, book.orders, pool_bytes(book.order_capacity))
     order_index_close(&book.by_id)
     index_close(&book.prices[BID])
     index_close(&book.prices[ASK])

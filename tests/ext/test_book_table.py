@@ -82,6 +82,18 @@ def test_a_replacement_takes_the_side_of_what_it_replaces() -> None:
     assert table.book(0).refused == 1
 
 
+def test_a_book_outlives_its_table() -> None:
+    table = BookTable(1, 1)
+    events = random_events(seed=3, count=2_000)
+    table.complete(events)
+    books = [table.book(instrument) for instrument in table.instruments()]
+    before = [book.state_hash() for book in books]
+    del table
+    assert [book.state_hash() for book in books] == before
+    books[0].apply(events)
+    assert books[0].live_orders > 0
+
+
 def test_a_block_may_be_empty_but_not_foreign() -> None:
     table = BookTable()
     assert table.complete(np.empty(0, EVENT_DTYPE)) == 0

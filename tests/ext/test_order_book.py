@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from data.schema import EVENT_DTYPE, QUOTE_DTYPE, EventFlag, EventKind
+from ext.merge import EventMerge
 from ext.order_book import OrderBook
+from ext.replay import Replay
 from tests.reference.order_book import ReferenceBook
 
 INT32 = np.iinfo(np.int32)
@@ -280,8 +282,96 @@ def test_the_hash_tells_the_order_of_a_queue() -> None:
     assert book_of(first, second).state_hash() == book_of(first, second).state_hash()
 
 
+def applied_to_both(array: np.ndarray[Any, Any], *, batch: int) -> tuple[OrderBook, ReferenceBook]:
+    book, reference = OrderBook(64, 64), ReferenceBook()
+    for first in range(0, len(array), batch):
+        book.apply(array[first : first + batch])
+    for row in array.tolist():
+        _, _, order_id, size, price, _, _, _, kind, side, flags, _ = row
+        reference.apply(kind, side=side, price=price, size=size, order_id=order_id, flags=flags)
+    return book, reference
+
+
+@pytest.mark.parametrize("grid", [1, 7, 100, 4_096, 12_345, 3 << 20, 1 << 28])
+@pytest.mark.parametrize("origin", [0, -1, 37, INT32.max])
+def test_any_price_is_right_whatever_grid_the_first_ones_stood_on(grid: int, origin: int) -> None:
+    draw = np.random.default_rng(grid + origin % 1_000)
+    count = 1_500
+    lowest, highest = (INT32.min - origin) // grid + 1, (INT32.max - origin) // grid
+    near = np.clip(draw.integers(-30, 30, count), lowest, highest)
+    far = draw.integers(lowest, highest + 1, count)
+    prices = origin + grid * np.where(np.arange(count) % 8 < 7, near, far)
+    # From the 200th on, one in four stands anywhere: on the grid or off it, the ends of the range included.
+    anywhere = np.flatnonzero((np.arange(count) > 200) & (draw.random(count) < 0.25))
+    prices[anywhere] = np.clip(
+        prices[anywhere] + draw.integers(-2 * grid, 2 * grid + 1, len(anywhere)), INT32.min, INT32.max
+    )
+    prices[300:304] = [INT32.min, INT32.max, INT32.min + 1, INT32.max - 1]
+    array = np.zeros(2 * count, EVENT_DTYPE)
+    array["kind"][:count], array["kind"][count:] = ADD, CANCEL
+    array["order_id"] = np.tile(np.arange(1, count + 1), 2)
+    array["side"][:count], array["size_lots"] = draw.choice([-1, 1], count), 1
+    array["price_ticks"][:count] = prices
+    order = np.argsort(np.concatenate((np.arange(count), np.arange(count) + draw.exponential(120, count))))
+    array = array[order]
+    for part in (array[: len(array) // 2], array):
+        book, reference = applied_to_both(part, batch=100)
+        assert_same(book, reference)
+        assert_same_views(book, reference)
+    assert book.live_orders == 0
+
+
+def test_a_book_large_enough_to_be_fetched_ahead_agrees_with_the_reference() -> None:
+    draw = np.random.default_rng(4)
+    standing, count = 17_000, 20_000
+    array = np.zeros(standing + count, EVENT_DTYPE)
+    ids = np.arange(1, len(array) + 1)
+    array["kind"], array["order_id"], array["flags"] = ADD, ids, LAST
+    array["side"] = draw.choice([-1, 1], len(array))
+    array["price_ticks"] = 10_000 - array["side"] * (1 + draw.exponential(200, len(array)).astype(np.int64))
+    array["size_lots"] = draw.integers(1, 9, len(array))
+    tail = array[standing:]
+    # Cancels and the like name any order so far: some have left, some never came.
+    lowering = draw.random(count) < 0.5
+    tail["kind"][lowering] = draw.choice([CANCEL, REDUCE, EXECUTE, TRADE], lowering.sum())
+    tail["order_id"][lowering] = draw.integers(1, standing + count, lowering.sum())
+    tail["kind"][::1_000], tail["order_id"][::1_000] = LEVEL, 0
+    book, reference = applied_to_both(array, batch=1_003)
+    assert book.live_orders > 16_384
+    assert book.unknown_orders > 1_000
+    assert_same(book, reference)
+
+
+def test_a_replay_fetches_ahead_without_changing_anything() -> None:
+    draw = np.random.default_rng(5)
+    standing, count = 20_000, 20_000
+    array = np.zeros(standing + count, EVENT_DTYPE)
+    array["kind"], array["size_lots"], array["side"] = ADD, 5, draw.choice([-1, 1], len(array))
+    array["order_id"] = np.arange(1, len(array) + 1)
+    array["ts_ns"] = np.arange(len(array))
+    array["price_ticks"] = 10_000 - array["side"] * draw.integers(1, 900, len(array))
+    array["kind"][standing::2] = CANCEL
+    array["order_id"][standing::2] = draw.integers(1, standing, count // 2)
+    array["venue_id"][::20] = 1
+    replay, merged, merge = Replay(2), Replay(2), EventMerge(2)
+    replay.apply(array)
+    for venue in (0, 1):
+        merge.refill(venue, array[array["venue_id"] == venue])
+    while merged.apply_merged(merge, 700) or merge.dry:
+        for venue in merge.dry:
+            merge.close(venue)
+    assert merged.events == replay.events == len(array)
+    assert merged.state_hash() == replay.state_hash()
+    for venue, book in enumerate(replay.books):
+        alone = OrderBook()
+        for event_row in np.flatnonzero(array["venue_id"] == venue).tolist():
+            alone.apply(array[event_row : event_row + 1])
+        assert alone.state_hash() == book.state_hash()
+    assert replay.books[0].live_orders > 16_384
+
+
 def test_pools_and_ids_grow_past_their_capacity() -> None:
-    count = 5_000
+    count = 20_000  # pools move from an arena's chunk to pages of their own, and those grow
     book = OrderBook(1, 1)
     book.apply(events(*(event(ADD, +1, -price, 1, price << 40) for price in range(1, count + 1))))
     assert (book.live_orders, book.level_count(+1)) == (count, count)

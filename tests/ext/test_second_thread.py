@@ -11,9 +11,11 @@ import pytest
 
 from benchmarks.replay_markets import level_market
 from data.schema import EVENT_DTYPE
+from ext.book_table import BookTable
 from ext.feature_set import FeatureSet
 from ext.features import FEATURE_NAMES
 from ext.merge import EventMerge
+from ext.order_book import OrderBook
 from ext.replay import Replay
 
 ROUNDS_MAX = 2_000
@@ -82,3 +84,32 @@ def test_a_merge_refuses_a_second_thread(look: str, into_replay: bool) -> None:
         "apply_merged": lambda: other.apply_merged(merge, 0),
     }
     assert refusals(work, looks[look])
+
+
+@pytest.mark.parametrize(
+    "look",
+    ["state_hash", "apply", "time_events", "size_at", "depth_array", "depth_view", "queue_array", "order"],
+)
+@pytest.mark.parametrize("owner", ["itself", "table", "replay"])
+def test_a_book_refuses_a_second_thread(look: str, owner: str) -> None:
+    table, replay = BookTable(), Replay()
+    book = {"itself": OrderBook(), "table": table.book(0), "replay": replay.books[0]}[owner]
+    events = level_market(100_000, seed=1)
+    work: dict[str, Callable[[], object]] = {
+        "itself": lambda: book.apply(events),
+        "table": lambda: table.complete(events),
+        "replay": lambda: replay.apply(events),
+    }
+    looks: dict[str, Callable[[], object]] = {
+        "state_hash": book.state_hash,
+        "apply": lambda: book.apply(NOTHING),
+        "time_events": lambda: book.time_events(NOTHING),
+        "size_at": lambda: book.size_at(1, 1),
+        "depth_array": lambda: book.depth_array(1, 3),
+        "depth_view": lambda: book.depth_view(1, 3),
+        "queue_array": lambda: book.queue_array(1, 1),
+        "order": lambda: book.order(1),
+    }
+    assert refusals(work[owner], looks[look])
+    work[owner]()
+    looks[look]()
