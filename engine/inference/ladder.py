@@ -127,6 +127,11 @@ def load_ladder(folder: Path | None = None) -> tuple[Variant, ...]:
     return variants
 
 
+def ladder_of(table: dict[str, Any], manifest: Path) -> tuple[Variant, ...]:
+    """Return the ladder that a manifest's table describes; files lie beside `manifest` and are not read."""
+    return _parse(table, manifest)
+
+
 def format_ladder(variants: Iterable[Variant], *, horizon: int) -> str:
     """Return the manifest that `load_ladder` reads back to equal variants.
 

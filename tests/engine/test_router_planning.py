@@ -7,14 +7,12 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from router_samples import COSTS, DEADLINE_NS, VALUES, request
 
 from engine.inference.serving.forecast import LatencyForecast
-from engine.inference.serving.ledger import LastGood, Ledger
 from engine.inference.serving.planning import PlanLimits, Planner, ValueTable, efficient_frontier
 from engine.inference.serving.queueing import Admission, EdfQueue, WorkerScheduler
-from engine.inference.serving.request import Answer, Outcome, Request
+from engine.inference.serving.request import Request
 
 MILLISECOND = 1_000_000
 
@@ -203,93 +201,6 @@ def test_admission_prefers_the_worker_that_is_not_slowed() -> None:
         admission.outstanding[worker] += 1
         places.append(worker)
     assert places == [1, 1, 1, 0, 1]
-
-
-class LedgerAgainstDict(RuleBasedStateMachine):
-    """Answers, deaths and deadlines in any order: each request ends once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ledger, self.number = Ledger(), 0
-        self.waiting: dict[int, tuple[int, int, int]] = {}  # id: deadline, worker, attempt
-        self.ended: set[int] = set()
-
-    @rule(worker=st.integers(0, 2), deadline=st.integers(0, 30))
-    def open(self, worker: int, deadline: int) -> None:
-        self.number += 1
-        self.ledger.open(request(self.number, deadline_ns=deadline), worker)
-        self.waiting[self.number] = (deadline, worker, 0)
-
-    @rule(pick=st.integers(1, 60), attempt=st.integers(0, 2))
-    def answer(self, pick: int, attempt: int) -> None:
-        found = self.ledger.get(pick, attempt)
-        known = self.waiting.get(pick)
-        assert (found is not None) == (known is not None and known[2] == attempt)
-        if found is not None:
-            assert self.ledger.end(pick) is not None
-            del self.waiting[pick]
-            assert pick not in self.ended
-            self.ended.add(pick)
-
-    @rule(worker=st.integers(0, 2))
-    def die(self, worker: int) -> None:
-        held = self.ledger.held_by(worker)
-        assert {one.request_id for one in held} == {
-            number for number, entry in self.waiting.items() if entry[1] == worker
-        }
-        for one in held:
-            moved = self.ledger.move(one.request_id, (worker + 1) % 3)
-            deadline, _, attempt = self.waiting[one.request_id]
-            self.waiting[one.request_id] = (deadline, (worker + 1) % 3, attempt + 1)
-            assert moved.attempt == attempt + 1
-
-    @precondition(lambda self: self.waiting)
-    @rule(now=st.integers(0, 30))
-    def expire(self, now: int) -> None:
-        due = self.ledger.due(now)
-        assert {one.request_id for one in due} == {
-            number for number, entry in self.waiting.items() if entry[0] <= now
-        }
-        for one in due:
-            assert self.ledger.end(one.request_id) is not None
-            assert self.ledger.end(one.request_id) is None
-            del self.waiting[one.request_id]
-            self.ended.add(one.request_id)
-
-    @invariant()
-    def none_is_lost(self) -> None:
-        assert len(self.ledger) == len(self.waiting)
-        assert len(self.waiting) + len(self.ended) == self.number
-        tightest = min((entry[0] for entry in self.waiting.values()), default=None)
-        assert self.ledger.next_deadline_ns() == tightest
-
-
-TestLedgerAgainstDict = LedgerAgainstDict.TestCase
-
-
-def test_an_id_is_open_once() -> None:
-    ledger = Ledger()
-    ledger.open(request(1), 0)
-    with pytest.raises(ValueError, match="open once"):
-        ledger.open(request(1), 1)
-
-
-def good_answer(done_ns: int) -> Answer:
-    return Answer(
-        request_id=1, outcome=Outcome.MODEL, variant=0, probabilities=(0.2, 0.3, 0.5),
-        arrival_ns=0, deadline_ns=10, done_ns=done_ns,
-    )  # fmt: skip
-
-
-def test_the_last_good_answer_stands_in_while_it_is_fresh() -> None:
-    last = LastGood(age_ns_max=100, streams_max=2)
-    last.remember(7, good_answer(0))
-    assert last.find(7, 100) is not None
-    assert last.find(7, 101) is None
-    assert last.find(8, 0) is None
-    for stream in (8, 9):
-        last.remember(stream, good_answer(1))
-    assert last.find(7, 1) is None
 
 
 def test_least_valuable_go_first_when_all_cannot_be_kept() -> None:

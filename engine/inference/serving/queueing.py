@@ -231,3 +231,13 @@ class Admission:
             return None
         ready_ns = now_ns + self.slowdowns[best] * (self.outstanding[best] * self._item_ns + self._single_ns)
         return best if ready_ns <= deadline_ns - self._guard_ns else None
+
+    def place_many(self, deadlines_ns: Sequence[int], now_ns: int) -> list[int]:
+        """Take requests in turn and count them; return each one's worker, −1 where it is refused."""
+        workers = []
+        for deadline_ns in deadlines_ns:
+            worker = self.place(deadline_ns, now_ns)
+            if worker is not None:
+                self.outstanding[worker] += 1
+            workers.append(-1 if worker is None else worker)
+        return workers
