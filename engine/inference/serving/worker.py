@@ -25,8 +25,7 @@ from ext.ring_memory import unlink_ring
 from ..capi import CapiSession
 from .arena import Arena
 from .forecast import CostTable
-from .measure import open_variant
-from .planning import ValueTable
+from .measure import open_variant, value_table
 from .pressure import RunDelayReader, StallReader
 from .queueing import Run, WorkerScheduler
 from .request import ANSWER_DTYPE, NO_VARIANT, REQUEST_DTYPE, Outcome, Request
@@ -50,7 +49,7 @@ class Worker:
         self._sessions = [open_variant(variant) for variant in spec.variants]
         self._previous = [None if variant is None else open_variant(variant) for variant in spec.previous]
         self._scheduler = WorkerScheduler(
-            CostTable(spec.times_ns), ValueTable(spec.values), plan_limits=spec.limits
+            CostTable(spec.times_ns), value_table(spec.variants), plan_limits=spec.limits
         )
         self._requests = SpscRing.attach(spec.requests, "consumer", dtype=REQUEST_DTYPE)
         self._ring = MpscRing.attach(spec.answers, "producer", dtype=ANSWER_DTYPE)
