@@ -4,6 +4,10 @@ The margin of an answer is P(best) − P(second). Where the cheapest model's mar
 seldom knows better; where it is small, it often does. So the ladder's accuracy is kept by that margin, in
 bins of equal share, measured on days that neither the weights nor the temperatures nor the epoch were chosen
 by. The planner (`serving/planning.py`) spends time by it.
+
+Larger models differ by a point or two, which a bin of a few thousand rows cannot tell apart: choosing the
+luckiest in each bin would lose. So what all of them gain over the first one is pooled into one profile over
+the bins, and each model's own gain follows that profile.
 """
 
 from __future__ import annotations
@@ -100,6 +104,10 @@ def measure_margins(
     >>> found = measure_margins("tiny", {"tiny": sure, "large": better}, np.array([0, 1]), bins=2)
     >>> found["tiny"].scores, found["large"].scores
     ((0.0, 1.0), (1.0, 1.0))
+
+    Notes
+    -----
+    The mean of a variant's scores by the shares is its measured accuracy, exactly.
     """
     margins = margins_of(answers[first])
     if not len(margins):
@@ -108,13 +116,29 @@ def measure_margins(
     edges = tuple(float(cut) for cut in np.unique(cuts) if margins.min() < cut <= margins.max())
     where = bins_of(margins, edges)
     counts = np.bincount(where, minlength=len(edges) + 1)
+    shares = counts / len(labels)
+    measured = {
+        name: np.bincount(where, found.argmax(axis=1) == labels, minlength=len(counts)) / counts
+        for name, found in answers.items()
+    }
+    base = measured[first]
+    profile = _profile(np.sum([scores - base for scores in measured.values()], axis=0), shares)
     found = {}
-    for name, probabilities in answers.items():
-        hits = np.bincount(where, probabilities.argmax(axis=1) == labels, minlength=len(counts))
+    for name, scores in measured.items():
+        pooled = base + float(shares @ (scores - base)) * profile
+        # A model far from the others has a profile of its own.
+        kept = pooled if pooled.min() >= 0.0 and pooled.max() <= 1.0 else scores
         found[name] = MarginScores(
             first=first,
             edges=edges,
-            shares=tuple(round(float(share), 6) for share in counts / len(labels)),
-            scores=tuple(round(float(score), 6) for score in hits / np.maximum(counts, 1)),
+            shares=tuple(np.round(shares, 6).tolist()),
+            scores=tuple(np.round(kept, 6).tolist()),
         )
     return found
+
+
+def _profile(gains: NDArray[np.float64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return gains over their mean, none below zero; ones where nothing is gained."""
+    gains = gains.clip(min=0.0)
+    mean = float(shares @ gains)
+    return gains / mean if mean > 0.0 else np.ones_like(gains)

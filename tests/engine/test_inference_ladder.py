@@ -136,22 +136,34 @@ def test_margins_that_break_a_rule_are_refused(cascade: Path, before: str, after
 
 def test_margins_are_measured_as_a_plain_loop_does() -> None:
     random = np.random.default_rng(3)
-    logits = random.standard_normal((2, 400, 3))
+    logits = random.standard_normal((3, 400, 3))
+    labels = random.integers(0, 3, 400)
+    # The second and third know something.
+    for rows, skill in zip(logits, (0.0, 1.0, 2.0), strict=True):
+        rows[np.arange(400), labels] += skill
     answers = {
         name: (np.exp(rows) / np.exp(rows).sum(axis=1, keepdims=True)).astype(np.float32)
-        for name, rows in zip("ab", logits, strict=True)
+        for name, rows in zip("abc", logits, strict=True)
     }
-    labels = random.integers(0, 3, 400)
     found = measure_margins("a", answers, labels, bins=4)
-    for name, scores in found.items():
-        hits: list[list[bool]] = [[] for _ in scores.shares]
-        for row in range(400):
-            ranked = sorted(float(p) for p in answers["a"][row])
-            where = sum(ranked[2] - ranked[1] >= edge for edge in scores.edges)
-            hits[where].append(int(answers[name][row].argmax()) == labels[row])
-        assert [len(rows) / 400 for rows in hits] == pytest.approx(scores.shares)
-        assert [sum(rows) / len(rows) for rows in hits] == pytest.approx(scores.scores, abs=1e-6)
-        assert scores.broken_rule(float(np.mean(np.concatenate(hits)))) is None
+    edges, shares = found["a"].edges, found["a"].shares
+    hits: dict[str, list[list[bool]]] = {name: [[] for _ in shares] for name in answers}
+    for row in range(400):
+        ranked = sorted(float(p) for p in answers["a"][row])
+        where = sum(ranked[2] - ranked[1] >= edge for edge in edges)
+        for name, found_rows in hits.items():
+            found_rows[where].append(int(answers[name][row].argmax()) == labels[row])
+    scores = {name: [sum(rows) / len(rows) for rows in its] for name, its in hits.items()}
+    assert [len(rows) / 400 for rows in hits["a"]] == pytest.approx(shares)
+    assert found["a"].scores == pytest.approx(scores["a"], abs=1e-6)
+    pooled = [sum(scores[name][b] - scores["a"][b] for name in "bc") for b in range(len(shares))]
+    whole = sum(share * gain for share, gain in zip(shares, pooled, strict=True))
+    for name in "bc":
+        own = [score - base for score, base in zip(scores[name], scores["a"], strict=True)]
+        gain = sum(share * mine for share, mine in zip(shares, own, strict=True))
+        expected = [base + gain * part / whole for base, part in zip(scores["a"], pooled, strict=True)]
+        assert found[name].scores == pytest.approx(expected, abs=1e-5)
+        assert found[name].broken_rule(float(np.mean(np.concatenate(hits[name])))) is None
     # One margin for all rows leaves one bin.
     flat = measure_margins("a", {"a": np.tile(np.float32([0.5, 0.3, 0.2]), (5, 1))}, np.zeros(5, int))
     assert flat["a"].edges == ()
