@@ -15,6 +15,7 @@ from router_ladder import FEATURES, WINDOW, dense, write_ladder, write_variant
 
 from data.errors import ConfigError
 from engine.inference.arrays import Floats32
+from engine.inference.cascade import MarginScores
 from engine.inference.errors import ModelError
 from engine.inference.ladder import Variant, load_ladder
 from engine.inference.serving import crew as crew_module
@@ -390,6 +391,7 @@ def test_a_watchdog_tells_silence_from_its_own_absence() -> None:
 
 
 def test_a_spec_survives_its_line_of_json(ladder: tuple[Variant, ...]) -> None:
+    margins = MarginScores(first="tiny", edges=(0.5,), shares=(0.5, 0.5), scores=(0.4, 0.6))
     spec = WorkerSpec(
         place=3,
         parent=7,
@@ -398,7 +400,7 @@ def test_a_spec_survives_its_line_of_json(ladder: tuple[Variant, ...]) -> None:
         arena_descriptor=5,
         slots=16,
         row_shape=(WINDOW, FEATURES),
-        variants=ladder,
+        variants=(replace(ladder[0], margins=margins), *ladder[1:]),
         previous=(None, ladder[0], None),
         times_ns=COSTS.times_ns,
         ladder=2,

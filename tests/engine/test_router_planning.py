@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from router_samples import COSTS, DEADLINE_NS, VALUES, request
 
-from engine.inference.serving.forecast import LatencyForecast
-from engine.inference.serving.planning import PlanLimits, Planner, ValueTable, efficient_frontier
+from data.errors import ConfigError
+from engine.inference.serving.forecast import BATCHES, LatencyForecast
+from engine.inference.serving.planning import PlanLimits, Planner, ValueTable, efficient_frontier, ladder_of
 from engine.inference.serving.queueing import Admission, EdfQueue, WorkerScheduler
 from engine.inference.serving.request import Request
 
@@ -114,16 +115,64 @@ def test_stepping_up_needs_slack_that_stepping_down_does_not() -> None:
 
 def test_the_cascade_spends_time_on_the_unsure() -> None:
     values = ValueTable((0.5, 1.0), margin_edges=(0.5,), by_margin=((0.1, 0.9), (1.0, 1.0)))
-    costs = type(COSTS)(
-        [[100_000.0 * size for size in (1, 2, 4, 8, 16, 32, 64)], [2e6 * s for s in (1, 2, 4, 8, 16, 32, 64)]]
-    )
+    costs = type(COSTS)([[90_000.0 + 9_000.0 * size for size in BATCHES], [2e6 * size for size in BATCHES]])
     planner = Planner(LatencyForecast(costs), values)
-    deadlines = [DEADLINE_NS] * 30
-    unsure = planner.choose(deadlines, [0.2] * 30, 0, 1.0)
-    sure = planner.choose(deadlines, [0.9] * 30, 0, 1.0)
+    deadlines = [DEADLINE_NS] * 60
+    unsure = planner.choose(deadlines, [0.2, 0.9] * 30, 0, 1.0)
+    sure = planner.choose(deadlines, [0.9, 0.2] * 30, 0, 1.0)
     assert unsure is not None
     assert sure is not None
     assert (unsure.variant, sure.variant) == (1, 0)
+    # All that keep to the small one share its run, wherever they stand in line.
+    assert list(unsure.places) == [0]
+    assert list(sure.places) == list(range(0, 60, 2))
+    # With nobody unsure in line there is time for the large model.
+    assert planner.choose(deadlines[:20], [0.9] * 20, 0, 1.0).variant == 1  # type: ignore[union-attr]
+
+
+columns = st.lists(st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3), min_size=4, max_size=4)
+
+
+@given(columns, st.lists(st.floats(0.0, 1.0), min_size=24, max_size=24))
+def test_a_longer_queue_with_margins_never_buys_a_dearer_rung_and_keeps_its_first_deadline(
+    by_margin: list[list[float]], margins: list[float]
+) -> None:
+    average = [sum(row) / 3 for row in by_margin]
+    values = ValueTable(average, margin_edges=(0.3, 0.6), by_margin=by_margin)
+    costs = type(COSTS)([[1e5 * 8**v * size for size in (1, 2, 4, 8, 16, 32, 64)] for v in range(4)])
+    means = []
+    for length in (8, 24):
+        planner = Planner(LatencyForecast(costs), values)
+        plan = planner.choose([DEADLINE_NS] * length, margins[:length], 0, 1.0)
+        if plan is None:
+            assert not planner.frontier or planner.cheapest_ns(1.0) > DEADLINE_NS - planner.guard_ns
+            return
+        assert plan.places[0] == 0
+        assert list(plan.places) == sorted(set(plan.places))
+        assert plan.tail_ns <= DEADLINE_NS - planner.guard_ns
+        rung = min(planner.rungs, key=lambda rung: abs(rung.item_ns - planner._last_item_ns))
+        assert all(rung.variants[values.bin_of(margins[p])] == plan.variant for p in plan.places)
+        means.append(rung.item_ns)
+    assert means[1] <= means[0]
+
+
+def test_rungs_exchange_the_variant_that_gains_most_for_its_time() -> None:
+    values = ValueTable(
+        (0.5, 0.8, 1.0),
+        margin_edges=(0.5,),
+        by_margin=((0.2, 0.8), (0.7, 0.9), (1.0, 1.0)),
+        shares=(0.5, 0.5),
+    )
+    rungs = ladder_of((0, 1, 2), (1.0, 2.0, 4.0), values, (0, 1, 2))
+    assert [rung.variants for rung in rungs] == [
+        (0, 0, 0), (1, 0, 0), (1, 0, 1), (2, 0, 1), (2, 1, 1), (2, 1, 2), (2, 2, 2),
+    ]  # fmt: skip
+    assert rungs[0].item_ns == 1.0
+    assert rungs[-1].item_ns == 4.0
+    with pytest.raises(ConfigError, match="shares must be 2"):
+        ValueTable((0.5,), margin_edges=(0.5,), by_margin=((0.2, 0.8),), shares=(0.5, 0.6))
+    with pytest.raises(ConfigError, match="values must be finite"):
+        ValueTable((float("nan"),))
 
 
 def test_a_tripped_variant_is_planned_around_until_its_time_is_up() -> None:

@@ -95,9 +95,10 @@ def largest(variants: Sequence[Variant]) -> int:
 
 
 def value_table(variants: Sequence[Variant]) -> ValueTable:
-    """Return what answers are worth: no skill 0, the ladder's best score 1.
+    """Return what answers are worth: no skill 0, the ladder's best score 1; by margin where it was measured.
 
-    The best score is the largest model's where training went as it should.
+    The best score is the largest model's where training went as it should. Within a bin of margins the same
+    scale holds, so that the bins average to the value.
 
     Raises
     ------
@@ -108,11 +109,32 @@ def value_table(variants: Sequence[Variant]) -> ValueTable:
     span = best.score - best.no_skill_score
     if span <= 0.0:
         raise ConfigError(f"a variant must score above {best.no_skill_score}, was {best.score} ({best.name})")
-    return ValueTable([(variant.score - variant.no_skill_score) / span for variant in variants])
+
+    def worth(score: float) -> float:
+        return (score - best.no_skill_score) / span
+
+    values = [worth(variant.score) for variant in variants]
+    names = [variant.name for variant in variants]
+    measured = [variant.margins for variant in variants if variant.margins is not None]
+    # A part of a ladder, without the variant whose margins these are, has nobody to ask first.
+    if len(measured) < len(names) or measured[0].first not in names:
+        return ValueTable(values)
+    return ValueTable(
+        values,
+        margin_edges=measured[0].edges,
+        by_margin=[[worth(score) for score in margins.scores] for margins in measured],
+        shares=measured[0].shares,
+        first=names.index(measured[0].first),
+    )
 
 
 def first_variant(costs: CostTable, values: ValueTable) -> int | None:
-    """Return the fastest variant with skill, for first answers; None when even that takes too long."""
-    skilled = [index for index, value in enumerate(values.values) if value > 0.0]
-    fastest = min(skilled, key=lambda index: costs.batch_ns(index, 1))
-    return fastest if costs.batch_ns(fastest, 1) <= _FIRST_NS_MAX else None
+    """Return the variant of first answers: whose margins the values know, otherwise the fastest with skill.
+
+    None when even that takes too long.
+    """
+    first = values.first
+    if first is None:
+        skilled = [index for index, value in enumerate(values.values) if value > 0.0]
+        first = min(skilled, key=lambda index: costs.batch_ns(index, 1))
+    return first if costs.batch_ns(first, 1) <= _FIRST_NS_MAX else None

@@ -36,6 +36,13 @@ class EdfQueue:
         del self._entries[:count]
         return taken
 
+    def take(self, places: Sequence[int]) -> list[Request]:
+        """Take out the requests at some places in deadline order, ascending."""
+        taken = [self._entries[place][2] for place in places]
+        for place in reversed(places):
+            del self._entries[place]
+        return taken
+
     def deadlines(self) -> list[int]:
         """Return all deadlines, ascending."""
         return [entry[0] for entry in self._entries]
@@ -139,7 +146,7 @@ class WorkerScheduler:
                 hopeless += self.queue.pop(1)
                 continue
             self._runs += 1
-            return Run(plan=plan, requests=tuple(self.queue.pop(plan.count))), hopeless
+            return Run(plan=plan, requests=tuple(self.queue.take(plan.places))), hopeless
         return None, hopeless
 
     def finished(

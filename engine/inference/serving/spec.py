@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..cascade import MarginScores
 from ..ladder import Variant
 from .planning import PlanLimits
 
@@ -68,7 +69,12 @@ def variant_table(variant: Variant) -> dict[str, Any]:
 
 
 def _variant(table: dict[str, Any]) -> Variant:
-    return Variant(**table | {"path": Path(table["path"]), "input_shape": tuple(table["input_shape"])})
+    margins = table["margins"]
+    if margins is not None:
+        tuples = {name: tuple(margins[name]) for name in ("edges", "shares", "scores")}
+        margins = MarginScores(first=margins["first"], **tuples)
+    changed = {"path": Path(table["path"]), "input_shape": tuple(table["input_shape"]), "margins": margins}
+    return Variant(**table | changed)
 
 
 def variants_of(tables: Sequence[dict[str, Any]]) -> tuple[Variant, ...]:
