@@ -39,6 +39,9 @@ cdef class OrderBook:
     cdef void set_level(self, const MarketEvent* event, int side) noexcept nogil
 
 
+cdef int require_side(int side) except -1
+
+
 cdef inline void count_crossed(OrderBook book, const MarketEvent* event) noexcept nogil:
     # Only where a packet ends: inside one, a book may look crossed and mean nothing by it.
     book.crossed += (
