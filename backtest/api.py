@@ -24,8 +24,9 @@ from engine.order_ids import run_id_of
 from engine.risk import RiskLimits, make_gate
 from engine.strategy import Strategy, StrategyError, is_users, make_agent
 from ext.compiled_agent import CompiledAgent
-from ext.event_loop import EQUITY_DTYPE, EventLoop
+from ext.event_loop import EventLoop
 from ext.journal import JournalBuffer
+from ext.loop_records import EQUITY_DTYPE
 from ext.order_book import OrderBook
 from ext.python_agent import PythonAgent
 from ext.ring_buffer import SpscRing

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+from engine.inference.cascade import MarginScores
 from engine.inference.forecast_export import ForecastShape
 from engine.inference.labels import HORIZONS
 from engine.inference.metrics import ForecastMetrics
@@ -49,6 +51,8 @@ class LadderCard:
         Down, flat, up among the test rows, per horizon.
     baselines : dict
         Name to figures per horizon.
+    margins : dict
+        Of every variant, by the first one's margin.
     """
 
     command: str
@@ -62,6 +66,7 @@ class LadderCard:
     torch: str
     baselines: dict[str, tuple[ForecastMetrics, ...]]
     models: tuple[ModelCard, ...]
+    margins: dict[str, MarginScores]
 
     @property
     def bytes(self) -> int:
@@ -71,7 +76,7 @@ class LadderCard:
 
 def format_card(card: LadderCard) -> str:
     """Return the card as Markdown."""
-    return "\n".join([*_head(card), *_figures(card), *_files(card)]) + "\n"
+    return "\n".join([*_head(card), *_figures(card), *_margins(card), *_files(card)]) + "\n"
 
 
 def _head(card: LadderCard) -> Iterator[str]:
@@ -120,6 +125,24 @@ def _figures(card: LadderCard) -> Iterator[str]:
 def _row(name: str, metrics: ForecastMetrics) -> str:
     figures = (metrics.accuracy, metrics.macro_f1, metrics.log_loss, metrics.calibration_error)
     return f"| {name} | " + " | ".join(map(str, figures)) + " |"
+
+
+def _margins(card: LadderCard) -> Iterator[str]:
+    bounds = next(iter(card.margins.values()))
+    edges = (0.0, *bounds.edges, 1.0)
+    yield ""
+    yield f"## Accuracy by the margin of {bounds.first}, k = {card.horizon}"
+    yield ""
+    yield (
+        "P(best) − P(second) of its answer. Same windows: days that neither weights, epochs nor temperatures "
+        "were chosen by. What a router gains by it is measured on further days still."
+    )
+    yield ""
+    spans = " | ".join(f"{low:.3f} to {high:.3f}" for low, high in pairwise(edges))
+    yield f"| File | {spans} |"
+    yield "|---|" + "---|" * (len(edges) - 1)
+    for name, found in card.margins.items():
+        yield f"| {name} | " + " | ".join(f"{score:.3f}" for score in found.scores) + " |"
 
 
 def _files(card: LadderCard) -> Iterator[str]:

@@ -12,8 +12,9 @@ from data.quotes import QuoteRecording
 from engine.order_ids import run_id_of
 from engine.strategies import SECOND_NS, SignalTaker
 from engine.strategy import Context, Strategy, make_agent
-from ext.event_loop import EQUITY_DTYPE, Agent
 from ext.features import FEATURE_NAMES
+from ext.loop_records import EQUITY_DTYPE
+from ext.tick_path import Agent
 
 from .config import RunConfig
 from .engines import Engine

@@ -32,7 +32,7 @@ from engine.journal import JournalWriter
 from engine.journal_format import window_payload
 from engine.order_ids import run_id_of
 from engine.risk import make_gate
-from ext.event_loop import Agent, EventLoop
+from ext.event_loop import EventLoop
 from ext.executor import ParentExecutor
 from ext.features import FEATURE_NAMES
 from ext.journal import JournalBuffer
@@ -49,6 +49,7 @@ from ext.routing import (
     SweepRouter,
 )
 from ext.sim_venue import SimulatedVenue
+from ext.tick_path import Agent
 
 from .config import RunConfig, WalkForwardConfig
 from .engines import RING_EVENTS, Engine, EnginePool

@@ -11,12 +11,13 @@ from data.errors import ConfigError
 from data.instrument import Instrument
 from engine.compiled import CompiledStrategy
 from engine.strategy import Context, Strategy, make_agent
-from ext.event_loop import Agent, EventLoop
+from ext.event_loop import EventLoop
 from ext.journal import JournalBuffer
 from ext.order_book import OrderBook
 from ext.ring_buffer import SpscRing
 from ext.risk_gate import RiskGate
 from ext.sim_venue import SimulatedVenue
+from ext.tick_path import Agent
 
 from .bench_events import RING_EVENTS, random_quotes
 from .harness import Bench, scenario

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.schema import EVENT_DTYPE, QUOTE_DTYPE, EventFlag, EventKind
-from ext.event_loop import Agent, EventLoop
+from ext.event_loop import EventLoop
 from ext.journal import JournalBuffer
 from ext.order_book import OrderBook
 from ext.ring_buffer import SpscRing
 from ext.risk_gate import RiskGate
 from ext.sim_venue import SimulatedVenue
+from ext.tick_path import Agent
 
 from .harness import Bench, scenario
 

@@ -92,14 +92,14 @@ def load_calendar(table: Mapping[str, Any], path: Path) -> Calendar:
         return Calendar(
             time_zone=_of(str, table.get("time_zone", "UTC")),
             weekdays=tuple(
-                WEEKDAYS.index(_of(str, name).lower()[:3]) for name in table.get("weekdays", WEEKDAYS)
+                WEEKDAYS.index(_of(str, name).lower()[:3]) for name in table.get("weekdays", WEEKDAYS[:5])
             ),
             opens=_of(time, table.get("opens", time(0, 0))),
             closes=_of(time, table.get("closes", time(23, 59))),
             holidays=tuple(_of(date, day) for day in table.get("holidays", ())),
             early_closes={date.fromisoformat(day): _of(time, hour) for day, hour in early.items()},
         )
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, ConfigError) as error:
         raise ConfigError(
             f"{path}: [session] may have time_zone, weekdays like ['mon'], opens and closes like 09:30:00, "
             f"holidays like [2024-07-04] and early_closes like {{2024-07-03 = 13:00:00}}, was: {error}"

@@ -64,7 +64,7 @@ class RoutingPolicy(Protocol):
         Parameters
         ----------
         contexts : array, shape (2 * venues, 8)
-            One row an arm, columns as in `ext.executor.CONTEXT_NAMES`.
+            One row an arm, columns as in `ext.arm_costs.CONTEXT_NAMES`.
         quoted_cost_ticks : array, shape (2 * venues,)
             Per lot against the mid, fees included.
         available_lots : array, shape (2 * venues,)

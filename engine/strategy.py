@@ -14,8 +14,9 @@ from typing import Any, Final
 from data.errors import AnytickError, ConfigError
 from data.instrument import Instrument
 from ext.compiled_agent import CompiledAgent
-from ext.context import Context, Order, Report
+from ext.context import Context
 from ext.python_agent import HOOK_NAMES, PythonAgent
+from ext.strategy_orders import Order, Report
 
 __all__ = ["Context", "Order", "Report", "Strategy", "StrategyError", "make_agent"]
 

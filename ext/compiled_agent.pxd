@@ -8,9 +8,9 @@ the run with an error.
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
-from ext.event_loop cimport Agent
 from ext.features cimport FEATURE_COUNT
 from ext.layout cimport ExecutionReport, MarketEvent, OrderCommand
+from ext.tick_path cimport Agent
 
 cdef enum:
     COMPILED_COMMANDS = 16

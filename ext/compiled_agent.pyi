@@ -3,7 +3,7 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ext.event_loop import Agent
+from ext.tick_path import Agent
 
 COMMANDS_MAX: Final[int]
 VIEW_DTYPE: Final[np.dtype[np.void]]

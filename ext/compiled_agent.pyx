@@ -7,12 +7,12 @@ from libc.string cimport memset
 
 import numpy as np
 
-from ext.event_loop cimport Agent
 from ext.features cimport FEATURE_COUNT, features_fill
 from ext.layout cimport (
     ACTION_CANCEL, ACTION_MASS_CANCEL, ACTION_NEW, ACTION_REPLACE, ExecutionReport, MarketEvent, OrderCommand,
 )
 from ext.order_id cimport order_leg, order_parent, pack_order_id
+from ext.tick_path cimport Agent
 
 cnp.import_array()
 

@@ -6,26 +6,15 @@ has returned. So a strategy never calls a venue, and a callback that raises send
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from ext.event_loop cimport EventLoop
 from ext.layout cimport ExecutionReport, OrderCommand
+from ext.tick_path cimport TickPath
 
 cdef enum:
     COMMAND_MAX = 1024      # of one instant, the answers to refusals included
 
 
-cdef class Report:
-    cdef ExecutionReport record
-
-
-cdef class Order:
-    cdef OrderCommand command       # as last sent
-    cdef readonly int64_t leaves_lots
-    cdef readonly bint accepted
-    cdef readonly bint cancelling
-
-
 cdef class Context:
-    cdef EventLoop loop
+    cdef TickPath loop
     cdef OrderCommand* commands     # owned, COMMAND_MAX
     cdef int command_count
     cdef dict orders                # client order id -> Order, in order of sending

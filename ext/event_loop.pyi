@@ -1,26 +1,20 @@
 from collections.abc import Sequence
-from typing import Any, Final, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ext.histogram import Histogram
 from ext.journal import JournalBuffer
 from ext.ring_buffer import SpscRing
 from ext.risk_gate import RiskGate
-from ext.schedule import Schedule
 from ext.signal_source import SignalSource
 from ext.sim_venue import SimulatedVenue
-
-SAMPLE_DTYPE: Final[np.dtype[np.void]]
-EQUITY_DTYPE: Final[np.dtype[np.void]]
+from ext.tick_path import Agent, TickPath
 
 EVENT_DTYPE: np.dtype[Any]
 
-class Agent: ...
-
 @final
-class EventLoop:
+class EventLoop(TickPath):
     def __new__(
         cls,
         *,
@@ -35,34 +29,6 @@ class EventLoop:
         order_rings: Sequence[SpscRing] = (),
         live: bool = False,
     ) -> EventLoop: ...
-    @property
-    def ring(self) -> SpscRing: ...
-    @property
-    def gate(self) -> RiskGate: ...
-    @property
-    def journal(self) -> JournalBuffer: ...
-    @property
-    def agent(self) -> Agent: ...
-    @property
-    def due(self) -> Schedule: ...
-    @property
-    def tick_to_order(self) -> Histogram: ...
-    @property
-    def venue_count(self) -> int: ...
-    @property
-    def instrument_id(self) -> int: ...
-    @property
-    def feed_ns(self) -> int: ...
-    @property
-    def decision_ns(self) -> int: ...
-    @property
-    def stream_ns(self) -> int: ...
-    @property
-    def now_ns(self) -> int: ...
-    @property
-    def events(self) -> int: ...
-    @property
-    def signals(self) -> int: ...
     @property
     def venues(self) -> tuple[SimulatedVenue, ...]: ...
     @property

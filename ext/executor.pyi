@@ -3,12 +3,10 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ext.event_loop import Agent
 from ext.routing import Router
+from ext.tick_path import Agent
 
 PLAN_DTYPE: Final[np.dtype[np.void]]
-DAY_STATS_DTYPE: Final[np.dtype[np.void]]
-CONTEXT_NAMES: Final[tuple[str, ...]]
 
 @final
 class ParentExecutor(Agent):
@@ -33,15 +31,7 @@ class ParentExecutor(Agent):
     @property
     def plan_count(self) -> int: ...
     @property
-    def group_count(self) -> int: ...
-    @property
-    def first_day(self) -> int: ...
-    @property
-    def day_count(self) -> int: ...
-    @property
     def window(self) -> int: ...
-    @property
-    def window_max(self) -> int: ...
     @property
     def decisions(self) -> int: ...
     @property

@@ -1,33 +1,30 @@
 """The compiled execution agent: parent orders in, routed child orders out, costs by day.
 
-Over 400 lines with its declarations because a parent's life (arrive, slice, route, compensate, close
-out, account) is one state machine and reads best in one place.
+One file for a parent's life: arrive, slice, route, compensate, close out. What an order would cost is in
+`ext/arm_costs.pyx`, what is journaled of a parent in `ext/parent_order.pxd`, the sums in
+`ext/execution_stats.pyx`.
 """
 
 cimport cython
 cimport numpy as cnp
-from libc.math cimport INFINITY, isfinite
+from libc.math cimport isfinite
 from libc.stdint cimport INT32_MAX, INT32_MIN, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from ext.event_loop cimport VENUE_LIMIT
-from ext.features cimport GAP_SLOW, MOVE_FAST, MOVE_SLOW, SPREAD, VenueTouch
-from ext.journal cimport journal_append
+from ext.arm_costs cimport bounded, cost_of_taking, describe, spread_scale
+from ext.execution_stats cimport ExecutionStats, add_fill
+from ext.features cimport VenueTouch
 from ext.layout cimport (
-    ACTION_NEW, JOURNAL_DECISION, JOURNAL_PARENT, JOURNAL_REWARD, LIQUIDITY_TAKER, ORDER_LIMIT,
-    ORDER_MARKET, ORDER_POST_ONLY, PARENT_CANCELLED, PARENT_DONE, PARENT_WORKING, REPORT_ACCEPTED,
-    REPORT_FILL, TIF_GTD, TIF_IOC, DecisionPayload, ExecutionReport, OrderCommand, ParentPayload,
-    RewardPayload, check,
+    ACTION_NEW, LIQUIDITY_TAKER, ORDER_LIMIT, ORDER_MARKET, ORDER_POST_ONLY,
+    PARENT_CANCELLED, PARENT_DONE, PARENT_WORKING, REPORT_ACCEPTED, REPORT_FILL, TIF_GTD, TIF_IOC,
+    ExecutionReport, OrderCommand, check,
 )
 from ext.order_id cimport order_parent, pack_order_id
-from ext.routing cimport (
-    CONTEXT_SIZE, STYLE_POST, STYLE_TAKE, ArmView, RouteAnswer, RouteLeg, Router, RouteRequest, sweep,
-)
-from ext.sim_venue cimport SimulatedVenue
-from ext.venue_rules cimport OFFER_MAX
+from ext.parent_order cimport WorkingParent, write_decision, write_parent, write_reward
+from ext.routing cimport STYLE_POST, RouteAnswer, RouteLeg, Router, RouteRequest, sweep
 
 cnp.import_array()
 
@@ -35,26 +32,10 @@ PLAN_DTYPE = np.dtype([
     ("arrival_ns", "<i8"), ("deadline_ns", "<i8"), ("size_lots", "<i8"), ("slices", "<i4"), ("side", "i1"),
     ("_reserved", "u1", (3,)),
 ])
-DAY_STATS_DTYPE = np.dtype([
-    ("cost_ticklots", "<f8"), ("fee_ticklots", "<f8"), ("notional_ticklots", "<f8"),
-    ("child_cost_ticklots", "<f8"), ("reward", "<f8"), ("parents", "<i8"), ("lots", "<i8"),
-    ("cancelled_lots", "<i8"), ("taker_lots", "<i8"), ("decisions", "<i8"), ("child_lots", "<i8"),
-])
-CONTEXT_NAMES = (
-    "one",            # intercept
-    "gap",            # price against the mid, in average spreads; positive is worse
-    "available",      # displayed size / child size, up to 4, over 4
-    "age",            # of the venue's quote, in average inter-arrival times, up to 8, over 8
-    "signal",         # forecast in the direction of the order: positive means the price runs away
-    "turbulence",     # fast / slow volatility - 1, up to 4, over 4
-    "volatility",     # average move in average spreads
-    "urgency",        # share of the parent's slices gone
-)
 
 cdef enum:
     TAG_ARRIVAL = 0
     TAG_SLICE = 1
-    DAY_NS_DIVISOR = 86_400
 
 
 @cython.final
@@ -98,8 +79,6 @@ cdef class ParentExecutor(Agent):
                           or (plan["slices"] <= 0).any() or (plan["deadline_ns"] <= plan["arrival_ns"]).any()
                           or (np.abs(plan["side"]) != 1).any()):
             raise ValueError("a plan needs ascending arrivals, positive sizes and slices, sides of +1 or -1")
-        if day_count < 1 or groups < 1 or window_max < 1:
-            raise ValueError("day_count, groups and window_max must be positive")
         if post_ns < 0 or not (isfinite(protection) and protection >= 0.0):
             raise ValueError(
                 f"post_ns and protection must be finite and not negative, were {post_ns} and {protection}"
@@ -110,15 +89,12 @@ cdef class ParentExecutor(Agent):
         self.plan_count = <uint32_t>plan.size
         self.plan = <PlannedParent*>calloc(self.plan_count + 1, sizeof(PlannedParent))
         self.parents = <WorkingParent*>calloc(PARENT_SLOTS, sizeof(WorkingParent))
-        self.stats = <DayStats*>calloc(<size_t>(groups * day_count), sizeof(DayStats))
-        self.venue_lots = <int64_t*>calloc(<size_t>window_max * 16, sizeof(int64_t))
-        if self.plan == NULL or self.parents == NULL or self.stats == NULL or self.venue_lots == NULL:
+        if self.plan == NULL or self.parents == NULL:
             raise MemoryError("ParentExecutor")
         memcpy(self.plan, cnp.PyArray_DATA(plan), self.plan_count * sizeof(PlannedParent))
-        self.first_day = first_day
-        self.day_count = day_count
-        self.group_count = groups
-        self.window_max = window_max
+        self.stats = ExecutionStats(
+            groups=groups, first_day=first_day, day_count=day_count, window_max=window_max
+        )
         self.run_id = run_id
         self.tick_value = tick_value
         self.post_ns = post_ns
@@ -130,8 +106,6 @@ cdef class ParentExecutor(Agent):
     def __dealloc__(self):
         free(self.plan)
         free(self.parents)
-        free(self.stats)
-        free(self.venue_lots)
 
     cdef check_venues(self, int venue_count):
         if self.router.arm_count not in (0, 2 * venue_count):
@@ -183,7 +157,7 @@ cdef class ParentExecutor(Agent):
         parent.deadline_ns = planned.deadline_ns
         parent.interval_ns = (planned.deadline_ns - planned.arrival_ns) // planned.slices
         parent.arrival_mid_x2 = self.loop.features.mid_x2
-        self.write_parent(parent, PARENT_WORKING)
+        write_parent(self.loop.journal, self.loop.now_ns, parent, PARENT_WORKING)
         self.begin_slice(parent)
 
     cdef void begin_slice(self, WorkingParent* parent) noexcept nogil:
@@ -206,7 +180,7 @@ cdef class ParentExecutor(Agent):
         cdef RouteRequest request
         cdef RouteAnswer answer
         parent.decision_id = <uint64_t>parent.parent_id << 16 | <uint64_t>parent.slice
-        self.describe(parent, size_lots, True, &request)
+        describe(self.loop, parent, size_lots, self.use_signal, self.tick_value, &request)
         answer.leg_count = 0
         self.router.route(&request, &answer)
         if answer.leg_count == 0:
@@ -219,79 +193,17 @@ cdef class ParentExecutor(Agent):
         parent.child_lots = size_lots
         parent.child_filled = parent.child_cost_x2 = parent.child_fee_nano = 0
         parent.decision_mid_x2 = self.loop.features.mid_x2
-        parent.scale_ticks = self.spread_scale()
+        parent.scale_ticks = spread_scale(self.loop)
         if answer.arm >= 0:
             memcpy(parent.context, request.arms[answer.arm].context, sizeof(parent.context))
-        self.write_decision(
-            parent, &request, &answer, self.loop.signal_now if self.use_signal else <float>0.0
+        write_decision(
+            self.loop.journal, self.loop.now_ns, parent, &request, &answer,
+            self.loop.signal_now if self.use_signal else <float>0.0, self.model_version,
         )
         self.send_legs(parent, &request, &answer, False)
         self.loop.pending_model_ns = 0
         if parent.outstanding == 0:
             self.continue_child(parent)
-
-    cdef void write_decision(
-        self, const WorkingParent* parent, const RouteRequest* request, const RouteAnswer* answer,
-        float signal,
-    ) noexcept nogil:
-        cdef DecisionPayload payload
-        cdef int index
-        memset(&payload, 0, sizeof(payload))
-        payload.decision_id = parent.decision_id
-        payload.parent_id = parent.parent_id
-        payload.model_version = self.model_version
-        payload.arm = <uint8_t>(answer.arm if answer.arm >= 0 else 255)
-        payload.arm_count = <uint8_t>request.arm_count
-        payload.score = answer.score
-        payload.propensity = answer.propensity
-        payload.signal = signal
-        if answer.arm >= 0:
-            for index in range(CONTEXT_SIZE):
-                payload.context[index] = <float>parent.context[index]
-        journal_append(self.loop.journal, JOURNAL_DECISION, self.loop.now_ns, &payload)
-
-    cdef void describe(
-        self, WorkingParent* parent, int64_t size_lots, bint ask, RouteRequest* request
-    ) noexcept nogil:
-        """Fill in the arms: what each (venue, style) shows and would cost; `ask` the model as well."""
-        cdef double spread = self.spread_scale()
-        cdef double mid = 0.5 * <double>self.loop.features.mid_x2
-        cdef double turbulence, volatility, urgency, age, signal = 0.0
-        cdef int venue, style
-        cdef ArmView* arm
-        cdef const VenueTouch* touch
-        if ask and self.use_signal:
-            signal = parent.side * <double>self.loop.signal()
-        turbulence = self.loop.features.average[MOVE_SLOW]
-        turbulence = self.loop.features.average[MOVE_FAST] / (turbulence if turbulence > 1e-3 else 1e-3) - 1.0
-        turbulence = (turbulence if turbulence < 4.0 else 4.0) / 4.0
-        volatility = 0.5 * self.loop.features.average[MOVE_SLOW] / spread
-        urgency = <double>parent.slice / parent.slices
-        request.decision_id = parent.decision_id
-        request.now_ns = self.loop.now_ns
-        request.size_lots = size_lots
-        request.side = parent.side
-        request.venue_count = self.loop.venue_count
-        request.arm_count = 2 * self.loop.venue_count
-        for venue in range(request.venue_count):
-            touch = &self.loop.features.touch[venue]
-            age = <double>(self.loop.stream_ns - touch.ts_ns) / self.loop.features.average[GAP_SLOW]
-            age = (age if age < 8.0 else 8.0) / 8.0
-            for style in range(2):
-                arm = &request.arms[2 * venue + style]
-                arm.venue = venue
-                arm.style = style
-                quote_arm(
-                    <SimulatedVenue>self.loop.venues[venue], parent.side, touch, mid, self.tick_value, arm
-                )
-                arm.context[0] = 1.0
-                arm.context[1] = bounded((arm.quoted_cost_ticks) / spread, 8.0)
-                arm.context[2] = bounded(<double>arm.available_lots / <double>size_lots, 4.0) / 4.0
-                arm.context[3] = age
-                arm.context[4] = signal
-                arm.context[5] = turbulence
-                arm.context[6] = volatility
-                arm.context[7] = urgency
 
     cdef void send_legs(
         self, WorkingParent* parent, const RouteRequest* request, const RouteAnswer* answer, bint market
@@ -357,11 +269,11 @@ cdef class ParentExecutor(Agent):
             )
             parent.child_fee_nano += report.fee_nano
             parent.version += 1
-            self.venue_lots[self.window * 16 + report.venue_id] += lots
+            add_fill(self.stats, report.venue_id, lots)
             if report.liquidity == LIQUIDITY_TAKER:
                 parent.taker_lots += lots
             if parent.open_lots > 0:
-                self.write_parent(parent, PARENT_WORKING)
+                write_parent(self.loop.journal, self.loop.now_ns, parent, PARENT_WORKING)
             if report.leaves_lots > 0:
                 return
         parent.outstanding -= 1
@@ -377,7 +289,7 @@ cdef class ParentExecutor(Agent):
         if left > 0 and parent.attempt < SWEEPS_MAX and not self.market_closed():
             parent.attempt += 1
             # A sweep is no choice: the model is neither asked nor waited for.
-            self.describe(parent, left, False, &request)
+            describe(self.loop, parent, left, False, self.tick_value, &request)
             answer.leg_count = 0
             sweep(&request, &answer)
             self.send_legs(parent, &request, &answer, parent.closing)
@@ -391,33 +303,21 @@ cdef class ParentExecutor(Agent):
 
     cdef void end_child(self, WorkingParent* parent, bint censored) noexcept nogil:
         """Price the child's outcome and teach the router."""
-        cdef RewardPayload payload
-        cdef DayStats* day = self.day_of(parent)
         cdef int64_t left = parent.child_lots - parent.child_filled
-        cdef double cost
+        cdef double cost, reward
         parent.child_active = False
         cost = 0.5 * <double>parent.child_cost_x2 + <double>parent.child_fee_nano / (self.tick_value * 1e9)
         # Lots that were not filled are priced as if taken now: waiting is no way to look cheap.
-        cost += self.cost_of_taking(parent.side, left, parent.decision_mid_x2)
+        cost += cost_of_taking(self.loop, parent.side, left, parent.decision_mid_x2, self.tick_value)
         cost /= <double>parent.child_lots
-        memset(&payload, 0, sizeof(payload))
-        payload.decision_id = parent.decision_id
-        payload.cost_ticks = cost
-        payload.reward = bounded(-cost / parent.scale_ticks, 8.0)
-        payload.filled_lots = parent.child_filled
-        payload.size_lots = parent.child_lots
-        payload.arm = <uint8_t>(parent.arm if parent.arm >= 0 else 255)
-        payload.censored = censored
-        journal_append(self.loop.journal, JOURNAL_REWARD, self.loop.now_ns, &payload)
+        reward = bounded(-cost / parent.scale_ticks, 8.0)
+        write_reward(self.loop.journal, self.loop.now_ns, parent, cost, reward, censored)
         if censored:
             self.censored += 1
             return
-        day.decisions += 1
-        day.reward += payload.reward
-        day.child_cost_ticklots += cost * <double>parent.child_lots
-        day.child_lots += parent.child_lots
+        self.stats.add_child(parent, cost, reward)
         if parent.arm >= 0:
-            self.router.reward(parent.arm, parent.context, payload.reward)
+            self.router.reward(parent.arm, parent.context, reward)
 
     cdef void close_out(self, WorkingParent* parent) noexcept nogil:
         """The deadline has come: one last round of market orders, then what is left is cancelled."""
@@ -435,12 +335,14 @@ cdef class ParentExecutor(Agent):
             parent.child_lots = left
             parent.child_filled = parent.child_cost_x2 = parent.child_fee_nano = 0
             parent.decision_mid_x2 = self.loop.features.mid_x2
-            parent.scale_ticks = self.spread_scale()
+            parent.scale_ticks = spread_scale(self.loop)
             # A sweep is no choice: the model is neither asked nor waited for.
-            self.describe(parent, left, False, &request)
+            describe(self.loop, parent, left, False, self.tick_value, &request)
             answer.leg_count = 0
             sweep(&request, &answer)
-            self.write_decision(parent, &request, &answer, 0.0)
+            write_decision(
+                self.loop.journal, self.loop.now_ns, parent, &request, &answer, 0.0, self.model_version
+            )
             self.send_legs(parent, &request, &answer, True)
             if parent.outstanding > 0:
                 return
@@ -448,126 +350,41 @@ cdef class ParentExecutor(Agent):
         self.end_parent(parent)
 
     cdef void end_parent(self, WorkingParent* parent) noexcept nogil:
-        cdef DayStats* day = self.day_of(parent)
         cdef int64_t left = parent.size_lots - parent.filled_lots
         cdef double fee = <double>parent.fee_nano / (self.tick_value * 1e9)
         check(parent.sent_lots == 0 and parent.outstanding == 0, "a parent ends when its legs have")
         parent.cancelled_lots += parent.open_lots
         parent.open_lots = 0
         parent.version += 1
-        day.parents += 1
-        day.lots += parent.filled_lots
-        day.taker_lots += parent.taker_lots
-        day.cancelled_lots += left
         # Cancelled lots cost what taking them would cost now.
-        day.cost_ticklots += 0.5 * <double>parent.cost_x2 + fee + self.cost_of_taking(
-            parent.side, left, parent.arrival_mid_x2
+        self.stats.add_parent(parent, 0.5 * <double>parent.cost_x2 + fee + cost_of_taking(
+            self.loop, parent.side, left, parent.arrival_mid_x2, self.tick_value
+        ), fee)
+        write_parent(
+            self.loop.journal, self.loop.now_ns, parent, PARENT_DONE if left == 0 else PARENT_CANCELLED
         )
-        day.fee_ticklots += fee
-        day.notional_ticklots += 0.5 * <double>parent.arrival_mid_x2 * <double>parent.size_lots
-        self.write_parent(parent, PARENT_DONE if left == 0 else PARENT_CANCELLED)
         parent.active = False
-
-    cdef void write_parent(self, WorkingParent* parent, uint8_t state) noexcept nogil:
-        cdef ParentPayload payload
-        check(
-            parent.filled_lots + parent.open_lots + parent.cancelled_lots == parent.size_lots,
-            "filled + open + cancelled = size",
-        )
-        check(parent.sent_lots <= parent.open_lots, "what is at venues is part of what is open")
-        memset(&payload, 0, sizeof(payload))
-        payload.parent_id = parent.parent_id
-        payload.state = state
-        payload.side = <signed char>parent.side
-        payload.version = parent.version
-        payload.size_lots = parent.size_lots
-        payload.filled_lots = parent.filled_lots
-        payload.cancelled_lots = parent.cancelled_lots
-        payload.open_lots = parent.open_lots
-        payload.arrival_mid_x2 = parent.arrival_mid_x2
-        payload.deadline_ns = parent.deadline_ns
-        journal_append(self.loop.journal, JOURNAL_PARENT, self.loop.now_ns, &payload)
-
-    cdef DayStats* day_of(self, const WorkingParent* parent) noexcept nogil:
-        cdef int64_t day = parent.arrival_ns // (<int64_t>DAY_NS_DIVISOR * 1_000_000_000) - self.first_day
-        day = 0 if day < 0 else (self.day_count - 1 if day >= self.day_count else day)
-        return &self.stats[(parent.parent_id % <uint32_t>self.group_count) * self.day_count + day]
-
-    cdef double spread_scale(self) noexcept nogil:
-        # Over several venues the average spread can be zero or negative.
-        return self.loop.features.average[SPREAD] if self.loop.features.average[SPREAD] > 1.0 else 1.0
-
-    cdef double cost_of_taking(self, int side, int64_t lots, int64_t mid_x2) noexcept nogil:
-        """Return what taking `lots` everywhere at once would cost now against a mid, fees included.
-
-        In ticks times lots. Walks what all venues offer, displayed and modelled, by price with fee. What
-        goes beyond all of it is priced one average spread past the last level.
-        """
-        cdef int32_t[VENUE_LIMIT][OFFER_MAX] prices
-        cdef int64_t[VENUE_LIMIT][OFFER_MAX] sizes
-        cdef int[VENUE_LIMIT] counts
-        cdef int[VENUE_LIMIT] levels
-        cdef int venue, best
-        cdef int64_t piece
-        cdef double mid = 0.5 * <double>mid_x2, total = 0.0, cost, cheapest
-        # With nothing offered at all, the last level is where the last whole market had it.
-        cdef int32_t touch = <int32_t>(
-            0.5 * (<double>self.loop.features.mid_x2 + side * min(self.spread_scale(), 1e9))
-        )
-        cdef double last = INFINITY
-        if lots <= 0:
-            return 0.0
-        for venue in range(self.loop.venue_count):
-            last = min(last, cost_at(
-                <SimulatedVenue>self.loop.venues[venue], side, touch, mid, self.tick_value, STYLE_TAKE
-            ))
-        for venue in range(self.loop.venue_count):
-            levels[venue] = 0
-            counts[venue] = offered_at(
-                <SimulatedVenue>self.loop.venues[venue], side, prices[venue], sizes[venue]
-            )
-        while lots > 0:
-            best = -1
-            cheapest = 0.0
-            for venue in range(self.loop.venue_count):
-                if levels[venue] < counts[venue]:
-                    cost = cost_at(
-                        <SimulatedVenue>self.loop.venues[venue], side, prices[venue][levels[venue]], mid,
-                        self.tick_value, STYLE_TAKE,
-                    )
-                    if best < 0 or cost < cheapest:
-                        cheapest = cost
-                        best = venue
-            if best < 0:
-                break
-            piece = min(lots, sizes[best][levels[best]])
-            levels[best] += 1
-            lots -= piece
-            total += <double>piece * cheapest
-            last = cheapest
-        return total + <double>lots * (last + self.spread_scale())
 
     # Python's side.
 
+    @property
+    def window(self):
+        """Walk-forward windows begun, after the first."""
+        return self.stats.window
+
     def begin_window(self, int model_version=0):
         """Note that a walk-forward window begins: the router may fix its choices, a new model is live."""
-        if self.window + 1 >= self.window_max:
-            raise ValueError(f"at most {self.window_max} windows")
-        self.window += 1
+        self.stats.begin_window()
         self.model_version = <uint16_t>model_version
         self.router.begin_window()
 
     def day_stats(self):
         """Return the statistics by day of arrival, DAY_STATS_DTYPE, shape (groups, day_count)."""
-        cdef cnp.ndarray out = np.empty((self.group_count, self.day_count), dtype=DAY_STATS_DTYPE)
-        memcpy(cnp.PyArray_DATA(out), self.stats, out.nbytes)
-        return out
+        return self.stats.day_array()
 
     def lots_by_venue(self):
         """Return filled lots, int64, shape (windows so far + 1, venue_count)."""
-        cdef cnp.ndarray out = np.empty((self.window + 1, 16), dtype=np.int64)
-        memcpy(cnp.PyArray_DATA(out), self.venue_lots, out.nbytes)
-        return out[:, :self.loop.venue_count].copy()
+        return self.stats.lots_by_venue(self.loop.venue_count)
 
     def censor(self):
         """Count the decisions that the end of the data left without an outcome."""
@@ -576,39 +393,3 @@ cdef class ParentExecutor(Agent):
             if self.parents[slot].active and self.parents[slot].child_active:
                 self.end_child(&self.parents[slot], True)
         return self.censored
-
-
-cdef inline double bounded(double value, double bound) noexcept nogil:
-    return bound if value > bound else (-bound if value < -bound else value)
-
-
-cdef inline void quote_arm(
-    SimulatedVenue venue, int side, const VenueTouch* touch, double mid, double tick_value, ArmView* arm
-) noexcept nogil:
-    """What the arm displays, and its price against the mid with fees, in ticks per lot."""
-    cdef bint take = arm.style == STYLE_TAKE
-    cdef bint at_ask = (side > 0) == take
-    arm.available_lots = touch.ask_size_lots if at_ask else touch.bid_size_lots
-    if arm.available_lots <= 0:
-        arm.quoted_cost_ticks = 1e9
-        return
-    arm.quoted_cost_ticks = cost_at(
-        venue, side, touch.ask_price_ticks if at_ask else touch.bid_price_ticks, mid, tick_value, arm.style
-    )
-
-
-cdef inline double cost_at(
-    SimulatedVenue venue, int side, int32_t price_ticks, double mid, double tick_value, int style
-) noexcept nogil:
-    """A price against a mid with the venue's fee, in ticks per lot."""
-    cdef double price = <double>price_ticks
-    cdef double fee = (price if price >= 0.0 else -price) * 1e-4
-    if style == STYLE_TAKE:
-        fee = fee * venue.rules.taker_fee_bps + venue.rules.taker_fee_per_lot / tick_value
-    else:
-        fee = fee * venue.rules.maker_fee_bps + venue.rules.maker_fee_per_lot / tick_value
-    return side * (price - mid) + fee
-
-
-cdef inline int offered_at(SimulatedVenue venue, int side, int32_t* prices, int64_t* sizes) noexcept nogil:
-    return venue.offered(side, prices, sizes)

@@ -1,6 +1,6 @@
-"""A matching engine's whole state as bytes and back, as a hash, and the rules it always obeys.
+"""A matching engine's whole state as bytes and back.
 
-A snapshot is a header and one 96-byte record per order: displayed orders, hidden ones, stops; of each
+A snapshot is a header and one record per order: displayed orders, hidden ones, stops; of each
 book bids before asks, best price first, oldest first. Restoring fills a fresh state and checks every
 record on the way, so a damaged snapshot never touches the engine that reads it.
 """
@@ -9,28 +9,31 @@ from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_
 from libc.string cimport memset
 
 from .expiry_heap cimport Expiry, expiry_push
-from .match_memory cimport peg_find, state_reserve
-from .match_order cimport SIZE_LOTS_MAX, book_append, is_peg, is_stop
-from .match_state cimport (
-    PHASE_AUCTION,
-    PHASE_CONTINUOUS,
-    SELF_TRADE_DECREMENT,
-    MatchState,
-    OrderDetail,
-    Peg,
-    state_find,
+from .layout cimport (
+    ORDER_HIDDEN,
+    ORDER_LIMIT,
+    ORDER_MARKET,
+    ORDER_PEG_PRIMARY,
+    TIF_DAY,
+    TIF_FOK,
+    TIF_GTC,
+    TIF_GTD,
+    TIF_IOC,
 )
-from .match_sweep cimport Entry, level_first
+from .match_memory cimport state_reserve
+from .match_order cimport FLAGS_KNOWN, SIZE_LOTS_MAX, book_append, is_peg, is_stop, size_is_valid
+from .match_state cimport PHASE_AUCTION, SELF_TRADE_DECREMENT, MatchState, OrderDetail, Peg, state_find
+from .match_sweep cimport Entry
+from .match_verify cimport BOOK_COUNT, state_book, state_fault, state_orders
 from .order_index cimport Order
 from .price_index cimport price_of
-from .resting_book cimport ASK, BID, Level, RestingBook, book_hash, level_behind, mix, order_find
+from .resting_book cimport ASK, RestingBook, level_behind, order_find
 
 cdef extern from "crc32c.h" nogil:
     uint32_t crc32c_of(const void* data, size_t byte_count)
 
 cdef enum:
     SNAPSHOT_VERSION = 2            # since 2 the minimum of a hidden order holds while it rests
-    BOOK_COUNT = 3
 
 cdef extern from *:
     """
@@ -39,7 +42,7 @@ cdef extern from *:
     const uint64_t SNAPSHOT_MAGIC "ANYTICK_SNAPSHOT_MAGIC"
 
 
-cdef struct SnapshotHeader:             # 128 bytes
+cdef struct SnapshotHeader:
     uint64_t magic
     uint32_t version
     uint32_t crc32c                     # of the whole snapshot with this field 0
@@ -65,7 +68,7 @@ cdef struct SnapshotHeader:             # 128 bytes
     int64_t pegged_ask
 
 
-cdef struct SnapshotOrder:              # 96 bytes
+cdef struct SnapshotOrder:
     uint64_t order_id
     int64_t size_lots                   # in the book, without reserve
     int32_t price_ticks                 # of its level: of a stop the trigger
@@ -75,14 +78,6 @@ cdef struct SnapshotOrder:              # 96 bytes
     uint8_t _unused
     uint64_t _reserved
     OrderDetail detail
-
-
-cdef inline RestingBook* state_book(MatchState* state, int book) noexcept nogil:
-    return &state.lit if book == 0 else &state.dark if book == 1 else &state.stops
-
-
-cdef inline uint64_t state_orders(const MatchState* state) noexcept nogil:
-    return <uint64_t>state.lit.order_count + state.dark.order_count + state.stops.order_count
 
 
 cdef inline void snapshot_write(MatchState* state, SnapshotHeader* header) noexcept nogil:
@@ -160,30 +155,54 @@ cdef inline const char* header_fault(const SnapshotHeader* header, uint64_t byte
     return NULL
 
 
-cdef inline const char* order_fault(MatchState* state, const SnapshotOrder* item) noexcept nogil:
+cdef inline const char* detail_fault(const SnapshotHeader* header, const SnapshotOrder* item) noexcept nogil:
+    """Return the rule that an order's detail breaks, or NULL."""
+    cdef const OrderDetail* detail = &item.detail
+    cdef bint pegged = is_peg(detail.order_type)
+    if not ORDER_LIMIT <= detail.order_type <= ORDER_PEG_PRIMARY or detail.order_type == ORDER_MARKET:
+        return "orders that rest have a type that rests"
+    if not TIF_GTC <= detail.time_in_force <= TIF_DAY or detail.flags & ~FLAGS_KNOWN:
+        return "times in force and flags are known"
+    if item.book != 2 and (detail.time_in_force == TIF_IOC or detail.time_in_force == TIF_FOK):
+        return "orders that end at once do not rest"
+    if item.book != 2 and (item.book == 1) != (pegged or detail.flags & ORDER_HIDDEN != 0):
+        return "hidden and pegged orders, and nothing else, stand in the book of hidden ones"
+    if pegged != (detail.peg_sequence != 0) or detail.peg_sequence > header.peg_sequence:
+        return "pegged orders, and nothing else, are numbered"
+    if detail.expire_ns != INT64_MAX and (
+        detail.time_in_force != TIF_GTD or detail.expire_ns <= header.now_ns
+    ):
+        return "orders with a time end before it is over"
+    if not 0 <= detail.reserve_lots <= SIZE_LOTS_MAX - item.size_lots:
+        return "reserves are not negative, and sizes in range"
+    if detail.display_lots and item.book == 1:
+        return "hidden orders show nothing"
+    if item.book == 0 and detail.display_lots and item.size_lots > detail.display_lots:
+        return "an iceberg shows a slice of it"
+    if detail.reserve_lots and (item.book or not detail.display_lots):
+        return "an order with a reserve is an iceberg"
+    if not size_is_valid(item.size_lots + detail.reserve_lots, detail.display_lots):
+        return "an iceberg shows at least one lot in 65,536"
+    return NULL
+
+
+cdef inline const char* order_fault(
+    MatchState* state, const SnapshotHeader* header, const SnapshotOrder* item
+) noexcept nogil:
     """Return the rule that one record breaks beside the orders before it, or NULL."""
     cdef uint32_t number
-    cdef const OrderDetail* detail = &item.detail
-    cdef bint stop, pegged
+    cdef bint stop = item.special != 0 and is_stop(item.detail.order_type)
     if item.book >= BOOK_COUNT or item.side > ASK or item.special > 1:
         return "book, side and kind are known"
     if item.order_id == 0 or state_find(state, item.order_id, &number) != NULL:
         return "order ids are unique and not 0"
     if not 0 < item.size_lots <= SIZE_LOTS_MAX:
         return "sizes are positive"
-    stop = item.special != 0 and is_stop(detail.order_type)
     if stop != (item.book == 2):
         return "stops, and nothing else, stand in the book of stops"
-    pegged = item.special != 0 and is_peg(detail.order_type)
-    if pegged and (detail.peg_sequence == 0 or item.book != 1):
-        return "pegged orders are numbered and hidden"
-    if item.special and not pegged and detail.peg_sequence:
-        return "only pegged orders have a peg's number"
-    if item.special and not 0 <= detail.reserve_lots <= SIZE_LOTS_MAX:
-        return "reserves are not negative"
-    if item.special and detail.reserve_lots and (item.book or not 0 < item.size_lots <= detail.display_lots):
-        return "an order with a reserve shows a slice of it"
-    return NULL
+    if item.price_ticks % header.tick_size_ticks and not (item.special and is_peg(item.detail.order_type)):
+        return "prices are multiples of the tick size"
+    return detail_fault(header, item) if item.special else NULL
 
 
 cdef inline void peg_enter(MatchState* state, const SnapshotOrder* item) noexcept nogil:
@@ -229,7 +248,7 @@ cdef inline const char* snapshot_read(
     if not state_reserve(state, header.order_count):
         return "it fits in memory"
     for row[0] in range(header.order_count):
-        fault = order_fault(state, &item[row[0]])
+        fault = order_fault(state, header, &item[row[0]])
         if fault != NULL:
             return fault
         if not order_restore(state, &item[row[0]]):
@@ -254,117 +273,3 @@ cdef inline const char* snapshot_read(
     state.pegged_bid = header.pegged_bid
     state.pegged_ask = header.pegged_ask
     return state_fault(state)
-
-
-cdef inline const char* state_fault(MatchState* state) noexcept nogil:
-    """Walk everything and return an invariant that does not hold, or NULL."""
-    cdef RestingBook* book
-    cdef const Level* level
-    cdef const Order* order
-    cdef uint32_t number, order_number, previous
-    cdef uint64_t details = 0, orders, count, resting = 0
-    cdef int64_t total
-    cdef int book_index, side
-    for book_index in range(BOOK_COUNT):
-        book = state_book(state, book_index)
-        orders = 0
-        for side in range(2):
-            number = book.best[side]
-            while number:
-                level = &book.levels[number]
-                total = count = 0
-                order_number, previous = level.first, 0
-                while order_number:
-                    order = &book.orders[order_number]
-                    if order.size_lots <= 0 or order.level != number or order.previous != previous:
-                        return "orders hang on their level in both directions and hold lots"
-                    total += order.size_lots
-                    resting += order.size_lots + state.details[order.mark].reserve_lots
-                    details += order.mark != 0
-                    count += 1
-                    previous, order_number = order_number, order.next
-                if total != level.total_lots or count != level.order_count or level.last != previous:
-                    return "a level's totals are the sums over its orders"
-                orders += count
-                number = level_behind(book, number)
-                if number and book.levels[number].rank >= level.rank:
-                    return "levels stand best first"
-        if orders != book.order_count:
-            return "every order stands on a level"
-    if details != state.detail_count:
-        return "every detail belongs to an order"
-    if state.lots_in - state.lots_out != resting:
-        return "lots accepted are traded, cancelled or resting"
-    if state.phase == PHASE_CONTINUOUS and state_is_crossed(state):
-        return "the book is not crossed in continuous trading"
-    return NULL
-
-
-cdef inline bint state_is_crossed(MatchState* state) noexcept nogil:
-    """Tell whether the best buy and the best sell, hidden ones included, could trade.
-
-    Orders that demand a minimum may stand crossed with others that do not bring it, and do not count.
-    """
-    cdef uint32_t[2] rank
-    cdef bint[2] found
-    cdef uint32_t dark
-    cdef int side
-    for side in range(2):
-        dark = state.dark.best[side]
-        while dark and state.minimums[side] and level_first(state, &state.dark, dark, 0) == 0:
-            dark = level_behind(&state.dark, dark)
-        found[side] = state.lit.best[side] != 0 or dark != 0
-        # Of a side without orders, and so of level 0, the rank is 0: the furthest from the other side.
-        rank[side] = max(state.lit.levels[state.lit.best[side]].rank, state.dark.levels[dark].rank)
-    return found[BID] and found[ASK] and price_of(rank[BID], BID) >= price_of(rank[ASK], ASK)
-
-
-cdef inline uint64_t details_hash(MatchState* state, RestingBook* book, uint64_t hashed) noexcept nogil:
-    cdef const OrderDetail* detail
-    cdef uint32_t level, number
-    cdef int side
-    for side in range(2):
-        level = book.best[side]
-        while level:
-            number = book.levels[level].first
-            while number:
-                if book.orders[number].mark:
-                    detail = &state.details[book.orders[number].mark]
-                    hashed = mix(hashed, book.orders[number].order_id)
-                    hashed = mix(hashed, detail.reserve_lots)
-                    hashed = mix(hashed, detail.expire_ns)
-                    hashed = mix(hashed, detail.owner | <uint64_t>detail.display_lots << 32)
-                    if is_peg(detail.order_type):
-                        hashed = mix(hashed, <uint64_t><int64_t>detail.peg_offset_ticks)
-                    if book == &state.stops or is_peg(detail.order_type):
-                        hashed = mix(hashed, <uint64_t><int64_t>detail.price_ticks)
-                    hashed = mix(
-                        hashed,
-                        detail.order_type | <uint64_t>detail.time_in_force << 8
-                        | <uint64_t>detail.flags << 16
-                        | <uint64_t>(detail.minimum_lots if book != &state.lit else 0) << 32,
-                    )
-                number = book.orders[number].next
-            level = level_behind(book, level)
-    return hashed
-
-
-cdef inline uint64_t state_hash(MatchState* state) noexcept nogil:
-    """Return 64 bits that identify every order in its place with all that decides its future."""
-    cdef uint64_t hashed = 0, place
-    cdef int book
-    cdef bint pegged = False
-    for book in range(BOOK_COUNT):
-        hashed = mix(hashed, book_hash(state_book(state, book)))
-        hashed = details_hash(state, state_book(state, book), hashed)
-    for place in range(state.peg_count):
-        if peg_find(state, &state.pegs[place]):
-            hashed = mix(hashed, state.pegs[place].order_id)
-            pegged = True
-    if pegged:
-        hashed = mix(hashed, state.pegged_bid)
-        hashed = mix(hashed, state.pegged_ask)
-    hashed = mix(hashed, state.now_ns)
-    hashed = mix(hashed, <uint64_t><uint32_t>state.band_low_ticks | <uint64_t>state.band_high_ticks << 32)
-    hashed = mix(hashed, <uint64_t><int64_t>state.last_price_ticks if state.traded else <uint64_t>1 << 63)
-    return mix(hashed, state.phase | state.self_trade << 8)

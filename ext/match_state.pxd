@@ -9,12 +9,12 @@ Every pool grows in `state_reserve`, between chunks of a batch, never within one
 one order can cause any number, may grow while it is matched.
 """
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from .expiry_heap cimport ExpiryHeap
-from .layout cimport RECV_NOT_RECORDED, ExecutionReport, check
+from .layout cimport ExecutionReport, check
 from .order_index cimport Order
 from .resting_book cimport Level, RestingBook, level_remove, order_find, order_remove, order_unlink
 

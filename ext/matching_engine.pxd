@@ -1,18 +1,8 @@
 """A price-time-priority matching engine for one instrument of one venue."""
 
-from libc.stdint cimport uint32_t
-
+from .engine_state cimport EngineState
 from .layout cimport OrderCommand
-from .match_state cimport MatchState
 
 
-cdef class MatchingEngine:
-    cdef MatchState state       # owned, freed in __dealloc__
-    cdef bint busy              # a batch runs without the GIL
-    cdef uint32_t room          # commands that the pools have room for without asking
-
-    cdef int refuse_busy(self) except -1
-    cdef int enter(self) except -1
+cdef class MatchingEngine(EngineState):
     cdef int apply_one(self, const OrderCommand* command) except -1
-    cdef object reports_taken(self)
-    cdef list interest(self, int side)

@@ -1,34 +1,16 @@
-from typing import Any, TypedDict, final, type_check_only
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
-ORDER_DTYPE: np.dtype[Any]
-REPORT_DTYPE: np.dtype[Any]
-SELF_TRADE_MODES: tuple[str, ...]
-PHASES: tuple[str, ...]
-
-@type_check_only
-class LiveOrder(TypedDict):
-    side: int
-    price_ticks: int
-    shown_lots: int
-    leaves_lots: int
-    hidden: bool
-    stop: bool
+from .engine_state import PHASES as PHASES
+from .engine_state import SELF_TRADE_MODES as SELF_TRADE_MODES
+from .engine_state import EngineState
+from .order_array import ORDER_DTYPE as ORDER_DTYPE
+from .order_array import REPORT_DTYPE as REPORT_DTYPE
 
 @final
-class MatchingEngine:
-    def __new__(
-        cls,
-        order_capacity: int = 65_536,
-        level_capacity: int = 4_096,
-        *,
-        self_trade: str = "cancel_newest",
-        tick_size_ticks: int = 1,
-        instrument_id: int = 0,
-        venue_id: int = 0,
-    ) -> MatchingEngine: ...
+class MatchingEngine(EngineState):
     def submit(self, orders: NDArray[np.void], out: NDArray[np.void] | None = None) -> NDArray[np.void]: ...
     def limit(
         self,
@@ -57,20 +39,3 @@ class MatchingEngine:
     @property
     def price_band(self) -> tuple[int, int]: ...
     def set_price_band(self, low_ticks: int, high_ticks: int) -> None: ...
-    @property
-    def fill_hash(self) -> int: ...
-    @property
-    def fill_count(self) -> int: ...
-    @property
-    def traded_lots(self) -> int: ...
-    @property
-    def now_ns(self) -> int: ...
-    @property
-    def live_orders(self) -> int: ...
-    def depth_array(self, side: int, count: int) -> NDArray[np.int64]: ...
-    def queue_array(self, side: int, price_ticks: int) -> NDArray[np.uint64]: ...
-    def order(self, order_id: int) -> LiveOrder | None: ...
-    def state_hash(self) -> int: ...
-    def verify(self) -> None: ...
-    def snapshot(self) -> bytes: ...
-    def restore(self, snapshot: bytes) -> None: ...

@@ -1,20 +1,14 @@
 """A price-time-priority matching engine for one instrument of one venue.
 
 Commands go in as arrays, reports come out as arrays; in between nothing allocates and the GIL is free.
-The rules stand in match_order.pxd and match_sweep.pxd; here are memory, arguments and Python.
-
-Over 400 lines because one class speaks Python for all of them, and a third of it is documentation.
+The rules stand in match_order.pxd and match_sweep.pxd; here are arguments and answers.
 """
 
 import numpy as np
 
 cimport cython
 cimport numpy as cnp
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.ref cimport Py_INCREF, PyObject
 from libc.stdint cimport (
-    INT32_MAX,
-    INT32_MIN,
     INT64_MIN,
     int8_t,
     int32_t,
@@ -22,11 +16,11 @@ from libc.stdint cimport (
     uint8_t,
     uint32_t,
     uint64_t,
-    uintptr_t,
 )
 from libc.stdlib cimport free
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
+from .engine_state cimport EngineState
 from .layout cimport (
     ACTION_CANCEL,
     ACTION_NEW,
@@ -44,142 +38,33 @@ from .layout cimport (
     cycle_stamp,
     monotonic_ns,
 )
-from .match_auction cimport auction_execute
+from .match_auction cimport auction_execute, auction_price
 from .match_batch cimport batch_apply, command_apply
 from .match_change cimport mass_cancel
 from .match_follow cimport clock_advance, settle
-from .match_memory cimport state_close, state_open, state_reserve
-from .match_order cimport order_price, order_side
+from .match_memory cimport state_reserve
 from .match_plain cimport state_is_plain
-from .match_snapshot cimport (
-    SnapshotHeader,
-    SnapshotOrder,
-    header_fault,
-    snapshot_read,
-    snapshot_write,
-    state_fault,
-    state_hash,
-    state_is_crossed,
-    state_orders,
-)
-from .match_state cimport (
-    PHASE_AUCTION,
-    PHASE_CONTINUOUS,
-    PHASE_HALTED,
-    MatchState,
-    is_refused,
-    lots_left,
-    state_find,
-)
-from .price_index cimport price_of
-from .resting_book cimport ASK, BID, RestingBook, level_behind, level_find
+from .match_state cimport PHASE_AUCTION, PHASE_CONTINUOUS, PHASE_HALTED
+from .match_verify cimport state_is_crossed
+from .order_array cimport first_rows, orders_pointer, reports_pointer
+
+from . import engine_state, order_array
 
 cnp.import_array()
 
-cdef extern from "numpy/arrayobject.h":
-    cnp.ndarray PyArray_NewFromDescr(
-        type subtype, cnp.PyArray_Descr* dtype, int dimensions, cnp.npy_intp* shape, cnp.npy_intp* strides,
-        void* data, int flags, PyObject* source,
-    )
-
-# The dtypes come from the C declarations, so the two cannot drift; a test compares them with the schema.
-cdef OrderCommand[1] _order_layout
-cdef ExecutionReport[1] _report_layout
-ORDER_DTYPE = np.asarray(<OrderCommand[:1]>_order_layout).dtype
-REPORT_DTYPE = np.asarray(<ExecutionReport[:1]>_report_layout).dtype
-
-SELF_TRADE_MODES = ("cancel_newest", "cancel_oldest", "cancel_both", "decrement")
-PHASES = ("continuous", "halted", "auction")
+PHASES = engine_state.PHASES
+SELF_TRADE_MODES = engine_state.SELF_TRADE_MODES
+ORDER_DTYPE = order_array.ORDER_DTYPE
+REPORT_DTYPE = order_array.REPORT_DTYPE
 
 cdef enum:
     # Between chunks pools may grow, within one they never do.
     CHUNK_COMMANDS = 4096
-    # The same for commands that come one by one.
-    ROOM_COMMANDS = 64
-
-cdef Py_ssize_t CAPACITY_MAX = 1 << 30
-
-
-# An equal dtype that is another object passes the slow comparison once; the reference keeps its
-# address from being reused.
-cdef object accepted_orders = ORDER_DTYPE
-cdef object accepted_reports = REPORT_DTYPE
-
-
-cdef void* records_pointer(cnp.ndarray records, str name) except? NULL:
-    """Return the first record of an array whose dtype was accepted."""
-    if cnp.PyArray_NDIM(records) != 1 or not cnp.PyArray_IS_C_CONTIGUOUS(records):
-        shape, strides = (<object>records).shape, (<object>records).strides
-        raise ValueError(f"{name} must be one contiguous run, was shape {shape}, strides {strides}")
-    # A packed dtype has alignment 1 for numpy, so a view into a file can start anywhere.
-    if <uintptr_t>cnp.PyArray_DATA(records) % sizeof(long long):
-        raise ValueError(f"{name} must start at a multiple of 8 bytes")
-    return cnp.PyArray_DATA(records)
-
-
-cdef const OrderCommand* orders_pointer(cnp.ndarray orders) except? NULL:
-    global accepted_orders
-    cdef object dtype = <object>cnp.PyArray_DESCR(orders)
-    if dtype is not accepted_orders:
-        if dtype != ORDER_DTYPE:
-            raise TypeError(f"orders must have ORDER_DTYPE, was {dtype}")
-        accepted_orders = dtype
-    return <const OrderCommand*>records_pointer(orders, "orders")
-
-
-cdef ExecutionReport* reports_pointer(cnp.ndarray reports) except? NULL:
-    global accepted_reports
-    cdef object dtype = <object>cnp.PyArray_DESCR(reports)
-    if dtype is not accepted_reports:
-        if dtype != REPORT_DTYPE:
-            raise TypeError(f"out must have REPORT_DTYPE, was {dtype}")
-        accepted_reports = dtype
-    if not cnp.PyArray_ISWRITEABLE(reports):
-        raise ValueError("out must be writeable")
-    return <ExecutionReport*>records_pointer(reports, "out")
-
-
-cdef object first_rows(cnp.ndarray records, cnp.npy_intp count):
-    """Return ``records[:count]``; made directly, since the general slice costs more than a command."""
-    cdef cnp.ndarray rows
-    Py_INCREF(<object>cnp.PyArray_DESCR(records))       # which the new array takes over
-    rows = PyArray_NewFromDescr(
-        cnp.ndarray, cnp.PyArray_DESCR(records), 1, &count, NULL, cnp.PyArray_DATA(records),
-        cnp.NPY_ARRAY_CARRAY, <PyObject*>NULL,
-    )
-    cnp.set_array_base(rows, records)
-    return rows
-
-
-cdef int require_side(int side) except -1:
-    if side == 1:
-        return BID
-    if side == -1:
-        return ASK
-    raise ValueError(f"side must be +1 for bids or -1 for asks, was {side}")
-
-
-cdef int pressed(dict left, int reference_ticks) except? -1:
-    """Return the auction's price of several that trade as much, by ascending price and lots left over."""
-    cdef int price
-    cdef int64_t low = INT32_MIN, high = INT32_MAX
-    if min(left.values()) > 0:
-        return max(left)
-    if max(left.values()) < 0:
-        return min(left)
-    for price in left:
-        if left[price] > 0:
-            low = price
-        elif left[price] < 0:
-            high = min(high, <int64_t>price)
-    return max([
-        (-abs(price - <int64_t>reference_ticks), price) for price in left if low <= price <= high
-    ])[1]
 
 
 @cython.final
 @cython.auto_pickle(False)
-cdef class MatchingEngine:
+cdef class MatchingEngine(EngineState):
     """A price-time-priority matching engine for one instrument of one venue.
 
     docs/MATCHING.md states every rule with its source. Refusals and endings are values of
@@ -206,69 +91,6 @@ cdef class MatchingEngine:
     now_ns : int
         The latest time a command carried.
     """
-
-    def __cinit__(
-        self, Py_ssize_t order_capacity=65_536, Py_ssize_t level_capacity=4_096, *,
-        str self_trade="cancel_newest", int tick_size_ticks=1, int instrument_id=0, int venue_id=0,
-    ):
-        if not 0 < order_capacity <= CAPACITY_MAX:
-            raise ValueError(f"order_capacity must be 1 to {CAPACITY_MAX}, was {order_capacity}")
-        if not 0 < level_capacity <= CAPACITY_MAX:
-            raise ValueError(f"level_capacity must be 1 to {CAPACITY_MAX}, was {level_capacity}")
-        if self_trade not in SELF_TRADE_MODES:
-            raise ValueError(f"self_trade must be one of {', '.join(SELF_TRADE_MODES)}, was {self_trade}")
-        if tick_size_ticks < 1:
-            raise ValueError(f"tick_size_ticks must be positive, was {tick_size_ticks}")
-        if not 0 <= instrument_id < 1 << 16:
-            raise ValueError(f"instrument_id must be 0 to 65,535, was {instrument_id}")
-        if not 0 <= venue_id < 1 << 8:
-            raise ValueError(f"venue_id must be 0 to 255, was {venue_id}")
-        if not state_open(&self.state, order_capacity, level_capacity):
-            raise MemoryError(f"no memory for {order_capacity} orders and {level_capacity} levels")
-        self.state.now_ns = INT64_MIN
-        self.state.band_low_ticks = INT32_MIN
-        self.state.band_high_ticks = INT32_MAX
-        self.state.tick_size_ticks = tick_size_ticks
-        self.state.self_trade = SELF_TRADE_MODES.index(self_trade)
-        self.state.instrument_id = instrument_id
-        self.state.venue_id = venue_id
-        self.state.origin = <uint64_t>instrument_id << 32 | <uint64_t>venue_id << 48
-
-    def __dealloc__(self):
-        state_close(&self.state)
-
-    cdef int refuse_busy(self) except -1:
-        if self.busy:
-            raise RuntimeError("the engine is matching a batch in another thread")
-        return 0
-
-    cdef int enter(self) except -1:
-        """Refuse a second thread, and begin an empty list of reports."""
-        self.refuse_busy()
-        if self.room == 0:
-            if not state_reserve(&self.state, ROOM_COMMANDS):
-                raise MemoryError(f"no memory for {ROOM_COMMANDS} more orders")
-            self.room = ROOM_COMMANDS
-        self.room -= 1
-        self.state.report_count = 0
-        return 0
-
-    cdef object reports_taken(self):
-        """Return the reports since `enter` as a new array."""
-        cdef cnp.ndarray taken
-        cdef uint64_t lost = self.state.reports_lost
-        self.state.reports_lost = 0
-        taken = np.empty(self.state.report_count, REPORT_DTYPE)
-        if self.state.report_count:
-            memcpy(
-                cnp.PyArray_DATA(taken), self.state.reports,
-                self.state.report_count * sizeof(ExecutionReport),
-            )
-        if lost:
-            raise MemoryError(f"no memory for {lost} reports; the book itself is right")
-        if DEBUG_BUILD:
-            self.verify()
-        return taken
 
     def submit(self, cnp.ndarray orders not None, cnp.ndarray out=None):
         """Match commands in order, without the GIL, and return what happened.
@@ -509,28 +331,7 @@ cdef class MatchingEngine:
             Price, lots, and the lots left over there (positive: of buyers). None: nothing would trade.
         """
         self.refuse_busy()
-        buys, sells = self.interest(BID), self.interest(ASK)
-        demand, supply = sum(lots for _, lots in buys), 0
-        place_buy = place_sell = 0
-        best = {}
-        most = over = 0
-        # Ascending, so that demand only falls and supply only grows.
-        for price in sorted({reference_ticks, *(price for price, _ in buys), *(price for price, _ in sells)}):
-            while place_buy < len(buys) and buys[place_buy][0] < price:
-                demand -= buys[place_buy][1]
-                place_buy += 1
-            while place_sell < len(sells) and sells[place_sell][0] <= price:
-                supply += sells[place_sell][1]
-                place_sell += 1
-            lots, left = min(demand, supply), demand - supply
-            if lots > most or (lots == most and abs(left) < over):
-                best, most, over = {}, lots, abs(left)
-            if lots == most and abs(left) == over:
-                best[price] = left
-        if most == 0:
-            return None
-        price = pressed(best, reference_ticks)
-        return price, most, best[price]
+        return auction_price(&self.state, reference_ticks)
 
     def uncross(self, int32_t reference_ticks, *, bint then_halt=False):
         """End the call auction at the price of `indicative`, and return the reports.
@@ -556,27 +357,6 @@ cdef class MatchingEngine:
         settle(&self.state)
         return self.reports_taken()
 
-    cdef list interest(self, int side):
-        """Return (price, lots with hidden and reserve) of one side, ascending by price."""
-        cdef RestingBook* book
-        cdef uint32_t level, number
-        cdef int place
-        found = []
-        for place in range(2):
-            book = &self.state.dark if place else &self.state.lit
-            level = book.best[side]
-            while level:
-                lots = 0
-                number = book.levels[level].first
-                while number:
-                    if not place or not is_refused(&self.state, &book.orders[number], 0):
-                        lots += lots_left(&self.state, &book.orders[number])
-                    number = book.orders[number].next
-                found.append((price_of(book.levels[level].rank, side), lots))
-                level = level_behind(book, level)
-        found.sort()
-        return found
-
     @property
     def price_band(self):
         """Lowest and highest price an order may have, in ticks."""
@@ -589,154 +369,3 @@ cdef class MatchingEngine:
         self.enter()
         self.state.band_low_ticks = low_ticks
         self.state.band_high_ticks = high_ticks
-
-    @property
-    def fill_hash(self):
-        return self.state.fill_hash
-
-    @property
-    def fill_count(self):
-        return self.state.fill_count
-
-    @property
-    def traded_lots(self):
-        return self.state.traded_lots
-
-    @property
-    def now_ns(self):
-        return self.state.now_ns
-
-    @property
-    def live_orders(self):
-        """Orders in the books: displayed, hidden and stops."""
-        return state_orders(&self.state)
-
-    def depth_array(self, int side, int count):
-        """Return the best displayed levels of one side.
-
-        Parameters
-        ----------
-        side : int
-            +1 for bids, -1 for asks.
-        count : int
-            Levels wanted at most.
-
-        Returns
-        -------
-        array of int64, shape (n, 2)
-            Price in ticks and displayed lots, best first.
-        """
-        self.refuse_busy()
-        cdef int own = require_side(side), rows = 0
-        cdef RestingBook* book = &self.state.lit
-        cdef uint32_t level = book.best[own]
-        if count < 0:
-            raise ValueError(f"count must not be negative, was {count}")
-        found = np.empty((min(count, <int>book.level_count[own]), 2), np.int64)
-        cdef int64_t[:, ::1] view = found
-        while level and rows < count:
-            view[rows, 0] = price_of(book.levels[level].rank, own)
-            view[rows, 1] = book.levels[level].total_lots
-            rows += 1
-            level = level_behind(book, level)
-        return found
-
-    def queue_array(self, int side, int32_t price_ticks):
-        """Return the displayed orders of one level, first to trade first.
-
-        Returns
-        -------
-        array of uint64, shape (n, 2)
-            Order id and the lots it shows.
-        """
-        self.refuse_busy()
-        cdef RestingBook* book = &self.state.lit
-        cdef uint32_t level = level_find(book, require_side(side), price_ticks)
-        cdef uint32_t number = book.levels[level].first if level else 0
-        rows = []
-        while number:
-            rows.append((book.orders[number].order_id, book.orders[number].size_lots))
-            number = book.orders[number].next
-        return np.array(rows, np.uint64).reshape(-1, 2)
-
-    def order(self, uint64_t order_id):
-        """Return a live order as ``{side, price_ticks, shown_lots, leaves_lots, hidden, stop}``, or None.
-
-        ``price_ticks`` is the limit; ``leaves_lots`` includes the reserve.
-        """
-        self.refuse_busy()
-        cdef uint32_t number
-        cdef RestingBook* book = state_find(&self.state, order_id, &number)
-        if book == NULL:
-            return None
-        return {
-            "side": 1 - 2 * order_side(&self.state, book, number),
-            "price_ticks": order_price(&self.state, book, number),
-            "shown_lots": book.orders[number].size_lots if book == &self.state.lit else 0,
-            "leaves_lots": lots_left(&self.state, &book.orders[number]),
-            "hidden": book == &self.state.dark,
-            "stop": book == &self.state.stops,
-        }
-
-    def state_hash(self):
-        """Return 64 bits that identify every order in its place, the clock, the band and the phase.
-
-        Two engines with the same state have the same hash however they came to it: counters, node
-        numbers and capacities stay out of it.
-        """
-        self.refuse_busy()
-        return state_hash(&self.state)
-
-    def verify(self):
-        """Check that every invariant holds; debug builds do so after each call.
-
-        Raises
-        ------
-        AssertionError
-            Naming the invariant: a bug of ours.
-        """
-        self.refuse_busy()
-        cdef const char* fault = state_fault(&self.state)
-        if fault != NULL:
-            raise AssertionError(fault.decode())
-
-    def snapshot(self):
-        """Return the whole state as bytes: versioned, with a checksum, the same for the same state."""
-        self.enter()
-        cdef size_t size = sizeof(SnapshotHeader) + state_orders(&self.state) * sizeof(SnapshotOrder)
-        cdef bytes block = PyBytes_FromStringAndSize(NULL, size)
-        memset(PyBytes_AS_STRING(block), 0, size)
-        snapshot_write(&self.state, <SnapshotHeader*>PyBytes_AS_STRING(block))
-        return block
-
-    def restore(self, bytes snapshot not None):
-        """Become the engine a snapshot was taken of; on any error this one stays as it was.
-
-        Raises
-        ------
-        ValueError
-            The snapshot is damaged or of another version; names the rule and the order.
-        """
-        cdef MatchState fresh
-        cdef uint64_t row = 0, size = PyBytes_GET_SIZE(snapshot)
-        cdef cnp.ndarray copy
-        cdef SnapshotHeader* header
-        cdef const char* fault
-        self.enter()
-        if size < sizeof(SnapshotHeader):
-            raise ValueError(f"snapshot: at least {sizeof(SnapshotHeader)} bytes, was {size}")
-        copy = np.frombuffer(snapshot, np.uint8).copy()     # the checksum field is cleared on the way
-        header = <SnapshotHeader*>cnp.PyArray_DATA(copy)
-        fault = header_fault(header, size)
-        if fault != NULL:
-            raise ValueError(f"snapshot: expected that {fault.decode()}, was not so")
-        memset(&fresh, 0, sizeof(MatchState))
-        fault = "it fits in memory"
-        if state_open(&fresh, self.state.lit.order_capacity, self.state.lit.level_capacity):
-            fault = snapshot_read(&fresh, header, &row)
-        if fault != NULL:
-            state_close(&fresh)
-            raise ValueError(f"snapshot: order {row}: expected that {fault.decode()}, was not so")
-        state_close(&self.state)
-        self.state = fresh
-        self.room = 0

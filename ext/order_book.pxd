@@ -40,6 +40,9 @@ cdef class OrderBook:
     cdef void set_level(self, const MarketEvent* event, int side) noexcept nogil
 
 
+cdef int require_side(int side) except -1
+
+
 cdef inline void judge_touch(OrderBook book) noexcept nogil:
     """Keep what follows from a touch that has changed."""
     book.looks_crossed = (

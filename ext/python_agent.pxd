@@ -6,9 +6,9 @@ The interpreter is entered only for what the strategy subscribes to and for answ
 from libc.stdint cimport int64_t
 
 from ext.context cimport Context
-from ext.event_loop cimport Agent
 from ext.features cimport VENUE_MAX, VenueTouch
 from ext.layout cimport ExecutionReport, OrderCommand
+from ext.tick_path cimport Agent
 
 
 cdef class PythonAgent(Agent):

@@ -1,7 +1,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final, final
 
-from ext.event_loop import Agent
+from ext.tick_path import Agent
 
 HOOK_NAMES: Final[tuple[str, ...]]
 

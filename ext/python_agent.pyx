@@ -3,15 +3,17 @@
 cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from ext.context cimport COMMAND_MAX, Context, Order, Report
-from ext.event_loop cimport Agent
+from ext.context cimport COMMAND_MAX, Context
 from ext.features cimport VenueTouch
 from ext.journal cimport journal_has_room
+from ext.loop_records cimport RECORDS_MAX
 from ext.layout cimport (
     ACTION_CANCEL, ACTION_MASS_CANCEL, ACTION_NEW, REASON_NONE, REPORT_FILL, REPORT_REJECTED,
     ExecutionReport, MarketEvent, OrderCommand,
 )
 from ext.sim_venue cimport SimulatedVenue
+from ext.strategy_orders cimport Order, Report
+from ext.tick_path cimport Agent
 
 HOOK_NAMES = ("on_start", "on_timer", "on_touch", "on_batch", "on_report", "on_fill", "on_reject", "on_stop")
 
@@ -234,7 +236,7 @@ cdef class PythonAgent(Agent):
             return
         if (
             journal_has_room(self.loop.journal, ROOM_MIN)
-            and 2 * self.loop.fill_count < self.loop.fill_capacity
+            and 2 * self.loop.records.fill_count < RECORDS_MAX
         ):
             return
         try:

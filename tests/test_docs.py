@@ -184,6 +184,16 @@ def test_the_picture_names_files_and_tells_what_it_shows() -> None:
     assert not [name for name in named if not (re.fullmatch(SOURCE, name) and (ROOT / name).is_file())]
 
 
+def test_every_step_of_the_path_stands_where_the_page_says() -> None:
+    found = rows(section(DOCS / "ARCHITECTURE.md", "From a tick to an order"), "Step", "Function", "File")
+    assert len(found) > 10
+    for row in found:
+        texts = [(ROOT / name).read_text(encoding="utf-8") for name in re.findall(r"`([^`]+)`", row["File"])]
+        for function in re.findall(r"`([^`]+)`", row["Function"]):
+            defined = re.compile(rf"^ *(?:cdef|static)\b[^=\n]*\b{function}\(", re.MULTILINE)
+            assert any(map(defined.search, texts)), f"{function}: not in {row['File']}"
+
+
 # Layouts.
 
 

@@ -12,7 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .data_sources import add_recording, nothing_left_behind, on_a_fitting_grid, openers, proposed_mapping
+from .data_sources import (
+    add_recording,
+    nothing_left_behind,
+    on_a_fitting_grid,
+    on_the_stores_grid,
+    openers,
+    proposed_mapping,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +80,8 @@ def run_import(args: argparse.Namespace) -> int:
 
     for paths, open_source, read_as in openers(args):
         with nothing_left_behind(store.root):
-            source, result = on_a_fitting_grid(open_source, partial(bring_in, paths, read_as))
+            opened = on_the_stores_grid(args, store, open_source)
+            source, result = on_a_fitting_grid(opened, partial(bring_in, paths, read_as))
         done_before += result.done_before
         say_result(args, store.root, source, result)
         written += [

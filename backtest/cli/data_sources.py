@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from data.importers.json_mapping import JsonMapping
     from data.instrument import Instrument
     from data.mapping import Mapping
+    from data.store import TickStore
 
 Opener = Callable[["Instrument | None"], "EventSource"]
 """Opens a recording, on the instrument given or the one it tells."""
@@ -179,6 +181,40 @@ def _with_grid(args: argparse.Namespace, open_source: Opener) -> Opener:
         return open_source(instrument)
 
     return opened
+
+
+def on_the_stores_grid(args: argparse.Namespace, store: TickStore, open_source: Opener) -> Opener:
+    """Open a recording on the grid under which a store has its symbol, where that is as fine or finer.
+
+    A store counts one symbol in one unit, over all venues: futures of 0.1 go beside a spot market of 0.01.
+    What the command line states is left as it is.
+    """
+    if args.price_increment is not None or args.lot_size is not None:
+        return open_source
+
+    def opened(instrument: Instrument | None) -> EventSource:
+        source = open_source(instrument)
+        own = source.instrument
+        known = store.manifest().instruments.get(own.symbol, ())
+        if not known:
+            return source
+        price, lot = known[-1].price_increment, known[-1].lot_size
+        steps = _steps(own.price_increment, price), _steps(own.lot_size, lot)
+        if None in steps or steps == (1, 1):
+            return source
+        finer = replace(
+            own, price_increment=price, lot_size=lot, tick_size_ticks=own.tick_size_ticks * (steps[0] or 1)
+        )
+        print(f"{own.symbol}: counted in {price:g} and {lot:g}, as in the store", file=sys.stderr)
+        return open_source(finer)
+
+    return opened
+
+
+def _steps(coarse: float, fine: float) -> int | None:
+    """Return how many fine units a coarse one is, None where that is no whole number."""
+    steps, rest = divmod(Decimal(repr(coarse)), Decimal(repr(fine)))
+    return int(steps) if rest == 0 and steps >= 1 else None
 
 
 def on_a_fitting_grid(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from engine.inference.arrays import Floats32
+    from engine.inference.ladder import Variant
     from engine.inference.serving.front import Front
 
     from ..stress.verdict import Figures
@@ -25,6 +26,13 @@ _HEADS: Final = (
     *("load", "req/s", "in time", "p50", "p99", "p99.9 ms", "refused", "value"),
     *("of clairvoyant", "cores", "naive in time"),
 )
+
+
+_HALFWAY: Final = {
+    "kill-worker": "SIGKILL one worker in the middle",
+    "stop-worker": "SIGSTOP one worker in the middle, which then hangs",
+    "switch": "go over to the same ladder in new workers in the middle",
+}
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,8 +54,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--rate", type=number(1, 1e6), metavar="HZ", help="of the open loop; default: 0.8 of the closed one"
     )
     parser.add_argument("--hog", action="store_true", help="spin on every core meanwhile")
-    parser.add_argument("--kill-worker", action="store_true", help="SIGKILL one worker in the middle")
-    parser.add_argument("--models", type=Path, metavar="DIR", help="a ladder; default: the one shipped")
+    halfway = parser.add_mutually_exclusive_group()
+    for flag, what in _HALFWAY.items():
+        halfway.add_argument(f"--{flag}", dest="halfway", action="store_const", const=flag, help=what)
+    parser.add_argument(
+        "--no-first-answers", action="store_true", help="refuse what cannot be met, and show how soon"
+    )
+    parser.add_argument(
+        "--models", type=Path, metavar="DIR", help="a ladder or a model registry; default: the ladder shipped"
+    )
+    parser.add_argument("--refresh", action="store_true", help="time the models even where a profile is kept")
     parser.add_argument("--workers", type=whole(1, 32), metavar="N", help="default: one per core")
     explain(parser, "anytick stress --users 1 4 16 64 --seconds 10 --deadline-ms 50 --hog")
     parser.set_defaults(run=run)
@@ -63,15 +79,18 @@ def run(args: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True, disable=args.json) as progress:
-        found = _loads(args, progress)
+        found, notes = _loads(args, progress)
     missed: list[str] = []
     for figures in found:
         missed += missed_goals(figures, deadline_ms=args.deadline_ms)
     if args.json:
-        document = {"loads": [figures.to_json() for figures in found], "missed": missed, "seed": args.seed}
+        loads = [figures.to_json() for figures in found]
+        document = {"loads": loads, "missed": missed, "notes": notes, "seed": args.seed}
         print(json.dumps(document, sort_keys=True))
     else:
         _print(found)
+        for note in notes:
+            print(note)
         for sentence in missed:
             print(f"missed  {sentence}")
     return 1 if missed else 0
@@ -81,26 +100,30 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _loads(args: argparse.Namespace, progress: Any) -> list[Figures]:
+def _loads(args: argparse.Namespace, progress: Any) -> tuple[list[Figures], list[str]]:
     import numpy as np
 
-    from engine.inference.ladder import load_ladder
     from engine.inference.serving.front import Front
-    from engine.inference.serving.measure import largest, measure_costs, open_variant
+    from engine.inference.serving.measure import ladder_costs, largest, open_variant
 
     from ..stress.rivals import Hogs, run_naive, usable_cores
 
-    variants = load_ladder(args.models)
+    variants, served = _models(args.models)
     measuring = progress.add_task("profiling the ladder", total=None)
-    sessions = [open_variant(variant) for variant in variants]
-    costs = measure_costs(sessions, [variant.input_shape for variant in variants], seed=args.seed)
+    notes: list[str] = []
+    costs = ladder_costs(variants, refresh=args.refresh, say=notes.append)
+    if args.refresh:
+        notes = ["times of all variants: measured now, as asked"]
+    notes = notes or ["times of all variants: from the profiles kept for this machine and these versions"]
+    naive_session = open_variant(variants[largest(variants)])
     progress.remove_task(measuring)
     random = np.random.default_rng(args.seed)
     deadline_ns = int(args.deadline_ms * 1e6)
     found: list[Figures] = []
     # A user has one question open at a time.
     open_max = max(1_024, 1 << (max(args.users) - 1).bit_length())
-    with Front(variants, costs=costs, workers=args.workers, open_max=open_max) as front, ExitStack() as stack:
+    options: dict[str, Any] = {"workers": args.workers, "first_answers": not args.no_first_answers, **served}
+    with Front(variants, costs=costs, open_max=open_max, **options) as front, ExitStack() as stack:
         payloads = random.standard_normal((64, *front.arena.rows.shape[1:])).astype(np.float32)
         if args.hog:
             stack.enter_context(Hogs(usable_cores()))
@@ -108,7 +131,7 @@ def _loads(args: argparse.Namespace, progress: Any) -> list[Figures]:
             task = progress.add_task(f"naive, {users} users", total=None)
             large = largest(variants)
             naive = run_naive(
-                sessions[large],
+                naive_session,
                 _cut(payloads, variants[large].input_shape),
                 users=users,
                 seconds=min(args.seconds, 5.0),
@@ -116,7 +139,34 @@ def _loads(args: argparse.Namespace, progress: Any) -> list[Figures]:
             )
             progress.remove_task(task)
             found += _pair(args, front, payloads, users, naive, progress)
-    return found
+        notes += _closing_notes(front)
+    return found, notes
+
+
+def _models(path: Path | None) -> tuple[tuple[Variant, ...], dict[str, Any]]:
+    """Return a ladder and, where a registry holds it, how a front follows that."""
+    from engine.inference.ladder import load_ladder
+    from engine.inference.registry import POINTER_NAME, ModelRegistry
+    from engine.inference.rungs import RegistrySource
+
+    if path is None or not (path / POINTER_NAME).exists():
+        return load_ladder(path), {}
+    source = RegistrySource(ModelRegistry(path))
+    return source.variants, {"source": source, "previous": source.previous}
+
+
+def _closing_notes(front: Front) -> list[str]:
+    """Say what happened to the front meanwhile."""
+    notes = []
+    if front.restarts:
+        notes.append(f"workers replaced: {len(front.restarts)}")
+    switch = front.switch
+    if switch is not None:
+        seconds = (switch.done_ns - switch.asked_ns) / 1e9
+        took = "" if switch.under_way else f" after {seconds:.1f} s"
+        notes.append(f"last switch: {switch.state}{took}{switch.reason and ', ' + switch.reason}")
+        notes.append(f"now serving ladder {front.ladder}")
+    return notes
 
 
 def _pair(
@@ -136,8 +186,12 @@ def _pair(
 
     task, tick = ticker(f"closed loop, {users} users")
     loop = LoadLoop(front, payloads, deadline_ns=deadline_ns)
-    halfway = (lambda: os.kill(front.worker_ids[0], signal.SIGKILL)) if args.kill_worker else None
-    closed_run = loop.closed(users, args.seconds, halfway=halfway, tick=tick)
+    actions: dict[str, Callable[[], object]] = {
+        "kill-worker": lambda: os.kill(front.worker_ids[0], signal.SIGKILL),
+        "stop-worker": lambda: os.kill(front.worker_ids[0], signal.SIGSTOP),
+        "switch": lambda: front.replace(front.variants),
+    }
+    closed_run = loop.closed(users, args.seconds, halfway=actions.get(args.halfway), tick=tick)
     closed = figures_of(closed_run, load=f"{users} users", users=users, naive=naive, **shared)
     progress.remove_task(task)
     rate = args.rate or max(0.8 * closed.rate, 1.0)
@@ -186,5 +240,5 @@ def _print(found: list[Figures]) -> None:
     for figures in found:
         shares = [f"{name} {share:.1%}" for name, share in figures.variants.items() if share >= 0.0005]
         print(f"{figures.load}: {', '.join(shares)}")
-        if figures.late_after_kill is not None:
-            print(f"{figures.load}: after the kill {figures.late_after_kill:.2%} late, {figures.lost} lost")
+        if figures.late_after is not None:
+            print(f"{figures.load}: after the middle {figures.late_after:.2%} late, {figures.lost} lost")

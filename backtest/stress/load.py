@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from engine.inference.arrays import Floats32
 from engine.inference.serving.front import Front
-from engine.inference.serving.request import Answer, Outcome
+from engine.inference.serving.request import ENDED_DTYPE, Outcome
 
 _WAIT_S = 0.05
 _DRAIN_NS = 2_000_000_000
+_BATCH_MAX = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,9 +72,8 @@ class LoadLoop:
 
     def __init__(self, front: Front, payloads: Floats32, *, deadline_ns: int) -> None:
         self._front, self._payloads, self._deadline_ns = front, payloads, deadline_ns
-        self._answers: list[Answer] = []
+        self._ended: list[NDArray[Any]] = []
         self._asked = 0
-        self._owners: dict[int, int] = {}
         self._back: list[tuple[int, int]] = []
         self._samples: list[tuple[float, float]] = []
 
@@ -90,17 +90,17 @@ class LoadLoop:
         end_ns = start_ns + int(seconds * 1e9)
         clock = _WorkerClock(self._front)
         halfway_ns = None
-        for user in range(users):
-            self._ask(user, time.monotonic_ns())
+        self._ask(np.arange(users), time.monotonic_ns())
         now_ns = start_ns
         while now_ns < end_ns:
             wake_ns = min(end_ns, self._back[0][0]) if self._back else end_ns
-            for answer in self._front.poll(timeout_s=max(0.0, min(_WAIT_S, (wake_ns - now_ns) / 1e9))):
-                self._answers.append(answer)
-                self._ask(self._owners.pop(answer.request_id), time.monotonic_ns())
+            ended = self._front.poll_many(timeout_s=max(0.0, min(_WAIT_S, (wake_ns - now_ns) / 1e9)))
+            if len(ended):
+                self._ended.append(ended)
+                self._ask(ended["stream"], time.monotonic_ns())
             now_ns = time.monotonic_ns()
-            while self._back and self._back[0][0] <= now_ns:
-                self._ask(heappop(self._back)[1], now_ns)
+            if self._back and self._back[0][0] <= now_ns:
+                self._ask(np.array(self._due(now_ns)), now_ns)
             self._sample(now_ns - start_ns)
             tick(min((now_ns - start_ns) / 1e9, seconds))
             if halfway is not None and halfway_ns is None and now_ns - start_ns > seconds * 5e8:
@@ -116,36 +116,53 @@ class LoadLoop:
         random = np.random.default_rng((seed, 3))
         gaps = random.exponential(1e9 / rate, max(int(rate * seconds), 1))
         start_ns = time.monotonic_ns()
-        schedule = (start_ns + np.cumsum(gaps)).astype(np.int64).tolist()
+        schedule = (start_ns + np.cumsum(gaps)).astype(np.int64)
         clock = _WorkerClock(self._front)
         place, now_ns = 0, start_ns
         while place < len(schedule):
-            while place < len(schedule) and schedule[place] <= now_ns:
-                self._send(place, schedule[place])
-                place += 1
-            wake_ns = schedule[place] if place < len(schedule) else now_ns
-            self._answers += self._front.poll(timeout_s=max(0.0, min(_WAIT_S, (wake_ns - now_ns) / 1e9)))
+            due = int(np.searchsorted(schedule, now_ns, side="right"))
+            # As a front of its own would, look at answers between two batches.
+            due = min(due, place + _BATCH_MAX)
+            if due > place:
+                self._send(np.arange(place, due), schedule[place:due])
+                place = due
+            wake_ns = int(schedule[place]) if place < len(schedule) else now_ns
+            ended = self._front.poll_many(timeout_s=max(0.0, min(_WAIT_S, (wake_ns - now_ns) / 1e9)))
+            if len(ended):
+                self._ended.append(ended)
             now_ns = time.monotonic_ns()
             self._sample(now_ns - start_ns)
             tick(min((now_ns - start_ns) / 1e9, seconds))
         return self._result(clock, start_ns, None)
 
-    def _send(self, turn: int, arrival_ns: int) -> tuple[int, Answer | None]:
-        rows = self._payloads[turn % len(self._payloads)]
-        self._asked += 1
-        request_id, answer = self._front.submit(
-            rows, deadline_ns=arrival_ns + self._deadline_ns, arrival_ns=arrival_ns, stream=turn
+    def _send(self, turns: NDArray[Any], arrivals_ns: NDArray[np.int64]) -> NDArray[Any]:
+        """Ask once per turn, which is the stream as well; return what ended at once."""
+        self._asked += len(turns)
+        _, ended = self._front.submit_many(
+            self._payloads[turns % len(self._payloads)],
+            deadlines_ns=arrivals_ns + self._deadline_ns,
+            arrivals_ns=arrivals_ns,
+            streams=turns,
         )
-        if answer is not None:
-            self._answers.append(answer)
-        return request_id, answer
+        if len(ended):
+            self._ended.append(ended)
+        return ended
 
-    def _ask(self, user: int, arrival_ns: int) -> None:
-        request_id, answer = self._send(user, arrival_ns)
-        if answer is None:
-            self._owners[request_id] = user
-        else:
-            heappush(self._back, (answer.deadline_ns, user))
+    def _ask(self, users: NDArray[Any], arrival_ns: int) -> None:
+        for first in range(0, len(users), _BATCH_MAX):
+            part = users[first : first + _BATCH_MAX]
+            ended = self._send(part, np.full(len(part), arrival_ns))
+            for user, deadline_ns in zip(
+                ended["stream"].tolist(), ended["deadline_ns"].tolist(), strict=True
+            ):
+                heappush(self._back, (deadline_ns, user))
+
+    def _due(self, now_ns: int) -> list[int]:
+        """Return the users that were refused and whose deadline has come."""
+        users = []
+        while self._back and self._back[0][0] <= now_ns:
+            users.append(heappop(self._back)[1])
+        return users
 
     def _sample(self, since_ns: int) -> None:
         seconds = since_ns / 1e9
@@ -157,22 +174,19 @@ class LoadLoop:
         cores = clock.cores(seconds)
         stop_ns = time.monotonic_ns() + _DRAIN_NS
         while self._front.open_requests and time.monotonic_ns() < stop_ns:
-            self._answers += self._front.poll(timeout_s=_WAIT_S)
-        answers = sorted(self._answers, key=lambda answer: answer.arrival_ns)
-        self._owners.clear()
+            self._ended.append(self._front.poll_many(timeout_s=_WAIT_S))
+        ended = np.concatenate(self._ended) if self._ended else np.zeros(0, ENDED_DTYPE)
+        ended = ended[np.argsort(ended["arrival_ns"], kind="stable")]
         self._back.clear()
-
-        def column(read: Callable[[Answer], Any], kind: type) -> NDArray[Any]:
-            return np.array([read(answer) for answer in answers], kind)
-
+        outcomes = ended["outcome"].astype(np.int64)
         return LoadRun(
-            arrivals_ns=column(lambda answer: answer.arrival_ns, np.int64),
-            latencies_ns=column(lambda answer: answer.done_ns - answer.arrival_ns, np.int64),
-            outcomes=column(lambda answer: answer.outcome, np.int64),
-            variants=column(lambda answer: answer.variant, np.int64),
-            on_time=column(lambda answer: answer.on_time, np.bool_),
+            arrivals_ns=ended["arrival_ns"],
+            latencies_ns=ended["done_ns"] - ended["arrival_ns"],
+            outcomes=outcomes,
+            variants=ended["variant"].astype(np.int64),
+            on_time=(outcomes == Outcome.MODEL) & (ended["done_ns"] <= ended["deadline_ns"]),
             asked=self._asked,
-            lost=self._asked - len(answers),
+            lost=self._asked - len(ended),
             cores=cores,
             seconds=seconds,
             halfway_s=None if halfway_ns is None else (halfway_ns - start_ns) / 1e9,

@@ -1,22 +1,22 @@
-"""A recording's bytes, whatever it is packed in: raw, gzip, xz, bzip2, or a zip's only file.
+"""A recording's bytes, whatever it is packed in: raw, gzip, xz, zstd, bzip2, or a zip's only file.
 
 The packing is told from the first bytes, not from the name. Nothing is extracted to disk and nothing is
 read whole, so a hostile archive can neither point elsewhere nor fill memory; what it unpacks to is
-bounded by `BYTES_MAX` in all and, once past 64 MiB, by a thousandfold of the file.
+bounded by `BYTES_MAX` in all and, once past 64 MiB, by a thousandfold of the file, and the windows of the
+decompressors are capped.
 """
 
 from __future__ import annotations
 
 import bz2
-import gzip
-import io
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import IO, Final, Protocol
+
+import pyarrow as pa
 
 from ..errors import DataError
 
@@ -29,9 +29,53 @@ XZ_MEMORY_MAX: Final = 256 << 20
 
 _UNPACK_ERRORS: Final = (
     OSError, EOFError, lzma.LZMAError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError,
-    ValueError,
+    ValueError, MemoryError, pa.ArrowException,
 )  # fmt: skip
 """What the decompressors raise on damaged input; RuntimeError stands for an encrypted member."""
+
+
+class _Decoder(Protocol):
+    """What gz, xz and bz2 have in common; zlib is fitted in below."""
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    @property
+    def needs_input(self) -> bool: ...
+
+
+class _Gzip:
+    """zlib keeps the input it did not get to; the others keep it inside."""
+
+    def __init__(self) -> None:
+        self._inner = zlib.decompressobj(wbits=31)
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._inner.unconsumed_tail
+
+
+_DECODERS: Final[dict[bytes, Callable[[], _Decoder]]] = {
+    b"\x1f\x8b": _Gzip,
+    # lzma.LZMAFile knows no limit of memory: a header may ask for 4 GiB.
+    b"\xfd7zXZ\x00": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_MAX),
+    b"BZh": bz2.BZ2Decompressor,
+}
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_ZIP_MAGIC: Final = b"PK\x03\x04"
 
 
 def chunks(path: Path, *, member: str | None = None, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
@@ -43,6 +87,7 @@ def chunks(path: Path, *, member: str | None = None, chunk_bytes: int = CHUNK_BY
     member : str, optional
         Of a zip; without it the zip must hold one file.
     chunk_bytes : int
+        The most that a chunk holds.
 
     Raises
     ------
@@ -51,11 +96,11 @@ def chunks(path: Path, *, member: str | None = None, chunk_bytes: int = CHUNK_BY
     """
     if not path.is_file():
         raise DataError("expected an existing file", path=path)
-    done, packed_bytes = 0, path.stat().st_size
-    with ExitStack() as stack:
-        try:
-            stream = _opened(path, member, stack)
-            while chunk := stream.read(chunk_bytes):
+    done = 0
+    try:
+        packed_bytes = path.stat().st_size
+        with path.open("rb") as raw:
+            for chunk in _unpacked(raw, path, member, chunk_bytes):
                 done += len(chunk)
                 if done > BYTES_MAX or done > max(RATIO_FREE_BYTES, RATIO_MAX * packed_bytes):
                     raise DataError(
@@ -64,59 +109,46 @@ def chunks(path: Path, *, member: str | None = None, chunk_bytes: int = CHUNK_BY
                         offset=done,
                     )
                 yield chunk
-        except _UNPACK_ERRORS as error:
-            first_line = str(error).partition("\n")[0] or type(error).__name__
-            raise DataError(
-                f"expected an undamaged file, was: {first_line}", path=path, offset=done
-            ) from error
+    except _UNPACK_ERRORS as error:
+        first_line = str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(f"expected an undamaged file, was: {first_line}", path=path, offset=done) from error
 
 
-def _opened(path: Path, member: str | None, stack: ExitStack) -> IO[bytes]:
-    raw = stack.enter_context(path.open("rb"))
-    magic = raw.read(6)
+def _unpacked(raw: IO[bytes], path: Path, member: str | None, chunk_bytes: int) -> Iterator[bytes]:
+    head = raw.read(6)
     raw.seek(0)
-    if magic[:2] == b"\x1f\x8b":
-        return cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=raw)))
-    if magic == b"\xfd7zXZ\x00":
-        return cast(IO[bytes], stack.enter_context(io.BufferedReader(_Xz(raw), CHUNK_BYTES)))
-    if magic[:3] == b"BZh":
-        return stack.enter_context(bz2.BZ2File(raw))
-    if magic[:4] == b"PK\x03\x04":
-        archive = stack.enter_context(zipfile.ZipFile(raw))
-        return stack.enter_context(archive.open(member or only_member(archive, path)))
-    return raw
+    if head.startswith(_ZIP_MAGIC):
+        with zipfile.ZipFile(raw) as archive, archive.open(member or only_member(archive, path)) as stream:
+            yield from _read(stream, chunk_bytes)
+    elif head.startswith(_ZSTD_MAGIC):
+        # Arrow's reader keeps zstd's own limit of 128 MiB on the window.
+        with pa.CompressedInputStream(raw, "zstd") as stream:
+            yield from _read(stream, chunk_bytes)
+    else:
+        maker = next((maker for magic, maker in _DECODERS.items() if head.startswith(magic)), None)
+        yield from _read(raw, chunk_bytes) if maker is None else _decoded(raw, maker, chunk_bytes)
 
 
-class _Xz(io.RawIOBase):
-    """As lzma.LZMAFile, which knows no limit of memory: a header may ask for 4 GiB."""
-
-    def __init__(self, raw: IO[bytes]) -> None:
-        self._raw, self._inner, self._packed = raw, _xz_decompressor(), b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while True:
-            if self._inner.eof:
-                # Files may hold several streams one after another; padding of zeros ends them.
-                self._packed = (self._inner.unused_data or self._raw.read(CHUNK_BYTES)).lstrip(b"\0")
-                if not self._packed:
-                    return 0
-                self._inner = _xz_decompressor()
-            elif self._inner.needs_input and not self._packed:
-                self._packed = self._raw.read(CHUNK_BYTES)
-                if not self._packed:
-                    raise EOFError("the compressed data ends early")
-            found = self._inner.decompress(self._packed, len(buffer))
-            self._packed = b""
-            if found:
-                buffer[: len(found)] = found
-                return len(found)
+def _read(stream: IO[bytes], chunk_bytes: int) -> Iterator[bytes]:
+    while chunk := stream.read(chunk_bytes):
+        yield chunk
 
 
-def _xz_decompressor() -> lzma.LZMADecompressor:
-    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_MAX)
+def _decoded(raw: IO[bytes], maker: Callable[[], _Decoder], chunk_bytes: int) -> Iterator[bytes]:
+    decoder, data = maker(), raw.read(chunk_bytes)
+    while True:
+        if chunk := decoder.decompress(data, chunk_bytes):
+            yield chunk
+        if decoder.eof:
+            # Files may hold several members one after another; padding of zeros ends them.
+            data = (decoder.unused_data or raw.read(chunk_bytes)).lstrip(b"\0")
+            if not data:
+                return
+            decoder = maker()
+        else:
+            data = raw.read(chunk_bytes) if decoder.needs_input else b""
+            if decoder.needs_input and not data:
+                raise EOFError("the compressed data ends early")
 
 
 def only_member(archive: zipfile.ZipFile, path: Path) -> str:

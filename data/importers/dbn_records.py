@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError
-from .text_lines import pieces
+from .compressed import chunks
 
 PRICE_UNDEFINED: Final = (1 << 63) - 1
 TIME_UNDEFINED: Final = (1 << 64) - 1
@@ -120,7 +120,7 @@ class DbnFile:
             self.metadata = official().Metadata.decode(raw)
 
     def _pieces(self) -> Iterator[bytes]:
-        return pieces(self.path)
+        return chunks(self.path)
 
     def _read_head(self, stream: Iterator[bytes]) -> tuple[int, bytes]:
         """Return the bytes that come before the records and those bytes."""

@@ -68,7 +68,9 @@ class RowWriter:
                 sides += [1, -1]
                 continue
             found += self._one(place, kind, side, price, size, order_id, flags)
-            sides += [side] * (len(found) - before)
+            # An execution names the resting side, its trade the aggressor's.
+            printed = kind == EventKind.EXECUTE
+            sides += [-side if printed and row[1] == TRADE else side for row in found[before:]]
         return self._table(events, found, sides)
 
     def _one(
@@ -86,11 +88,12 @@ class RowWriter:
             return [(place, ADD_ORDER, price, size, order_id)]
         if kind not in (EventKind.CANCEL, EventKind.REDUCE, EventKind.EXECUTE):
             return []
-        # An execution names the resting side and prints; hftbacktest has a trade by the aggressor.
-        print_rows = [(place, FILL, price, size, order_id)] if kind == EventKind.EXECUTE else []
+        print_rows = [(place, TRADE, price, size, 0)] if kind == EventKind.EXECUTE else []
         known = self._orders.get(order_id)
         if known is None:
             return print_rows
+        if print_rows:
+            print_rows.append((place, FILL, price, size, order_id))
         left = 0 if kind == EventKind.CANCEL else known[1] - size
         if left > 0:
             self._orders[order_id] = (known[0], left, known[2])

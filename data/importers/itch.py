@@ -19,6 +19,7 @@ from ext.book_table import BookTable
 from ..errors import ConfigError, DataError
 from ..instrument import Instrument
 from ..lobster import EXCHANGE_TIME_ZONE
+from ..quarantine import Quarantine
 from ..schema import EVENT_DTYPE, EventFlag, EventKind
 from ..table_file import files_sha256
 from . import Verification
@@ -92,6 +93,7 @@ class ItchEvents:
                 f"{self.instrument.price_increment} and {self.instrument.lot_size}"
             )
         self.notes: tuple[str, ...] = ()
+        self.quarantine: Quarantine | None = None
 
     @property
     def source(self) -> str:
@@ -127,6 +129,8 @@ class ItchEvents:
             if file.decoder.locate is None:
                 raise DataError(f"expected messages of {self.symbol}, was none", path=path)
             notes += _notes(file, table)
+            if self.quarantine is not None:
+                self.quarantine.sequence_gaps += file.gaps
         self.notes = tuple(notes)
 
     def _clear(self, events: NDArray[np.void]) -> NDArray[np.void]:

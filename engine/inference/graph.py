@@ -26,7 +26,7 @@ OPSET_MIN: Final = 17
 DOMAINS: Final = frozenset({"", "ai.onnx"})
 
 DENSE_OPERATORS: Final = frozenset({"Sub", "Mul", "Clip", "Gemm", "MatMul", "Add", "Relu", "Softmax"})
-WINDOW_OPERATORS: Final = frozenset({"Conv", "Transpose", "Reshape", "Gather", "LayerNormalization"})
+WINDOW_OPERATORS: Final = frozenset({"Conv", "Transpose", "Reshape", "Gather", "Slice", "LayerNormalization"})
 BILINEAR_OPERATORS: Final = frozenset({"ReduceMean", "Sqrt", "Div", "Squeeze"})
 DYNAMIC_OPERATORS: Final = frozenset({"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "Cast"})
 QUANTIZING_OPERATORS: Final = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})

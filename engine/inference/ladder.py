@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from data.errors import ConfigError, DataError
 
+from .cascade import MarginScores
 from .errors import ModelError
 from .graph import GraphLimits, check_graph
 
@@ -33,6 +34,9 @@ _KEYS: Final = frozenset(
     {"name", "family", "precision", "file", "sha256", "score", "window", "features", "parameters"}
 )
 _TABLE_KEYS: Final = frozenset({"schema_version", "no_skill_score", "horizon", "variant"})
+# Ladders that do not cascade have neither.
+_CASCADE, _BY_MARGIN = "cascade", "score_by_margin"
+_CASCADE_KEYS: Final = frozenset({"first", "margin_edges", "shares"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,8 @@ class Variant:
         (batch, window, features); a model with a shorter window takes the last rows of a longer one.
     parameters : int
         Trained numbers of the FP32 form.
+    margins : MarginScores, optional
+        The score by how sure the ladder's first variant was; every variant of a ladder has it, or none.
     """
 
     name: str
@@ -69,6 +75,7 @@ class Variant:
     no_skill_score: float
     input_shape: tuple[int, int]
     parameters: int
+    margins: MarginScores | None = None
 
     def read(self) -> bytes:
         """Return the file's bytes.
@@ -127,6 +134,11 @@ def load_ladder(folder: Path | None = None) -> tuple[Variant, ...]:
     return variants
 
 
+def ladder_of(table: dict[str, Any], manifest: Path) -> tuple[Variant, ...]:
+    """Return the ladder that a manifest's table describes; files lie beside `manifest` and are not read."""
+    return _parse(table, manifest)
+
+
 def format_ladder(variants: Iterable[Variant], *, horizon: int) -> str:
     """Return the manifest that `load_ladder` reads back to equal variants.
 
@@ -140,6 +152,10 @@ def format_ladder(variants: Iterable[Variant], *, horizon: int) -> str:
         raise ConfigError("a ladder must hold a variant, was empty")
     lines = [f"schema_version = {SCHEMA_VERSION}", f"horizon = {horizon}"]
     lines.append(f"no_skill_score = {variants[0].no_skill_score!r}")
+    margins = variants[0].margins
+    if margins is not None:
+        lines += ["", f"[{_CASCADE}]", f'first = "{margins.first}"']
+        lines += [f"margin_edges = {list(margins.edges)}", f"shares = {list(margins.shares)}"]
     for variant in variants:
         lines += ["", "[[variant]]"]
         lines += [f'{name} = "{getattr(variant, name)}"' for name in ("name", "family", "precision")]
@@ -147,6 +163,8 @@ def format_ladder(variants: Iterable[Variant], *, horizon: int) -> str:
         lines += [f"score = {variant.score!r}"]
         lines += [f"window = {variant.input_shape[0]}", f"features = {variant.input_shape[1]}"]
         lines += [f"parameters = {variant.parameters}"]
+        if variant.margins is not None:
+            lines += [f"{_BY_MARGIN} = {list(variant.margins.scores)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -160,7 +178,7 @@ def _parse(table: dict[str, Any], manifest: Path) -> tuple[Variant, ...]:
 
     if table.get("schema_version") != SCHEMA_VERSION:
         raise refuse(f"schema_version must be {SCHEMA_VERSION}, was {table.get('schema_version')}")
-    if table.keys() != _TABLE_KEYS:
+    if table.keys() - {_CASCADE} != _TABLE_KEYS:
         raise refuse(f"keys must be {sorted(_TABLE_KEYS)}, was {sorted(table)}")
     no_skill, entries = table["no_skill_score"], table["variant"]
     if not _is_share(no_skill):
@@ -169,9 +187,16 @@ def _parse(table: dict[str, Any], manifest: Path) -> tuple[Variant, ...]:
         raise refuse(f"horizon must be a positive number of rows, was {table['horizon']!r}")
     if not isinstance(entries, list) or not entries:
         raise refuse("a ladder must hold at least one [[variant]], was none")
+    broken = _broken_cascade(table, entries)
+    if broken is not None:
+        raise refuse(broken)
     variants = []
     for row, entry in enumerate(entries):
         broken = _broken_entry(entry)
+        if broken is not None:
+            raise refuse(broken, row)
+        margins = _margins(table, entry)
+        broken = None if margins is None else margins.broken_rule(entry["score"])
         if broken is not None:
             raise refuse(broken, row)
         variants.append(
@@ -185,6 +210,7 @@ def _parse(table: dict[str, Any], manifest: Path) -> tuple[Variant, ...]:
                 no_skill_score=float(no_skill),
                 input_shape=(entry["window"], entry["features"]),
                 parameters=entry["parameters"],
+                margins=margins,
             )
         )
     for names in ([v.name for v in variants], [v.path.name for v in variants]):
@@ -198,7 +224,7 @@ def _parse(table: dict[str, Any], manifest: Path) -> tuple[Variant, ...]:
 
 
 def _broken_entry(entry: Any) -> str | None:
-    if not isinstance(entry, dict) or entry.keys() != _KEYS:
+    if not isinstance(entry, dict) or entry.keys() - {_BY_MARGIN} != _KEYS:
         return f"a variant's keys must be {sorted(_KEYS)}, was {sorted(entry) if entry else entry!r}"
     for name in ("name", "family"):
         if not isinstance(entry[name], str) or not _NAME.fullmatch(entry[name]):
@@ -215,7 +241,42 @@ def _broken_entry(entry: Any) -> str | None:
     for name in ("window", "features", "parameters"):
         if type(entry[name]) is not int or entry[name] < 1:
             return f"{name} must be a positive whole number, was {entry[name]!r}"
+    if not _are_numbers(entry.get(_BY_MARGIN, [])):
+        return f"{_BY_MARGIN} must be a list of numbers, was {entry[_BY_MARGIN]!r}"
     return None
+
+
+def _broken_cascade(table: dict[str, Any], entries: list[Any]) -> str | None:
+    """Check the form; `MarginScores.broken_rule` checks the figures."""
+    cascade = table.get(_CASCADE)
+    measured = [isinstance(entry, dict) and _BY_MARGIN in entry for entry in entries]
+    if any(measured) != (cascade is not None) or any(measured) != all(measured):
+        return f"[{_CASCADE}] and {_BY_MARGIN} in every variant must come together, was one without the other"
+    if cascade is None:
+        return None
+    if not isinstance(cascade, dict) or cascade.keys() != _CASCADE_KEYS:
+        return f"[{_CASCADE}] must have the keys {sorted(_CASCADE_KEYS)}, was {cascade!r}"
+    if cascade["first"] not in [entry.get("name") for entry in entries]:
+        return f"first must name a variant, was {cascade['first']!r}"
+    for name in ("margin_edges", "shares"):
+        if not _are_numbers(cascade[name]):
+            return f"{name} must be a list of numbers, was {cascade[name]!r}"
+    return None
+
+
+def _margins(table: dict[str, Any], entry: dict[str, Any]) -> MarginScores | None:
+    if _CASCADE not in table:
+        return None
+    return MarginScores(
+        first=table[_CASCADE]["first"],
+        edges=tuple(map(float, table[_CASCADE]["margin_edges"])),
+        shares=tuple(map(float, table[_CASCADE]["shares"])),
+        scores=tuple(map(float, entry[_BY_MARGIN])),
+    )
+
+
+def _are_numbers(values: object) -> bool:
+    return isinstance(values, list) and all(type(value) in (int, float) for value in values)
 
 
 def _is_share(value: object) -> bool:

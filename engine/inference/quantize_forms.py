@@ -39,7 +39,8 @@ from .quantize import CALIBRATION_ROWS_MAX, drop_foreign_imports, spread
 _WINDOW_ROWS_MAX: Final = 512
 """Calibration inputs of a windowed model: a window holds a hundred rows already."""
 
-_STATIC_OPERATORS: Final = ("Conv", "Gemm", "MatMul", "Relu", "Add")
+# Slice among them: between two quantized layers it would be the only one in floats.
+_STATIC_OPERATORS: Final = ("Conv", "Gemm", "MatMul", "Relu", "Add", "Slice")
 _LAYERS: Final = ("Conv", "Gemm", "MatMul")
 _PREPROCESSED: Final = ("onnx.quant.pre_process", "onnxruntime.quant")
 

@@ -18,7 +18,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
@@ -31,7 +31,7 @@ from .errors import ModelError
 from .graph import GraphLimits
 from .session import OrtSession
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 POINTER_NAME: Final = "registry.json"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
@@ -57,6 +57,8 @@ class ModelVersion:
         When it entered this state, ns since the Unix epoch.
     note : str
         The user's own words.
+    rung : str
+        What a ladder's manifest says of it (`rungs.py`), empty for a model of no ladder.
     """
 
     name: str
@@ -65,6 +67,7 @@ class ModelVersion:
     state: ModelState
     changed_ns: int
     note: str = ""
+    rung: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,14 +132,33 @@ class ModelRegistry:
             raise ModelError(f"SHA-256 must be {version.sha256}, was {found}", source=path)
         return model
 
+    def stamp(self) -> tuple[int, int, int]:
+        """Return what is another after every switch; to be taken before reading, never after."""
+        try:
+            status = os.stat(self.pointer)
+        except FileNotFoundError:
+            return (0, 0, 0)
+        # Every switch is a new file, hence a new inode or time.
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
     def watch(self, name: str) -> RegistryWatch:
         """Return a watch that has seen the present live version."""
         return RegistryWatch(self, name)
 
-    def stage(self, model: bytes, *, name: str, note: str = "") -> ModelVersion:
+    def path(self, version: ModelVersion) -> Path:
+        """Return where a version's file lies."""
+        return self._path(version.sha256)
+
+    def versions_before(self) -> dict[str, ModelVersion]:
+        """Return by name the versions that `rollback` would make live."""
+        contents = self._read()
+        lives = {name: numbers for name, numbers in contents.lives.items() if len(numbers) > 1}
+        return {name: _find(contents, name, numbers[-2]) for name, numbers in lives.items()}
+
+    def stage(self, model: bytes, *, name: str, note: str = "", rung: str = "") -> ModelVersion:
         """Check a model, keep it, and give it the next number.
 
-        Bytes that are staged or live under this name already keep their number.
+        Bytes that are staged or live under this name already keep their number, if `rung` is the same too.
 
         Raises
         ------
@@ -151,7 +173,8 @@ class ModelRegistry:
         with self._writing() as contents:
             own = [version for version in contents.versions if version.name == name]
             for version in own:
-                if version.sha256 == digest and version.state is not ModelState.RETIRED:
+                same = (version.sha256, version.rung) == (digest, rung)
+                if same and version.state is not ModelState.RETIRED:
                     return version
             self._keep(model, digest)
             version = ModelVersion(
@@ -161,28 +184,47 @@ class ModelRegistry:
                 state=ModelState.STAGED,
                 changed_ns=self._clock(),
                 note=note,
+                rung=rung,
             )
             self._write(replace(contents, versions=(*contents.versions, version)))
             return version
 
     def promote(self, name: str, number: int) -> ModelVersion:
         """Make a staged or retired version live; the one that was live retires, one rollback away."""
-        with self._writing() as contents:
-            version = _find(contents, name, number)
-            if version.state is ModelState.LIVE:
-                return version
-            self.load(version)  # a damaged file must never become live
-            lives = (*(n for n in contents.lives.get(name, ()) if n != number), number)
-            return self._switch(contents, name, number, lives)
+        return self.promote_together({name: number})[0]
 
-    def rollback(self, name: str) -> ModelVersion:
-        """Make the version live that was live before; the present one retires."""
+    def promote_together(self, numbers: Mapping[str, int]) -> tuple[ModelVersion, ...]:
+        """Make versions of several names live in one switch: whoever looks sees all of them, or none."""
+        with self._writing() as contents:
+            after = contents
+            for name, number in numbers.items():
+                version = _find(contents, name, number)
+                if version.state is not ModelState.LIVE:
+                    self.load(version)  # a damaged file must never become live
+                    lives = (*(n for n in contents.lives.get(name, ()) if n != number), number)
+                    after = self._switched(after, name, number, lives)
+            if after is not contents:
+                self._write(after)
+            return tuple(_find(after, name, number) for name, number in numbers.items())
+
+    def rollback(self, name: str, *, failed: str | None = None) -> ModelVersion:
+        """Make the version live that was live before; the present one retires.
+
+        Parameters
+        ----------
+        failed : str, optional
+            SHA-256 that the live version must have, so that two who saw one failure go back one step.
+        """
         with self._writing() as contents:
             lives = contents.lives.get(name, ())
+            if failed is not None and lives and _find(contents, name, lives[-1]).sha256 != failed:
+                raise ConfigError(f"{name} must still be {failed} to be rolled back, was switched already")
             if len(lives) < 2:
                 raise ConfigError(f"{name} must have an earlier live version to roll back to, was none")
             self.load(_find(contents, name, lives[-2]))
-            return self._switch(contents, name, lives[-2], lives[:-1])
+            after = self._switched(contents, name, lives[-2], lives[:-1])
+            self._write(after)
+            return _find(after, name, lives[-2])
 
     def retire(self, name: str, number: int) -> ModelVersion:
         """Retire a version that is not live; `rollback` will pass it over."""
@@ -200,7 +242,7 @@ class ModelRegistry:
             )
             return retired
 
-    def _switch(self, contents: _Contents, name: str, number: int, lives: tuple[int, ...]) -> ModelVersion:
+    def _switched(self, contents: _Contents, name: str, number: int, lives: tuple[int, ...]) -> _Contents:
         now, changed = self._clock(), []
         for version in contents.versions:
             if version.name == name and version.number == number:
@@ -208,9 +250,7 @@ class ModelRegistry:
             elif version.name == name and version.state is ModelState.LIVE:
                 version = replace(version, state=ModelState.RETIRED, changed_ns=now)
             changed.append(version)
-        after = _Contents(versions=tuple(changed), lives=contents.lives | {name: lives})
-        self._write(after)
-        return _find(after, name, number)
+        return _Contents(versions=tuple(changed), lives=contents.lives | {name: lives})
 
     def _path(self, digest: str) -> Path:
         return self.folder / "models" / f"{digest}.onnx"
@@ -268,12 +308,12 @@ class RegistryWatch:
 
     def __init__(self, registry: ModelRegistry, name: str) -> None:
         self._registry, self._name = registry, name
-        self._seen = self._stamp()
+        self._seen = registry.stamp()
         self.version = registry.live(name)
 
     def poll(self) -> ModelVersion | None:
         """Return the live version where it changed since the last call, otherwise None."""
-        stamp = self._stamp()
+        stamp = self._registry.stamp()
         if stamp == self._seen:
             return None
         found = self._registry.live(self._name)
@@ -284,14 +324,6 @@ class RegistryWatch:
             return None
         self.version = found
         return found
-
-    def _stamp(self) -> tuple[int, int, int]:
-        """Every switch is a new file, hence a new inode or time; read before the file, never after."""
-        try:
-            status = os.stat(self._registry.pointer)
-        except FileNotFoundError:
-            return (0, 0, 0)
-        return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _find(contents: _Contents, name: str, number: int) -> ModelVersion:
@@ -310,11 +342,13 @@ def _parse(table: dict[str, Any]) -> _Contents:
     checksum = table.pop("checksum", None)
     if checksum != _checksum(table):
         raise ValueError("its checksum is another")
-    if table["schema_version"] != SCHEMA_VERSION:
-        raise ValueError(f"schema_version must be {SCHEMA_VERSION}, was {table['schema_version']}")
+    if table["schema_version"] not in (1, SCHEMA_VERSION):
+        raise ValueError(f"schema_version must be 1 or {SCHEMA_VERSION}, was {table['schema_version']}")
     names = {entry.name for entry in fields(ModelVersion)}
     versions = []
     for entry in table["versions"]:
+        if table["schema_version"] == 1:
+            entry = {"rung": ""} | entry
         if entry.keys() != names or not _DIGEST.fullmatch(entry["sha256"]):
             raise ValueError(f"a version must hold {sorted(names)}")
         versions.append(ModelVersion(**(entry | {"state": ModelState(entry["state"])})))

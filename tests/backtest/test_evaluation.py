@@ -27,7 +27,7 @@ from backtest.splits import DAY_NS
 from data.schema import ParentState, ReportKind
 from engine.journal import JournalReader
 from engine.order_ids import unpack_order_ids
-from ext.executor import DAY_STATS_DTYPE
+from ext.execution_stats import DAY_STATS_DTYPE
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_costs_are_those_that_the_journal_tells(
     parents = journal.parents()
     first = {int(row["parent_id"]): row for row in parents[::-1]}
     ended = [row for row in parents if row["state"] != ParentState.WORKING]
-    arrival_day = passed.agent(name).first_day
+    arrival_day = passed.first_day
     plan_day = {key: int(record["ts_ns"]) // DAY_NS for key, record in _first_records(journal).items()}
     fills = journal.reports()
     fills = fills[fills["kind"] == ReportKind.FILL]

@@ -16,7 +16,7 @@ from backtest.showcase import daily_profit, record_and_judge, strategy_factories
 from backtest.simulation import Simulation
 from backtest.splits import DAY_NS
 from backtest.trials import TrialRegistry
-from ext.event_loop import EQUITY_DTYPE
+from ext.loop_records import EQUITY_DTYPE
 
 MONDAY = 18_001
 FEED_NS = 3_000_000

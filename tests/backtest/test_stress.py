@@ -88,7 +88,7 @@ def test_late_after_a_kill_counts_two_seconds_and_what_was_under_way(tmp_path: P
     for late in (96, 250, 301):  # requests come every 10 ms, the kill after 1 s
         latencies[late] = 60.0
     found = figures(run_of(latencies, halfway_s=1.0), tmp_path)
-    assert found.late_after_kill == pytest.approx(2 / 205)
+    assert found.late_after == pytest.approx(2 / 205)
 
 
 def test_lost_cores_leave_out_a_spares_start_and_keep_a_victims_waiting(
@@ -128,7 +128,10 @@ def test_hogs_end_with_their_block() -> None:
             os.kill(process, 0)
 
 
-def test_the_command_serves_kills_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_serves_kills_and_tells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_ladder(tmp_path)
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -144,8 +147,47 @@ def test_the_command_serves_kills_and_tells(tmp_path: Path, capsys: pytest.Captu
     assert closed["hit_rate"] == opened["hit_rate"] == 1.0
     assert closed["requests"] > 0
     assert sum(closed["variants"].values()) == pytest.approx(1.0)
-    assert closed["late_after_kill"] == 0.0
+    assert closed["late_after"] == 0.0
     assert all("value" in sentence for sentence in document["missed"])
+
+
+def test_a_registry_is_served_and_switched_under_load(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    ladder, registry = tmp_path / "ladder", ("--registry", str(tmp_path / "registry"))
+    ladder.mkdir()
+    write_ladder(ladder)
+    assert entry.main(["models", "stage", str(ladder), *registry]) == 0
+    assert entry.main(["models", "promote", "--staged", *registry]) == 0
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        arguments = ("--users", "2", "--seconds", "1", "--deadline-ms", "5000", "--workers", "1", "--json")
+        entry.main(
+            ["stress", *arguments, "--switch", "--no-first-answers", "--models", str(tmp_path / "registry")]
+        )
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [load["lost"] for load in document["loads"]] == [0, 0]
+    assert [load["hit_rate"] for load in document["loads"]] == [1.0, 1.0]
+    assert document["loads"][0]["late_after"] == 0.0
+    assert len([note for note in document["notes"] if "no profile is kept" in note]) == 3
+    assert any("last switch" in note for note in document["notes"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("promote", "mid"),
+        ("promote",),
+        ("promote", "mid", "1", "--staged"),
+        ("stage", "."),
+        ("stage", "x.onnx"),
+    ],
+)
+def test_a_registry_command_that_says_too_little_is_bad_input(tmp_path: Path, words: tuple[str, ...]) -> None:
+    assert entry.main(["models", *words, "--registry", str(tmp_path)]) == 2
 
 
 def test_a_folder_without_a_ladder_is_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

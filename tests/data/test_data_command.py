@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from feed_files import depth, write_lines
 from lobster_day import Day
@@ -13,6 +14,7 @@ from lobster_day import Day
 from backtest.cli.main import build_parser
 from backtest.cli.parser import SHARED_DEFAULTS
 from data.errors import AnytickError, ConfigError
+from data.store import TickStore
 
 
 def run(*words: object) -> int:
@@ -188,3 +190,25 @@ def test_a_number_finer_than_the_head_is_no_mismatch(
     path.write_text(snapshot + "\n" + path.read_text())
     assert run("verify", "binance", path) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "1/1"
+
+
+def test_venues_of_other_ticks_share_the_finer_grid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A coarser venue lands on the grid of the store; a finer one cannot, and is told what to do."""
+    coarse, fine = tmp_path / "BTC.csv", tmp_path / "BTC.fine.csv"
+    coarse.write_text("ts_ns,price,size\n1000000000,60000.5,0.25\n2000000000,60001.0,1\n")
+    fine.write_text("ts_ns,price,size\n1000000000,60000.51,0.00001\n2000000000,60000.75,2\n")
+    store = tmp_path / "store"
+    assert run("import", "trades", fine, "--store", store, "--venue", "SPOT") == 0
+    assert run("import", "trades", coarse, "--store", store, "--venue", "PERP") == 0
+    assert "BTC: counted in 0.01 and 1e-05, as in the store" in capsys.readouterr().err
+    (instrument,) = TickStore(store).manifest().instruments["BTC"]
+    events = np.concatenate(list(TickStore(store).stream()))
+    prices = events["price_ticks"] * instrument.price_increment
+    assert sorted(prices.tolist()) == pytest.approx([60000.5, 60000.51, 60000.75, 60001.0])
+    assert sorted((events["size_lots"] * instrument.lot_size).tolist()) == pytest.approx([1e-5, 0.25, 1, 2])
+    other = tmp_path / "other"
+    assert run("import", "trades", coarse, "--store", other, "--venue", "PERP") == 0
+    with pytest.raises(ConfigError, match="import the finer recording first"):
+        run("import", "trades", fine, "--store", other, "--venue", "SPOT")

@@ -131,12 +131,17 @@ def test_orders_are_written_with_what_is_left(tmp_path: Path) -> None:
     hftbacktest.write_npz([events], path, instrument=INSTRUMENT, latency_ns=100)
     with np.load(path) as archive:
         rows = archive["data"]
-    assert (rows["ev"] & KIND_MASK).tolist() == [ADD_ORDER, MODIFY_ORDER, FILL, MODIFY_ORDER, CANCEL_ORDER]
-    assert rows["qty"].tolist() == [0.01, 0.007, 0.002, 0.005, 0.0]
-    assert (rows["local_ts"] - rows["exch_ts"]).tolist() == [100] * 5
+    kinds = [ADD_ORDER, MODIFY_ORDER, TRADE, FILL, MODIFY_ORDER, CANCEL_ORDER]
+    assert (rows["ev"] & KIND_MASK).tolist() == kinds
+    # The resting bid was sold to.
+    assert [bool(side & SELL) for side in rows["ev"].tolist()] == [kind == TRADE for kind in kinds]
+    assert rows["qty"].tolist() == [0.01, 0.007, 0.002, 0.002, 0.005, 0.0]
+    assert (rows["local_ts"] - rows["exch_ts"]).tolist() == [100] * 6
     book = OrderBook()
     source = hftbacktest.open_source([path], instrument=INSTRUMENT)
-    book.apply(joined(source)[:3])
+    events = joined(source)
+    assert told(events)[2] == (EventKind.TRADE, -1, 1000, 2, 0)
+    book.apply(events[:4])
     assert book.size_at(1, 1000) == 5
     assert source.notes == ("1 fills: the cancellation or modification behind each changes the book",)
 

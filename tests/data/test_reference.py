@@ -15,6 +15,7 @@ from dying_writer import ACME, DAY_NS, START_NS, steady_events
 from data import partition_file
 from data.errors import ConfigError, DataError
 from data.reference import FeeSchedule, Rename, names_of, with_version
+from data.schema import EVENT_DTYPE, RECV_NOT_RECORDED
 from data.store import TickStore
 
 FIRST_DAY = date(2011, 1, 26)
@@ -83,22 +84,41 @@ def test_a_new_symbol_reads_the_old_one_before_the_change(tmp_path: Path) -> Non
     )  # fmt: skip
 
 
-def test_duckdb_and_pandas_read_a_store_without_us(tmp_path: Path) -> None:
+@pytest.fixture(params=["recorded", "not recorded"])
+def two_part_store(tmp_path: Path, request: pytest.FixtureRequest) -> TickStore:
+    """Any value in any column, in a day that was appended to."""
+    draw = np.random.default_rng(1)
+    events = np.zeros(350, EVENT_DTYPE)
+    for name in EVENT_DTYPE.names or ():
+        kind = np.iinfo(EVENT_DTYPE[name])
+        events[name] = draw.integers(kind.min, kind.max, len(events), EVENT_DTYPE[name], endpoint=True)
+    events["ts_ns"], events["seq"] = steady_events(350, first=0)["ts_ns"], np.arange(350)
+    if request.param == "not recorded":
+        events["recv_ns"] = RECV_NOT_RECORDED
     store = TickStore(tmp_path / "store")
-    events = steady_events(300, first=0)
-    store.write([events], instrument=ACME, venue="V")
-    store.write([steady_events(50, first=300)], instrument=ACME, venue="V", append=True)
+    store.write([events[:300]], instrument=ACME, venue="V")
+    store.write([events[300:]], instrument=ACME, venue="V", append=True)
     store.build_cache()
-    glob = str(store.root / "**" / "*.parquet")
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.read_parquet(store.root / "instrument=ACME")
-    assert sorted(frame["seq"]) == list(range(350))
-    assert set(frame["venue"].astype(str)) == {"V"}
-    duckdb = pytest.importorskip("duckdb")
-    (row,) = duckdb.sql(
-        f"select count(*), sum(seq), min(ts_ns), any_value(venue) from read_parquet('{glob}')"
-    ).fetchall()
-    assert row == (350, sum(range(350)), START_NS, "V")
+    return store
+
+
+@pytest.mark.parametrize("reader", ["polars", "pandas", "duckdb"])
+def test_others_read_every_value_of_a_store_without_us(two_part_store: TickStore, reader: str) -> None:
+    library, root = pytest.importorskip(reader), two_part_store.root
+    glob = str(root / "**" / "*.parquet")
+    if reader == "polars":
+        frame = library.scan_parquet(glob, hive_partitioning=True).sort("seq").collect()
+        columns = {name: frame[name].to_numpy() for name in frame.columns}
+    elif reader == "pandas":
+        frame = library.read_parquet(root / "instrument=ACME").sort_values("seq")
+        columns = {name: frame[name].to_numpy() for name in frame.columns}
+    else:
+        columns = library.sql(f"select * from read_parquet('{glob}') order by seq").fetchnumpy()
+    assert set(map(str, columns["venue"])) == {"V"}
+    events = np.concatenate(list(two_part_store.stream()))
+    for name in partition_file.EVENT_COLUMNS:
+        assert columns[name].dtype == EVENT_DTYPE[name]
+        assert columns[name].tolist() == events[name].tolist(), name
 
 
 def test_a_time_range_reads_the_row_groups_that_hold_it_and_no_other(

@@ -11,8 +11,17 @@ Floats = NDArray[np.float32]
 
 SHAPES = {
     "mlp": ForecastShape(kind="mlp", window=1, features=6, width=8, depth=2),
-    "tcn": ForecastShape(kind="tcn", window=12, features=6, width=5, dilations=(1, 2)),
-    "encoder": ForecastShape(kind="encoder", window=7, features=6, width=8, depth=2, attention_heads=2),
+    "tcn": ForecastShape(kind="tcn", window=12, features=6, width=5, dilations=(1, 2, 2)),
+    "encoder": ForecastShape(
+        kind="encoder",
+        window=25,
+        features=6,
+        width=8,
+        dilations=(1, 2),
+        stride=4,
+        spans=(3, 1),
+        attention_heads=2,
+    ),
 }
 
 
@@ -30,19 +39,18 @@ def random_weights(shape: ForecastShape, *, seed: int = 1) -> dict[str, Floats]:
     if shape.kind == "mlp":
         for layer in range(shape.depth):
             dense(f"dense.{layer}", width, width if layer else shape.features)
-    elif shape.kind == "tcn":
+    else:
         dense("lift", width, shape.features, 1)
         for layer in range(len(shape.dilations)):
             dense(f"conv.{layer}", width, width, shape.kernel)
-    else:
-        dense("lift", width, shape.features)
-        found["position"] = draw.standard_normal((shape.window, width))
+    if shape.kind == "encoder":
         norms = ["norm"]
-        for layer in range(shape.depth):
+        for layer, span in enumerate(shape.spans):
             for name in ("query", "key", "value", "mix"):
                 dense(f"block.{layer}.{name}", width, width)
             dense(f"block.{layer}.rise", 4 * width, width)
             dense(f"block.{layer}.fall", width, 4 * width)
+            found[f"block.{layer}.distance"] = draw.standard_normal((shape.attention_heads, span + 1))
             norms += [f"block.{layer}.norm_attention", f"block.{layer}.norm_dense"]
         for name in norms:
             found[f"{name}.weight"] = draw.uniform(0.5, 1.5, width)
@@ -66,7 +74,7 @@ def reference(shape: ForecastShape, weights: dict[str, Floats], rows: Floats, he
         for layer in range(shape.depth):
             current = np.maximum(dense(current, f"dense.{layer}"), 0.0)
         last = current
-    elif shape.kind == "tcn":
+    else:
         current = np.maximum(dense(current, "lift"), 0.0)
         for layer, dilation in enumerate(shape.dilations):
             kernel, bias = weights[f"conv.{layer}.weight"], weights[f"conv.{layer}.bias"]
@@ -77,9 +85,7 @@ def reference(shape: ForecastShape, weights: dict[str, Floats], rows: Floats, he
                     if source >= 0:
                         grown[row] += kernel[:, :, tap] @ current[source]
             current = current + np.maximum(grown, 0.0)
-        last = current[-1]
-    else:
-        last = _encoder(shape, weights, dense(current, "lift") + weights["position"], dense)
+        last = current[-1] if shape.kind == "tcn" else _encoder(shape, weights, current, dense)
     logits = dense(last, "head")[3 * head : 3 * head + 3]
     exact = np.exp(logits - logits.max())
     return np.asarray(exact / exact.sum(), np.float32)
@@ -93,17 +99,21 @@ def _encoder(shape, weights, current, dense):  # type: ignore[no-untyped-def]
 
     heads = shape.attention_heads
     size = shape.width // heads
-    for layer in range(shape.depth):
+    # The tokens that the last row looks back on, itself the last.
+    current = current[-1 - shape.stride * sum(shape.spans) :: shape.stride]
+    for layer, span in enumerate(shape.spans):
         prefix = f"block.{layer}"
         normed = norm(current, f"{prefix}.norm_attention")
         query, key, value = (dense(normed, f"{prefix}.{name}") for name in ("query", "key", "value"))
         seen = np.zeros_like(current)
         for head in range(heads):
             own = slice(head * size, (head + 1) * size)
-            for row in range(shape.window):
-                scores = key[: row + 1, own] @ query[row, own] / np.sqrt(size)
+            for row in range(len(current)):
+                near = range(max(row - span, 0), row + 1)
+                scores = key[near, own] @ query[row, own] / np.sqrt(size)
+                scores += weights[f"{prefix}.distance"][head, [row - other for other in near]]
                 share = np.exp(scores - scores.max())
-                seen[row, own] = (share / share.sum()) @ value[: row + 1, own]
+                seen[row, own] = (share / share.sum()) @ value[near, own]
         current = current + dense(seen, f"{prefix}.mix")
         risen = np.maximum(dense(norm(current, f"{prefix}.norm_dense"), f"{prefix}.rise"), 0.0)
         current = current + dense(risen, f"{prefix}.fall")

@@ -190,28 +190,31 @@ def test_an_exported_network_is_its_definition(kind: str, head: int) -> None:
 
 def test_a_convolution_sees_exactly_its_reach() -> None:
     shape = SHAPES["tcn"]
-    assert shape.reach == 7
+    assert shape.reach == 11
     session = OrtSession.from_bytes(forecast_to_onnx(shape, random_weights(shape), head=1))
     rows = np.random.default_rng(3).standard_normal((1, 12, 6)).astype(np.float32)
     changed = rows.copy()
-    changed[0, : 12 - 7] += 5.0
+    changed[0, : 12 - 11] += 5.0
     assert np.array_equal(session.probabilities(rows), session.probabilities(changed))
-    changed[0, 12 - 7] += 5.0
+    changed[0, 12 - 11] += 5.0
     assert not np.array_equal(session.probabilities(rows), session.probabilities(changed))
 
 
 @pytest.mark.parametrize(
-    ("changes", "match"),
+    ("kind", "changes", "match"),
     [
-        ({"kind": "lstm"}, "kind must be one of"),
-        ({"kind": "mlp"}, "window of 1 row"),
-        ({"dilations": (1, 20)}, "reach back at most 12"),
-        ({"kind": "encoder", "attention_heads": 3}, "width must divide"),
+        ("tcn", {"kind": "lstm"}, "kind must be one of"),
+        ("tcn", {"kind": "mlp"}, "window of 1 row"),
+        ("tcn", {"dilations": (1, 20)}, "reach back at most 12"),
+        ("tcn", {"dilations": (2, 3)}, "each dilation must divide the next"),
+        ("encoder", {"spans": ()}, "blocks must look back a token"),
+        ("encoder", {"stride": 3}, "divide the next and the stride"),
+        ("encoder", {"attention_heads": 3}, "width must divide"),
     ],
 )
-def test_an_impossible_shape_is_refused(changes: dict[str, object], match: str) -> None:
+def test_an_impossible_shape_is_refused(kind: str, changes: dict[str, object], match: str) -> None:
     with pytest.raises(ConfigError, match=match):
-        dataclasses.replace(SHAPES["tcn"], **changes)  # type: ignore[arg-type]
+        dataclasses.replace(SHAPES[kind], **changes)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="head must be 0 to 2"):
         forecast_to_onnx(SHAPES["mlp"], {}, head=3)
 

@@ -12,9 +12,11 @@ from inference_samples import graph_bytes, linear_model
 from onnx import TensorProto, helper
 
 from data.errors import ConfigError, DataError
+from engine.inference.cascade import MarginScores, measure_margins
 from engine.inference.errors import ModelError
 from engine.inference.graph import check_graph
 from engine.inference.ladder import MANIFEST_NAME, Variant, format_ladder, load_ladder
+from engine.inference.serving.measure import value_table
 from engine.inference.session import OrtSession
 
 MODEL = linear_model().SerializeToString()
@@ -73,6 +75,99 @@ def test_a_written_ladder_reads_back_cheapest_first(folder: Path) -> None:
     assert format_ladder(ladder, horizon=50) == (folder / MANIFEST_NAME).read_text()
     with pytest.raises(ConfigError, match="must hold a variant"):
         format_ladder([], horizon=50)
+
+
+MARGINS = MarginScores(first="tiny", edges=(0.1, 0.25), shares=(0.5, 0.25, 0.25), scores=(0.3, 0.6, 0.8))
+
+
+@pytest.fixture
+def cascade(folder: Path) -> Path:
+    tiny, windowed = load_ladder(folder)
+    better = dataclasses.replace(MARGINS, scores=(0.5, 0.6, 0.8))
+    found = [dataclasses.replace(tiny, margins=MARGINS), dataclasses.replace(windowed, margins=better)]
+    (folder / MANIFEST_NAME).write_text(format_ladder(found, horizon=50))
+    return folder
+
+
+def test_scores_by_margin_read_back_and_become_values(cascade: Path) -> None:
+    ladder = load_ladder(cascade)
+    assert ladder[0].margins == MARGINS
+    assert format_ladder(ladder, horizon=50) == (cascade / MANIFEST_NAME).read_text()
+    values = value_table(ladder)
+    assert (values.first, values.cascades) == (0, True)
+    assert values.value(0, 0.05) == pytest.approx((0.3 - 0.4) / 0.2)
+    assert values.value(1, 0.25) == pytest.approx((0.8 - 0.4) / 0.2)
+    assert values.value(1, float("nan")) == pytest.approx(1.0)
+    for variant, row in enumerate(values.by_margin):
+        mean = sum(share * value for share, value in zip(values.shares, row, strict=True))
+        assert mean == pytest.approx(values.values[variant])
+    # Without the variant whose margins these are, nobody is asked first.
+    assert not value_table(ladder[1:]).cascades
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "match"),
+    [
+        ("[0.1, 0.25]", "[0.25, 0.1]", "ascend strictly"),
+        ("[0.1, 0.25]", "[0.1, 0.1]", "ascend strictly"),
+        ("[0.1, 0.25]", "[0.1, nan]", "between 0 and 1"),
+        ("[0.1, 0.25]", "[0.1]", "shares must have 2 entries"),
+        ("[0.1, 0.25]", '["0.1", 0.25]', "margin_edges must be a list of numbers"),
+        ("[0.5, 0.25, 0.25]", "[0.5, 0.25, 0.3]", "add up to 1"),
+        ("[0.5, 0.25, 0.25]", "[1.5, -0.25, -0.25]", "shares must lie between"),
+        ("[0.3, 0.6, 0.8]", "[0.3, 0.6]", "score_by_margin must have 3 entries"),
+        ("[0.3, 0.6, 0.8]", "[0.3, 0.6, inf]", "score_by_margin must lie between"),
+        ("[0.3, 0.6, 0.8]", "[0.4, 0.6, 0.8]", r"must average the score 0\.5 by the shares, was 0\.55"),
+        ("[0.3, 0.6, 0.8]", "0.5", "score_by_margin must be a list"),
+        ("score_by_margin = [0.3, 0.6, 0.8]", "", "must come together"),
+        ('first = "tiny"', 'first = "other"', "first must name a variant"),
+        ('first = "tiny"', "", "must have the keys"),
+        ("[cascade]", "[other]", "keys must be"),
+    ],
+)
+def test_margins_that_break_a_rule_are_refused(cascade: Path, before: str, after: str, match: str) -> None:
+    path = cascade / MANIFEST_NAME
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+    with pytest.raises(DataError, match=match):
+        load_ladder(cascade)
+
+
+def test_margins_are_measured_as_a_plain_loop_does() -> None:
+    random = np.random.default_rng(3)
+    logits = random.standard_normal((3, 400, 3))
+    labels = random.integers(0, 3, 400)
+    # The second and third know something.
+    for rows, skill in zip(logits, (0.0, 1.0, 2.0), strict=True):
+        rows[np.arange(400), labels] += skill
+    answers = {
+        name: (np.exp(rows) / np.exp(rows).sum(axis=1, keepdims=True)).astype(np.float32)
+        for name, rows in zip("abc", logits, strict=True)
+    }
+    found = measure_margins("a", answers, labels, bins=4)
+    edges, shares = found["a"].edges, found["a"].shares
+    hits: dict[str, list[list[bool]]] = {name: [[] for _ in shares] for name in answers}
+    for row in range(400):
+        ranked = sorted(float(p) for p in answers["a"][row])
+        where = sum(ranked[2] - ranked[1] >= edge for edge in edges)
+        for name, found_rows in hits.items():
+            found_rows[where].append(int(answers[name][row].argmax()) == labels[row])
+    scores = {name: [sum(rows) / len(rows) for rows in its] for name, its in hits.items()}
+    assert [len(rows) / 400 for rows in hits["a"]] == pytest.approx(shares)
+    assert found["a"].scores == pytest.approx(scores["a"], abs=1e-6)
+    pooled = [sum(scores[name][b] - scores["a"][b] for name in "bc") for b in range(len(shares))]
+    whole = sum(share * gain for share, gain in zip(shares, pooled, strict=True))
+    for name in "bc":
+        own = [score - base for score, base in zip(scores[name], scores["a"], strict=True)]
+        gain = sum(share * mine for share, mine in zip(shares, own, strict=True))
+        expected = [base + gain * part / whole for base, part in zip(scores["a"], pooled, strict=True)]
+        assert found[name].scores == pytest.approx(expected, abs=1e-5)
+        assert found[name].broken_rule(float(np.mean(np.concatenate(hits[name])))) is None
+    # One margin for all rows leaves one bin.
+    flat = measure_margins("a", {"a": np.tile(np.float32([0.5, 0.3, 0.2]), (5, 1))}, np.zeros(5, int))
+    assert flat["a"].edges == ()
+    assert flat["a"].scores == (1.0,)
 
 
 def test_a_window_runs_and_its_shape_is_checked(folder: Path) -> None:

@@ -7,14 +7,13 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from router_samples import COSTS, DEADLINE_NS, VALUES, request
 
-from engine.inference.serving.forecast import LatencyForecast
-from engine.inference.serving.ledger import LastGood, Ledger
-from engine.inference.serving.planning import PlanLimits, Planner, ValueTable, efficient_frontier
+from data.errors import ConfigError
+from engine.inference.serving.forecast import BATCHES, LatencyForecast
+from engine.inference.serving.planning import PlanLimits, Planner, ValueTable, efficient_frontier, ladder_of
 from engine.inference.serving.queueing import Admission, EdfQueue, WorkerScheduler
-from engine.inference.serving.request import Answer, Outcome, Request
+from engine.inference.serving.request import Request
 
 MILLISECOND = 1_000_000
 
@@ -116,16 +115,64 @@ def test_stepping_up_needs_slack_that_stepping_down_does_not() -> None:
 
 def test_the_cascade_spends_time_on_the_unsure() -> None:
     values = ValueTable((0.5, 1.0), margin_edges=(0.5,), by_margin=((0.1, 0.9), (1.0, 1.0)))
-    costs = type(COSTS)(
-        [[100_000.0 * size for size in (1, 2, 4, 8, 16, 32, 64)], [2e6 * s for s in (1, 2, 4, 8, 16, 32, 64)]]
-    )
+    costs = type(COSTS)([[90_000.0 + 9_000.0 * size for size in BATCHES], [2e6 * size for size in BATCHES]])
     planner = Planner(LatencyForecast(costs), values)
-    deadlines = [DEADLINE_NS] * 30
-    unsure = planner.choose(deadlines, [0.2] * 30, 0, 1.0)
-    sure = planner.choose(deadlines, [0.9] * 30, 0, 1.0)
+    deadlines = [DEADLINE_NS] * 60
+    unsure = planner.choose(deadlines, [0.2, 0.9] * 30, 0, 1.0)
+    sure = planner.choose(deadlines, [0.9, 0.2] * 30, 0, 1.0)
     assert unsure is not None
     assert sure is not None
     assert (unsure.variant, sure.variant) == (1, 0)
+    # All that keep to the small one share its run, wherever they stand in line.
+    assert list(unsure.places) == [0]
+    assert list(sure.places) == list(range(0, 60, 2))
+    # With nobody unsure in line there is time for the large model.
+    assert planner.choose(deadlines[:20], [0.9] * 20, 0, 1.0).variant == 1  # type: ignore[union-attr]
+
+
+columns = st.lists(st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3), min_size=4, max_size=4)
+
+
+@given(columns, st.lists(st.floats(0.0, 1.0), min_size=24, max_size=24))
+def test_a_longer_queue_with_margins_never_buys_a_dearer_rung_and_keeps_its_first_deadline(
+    by_margin: list[list[float]], margins: list[float]
+) -> None:
+    average = [sum(row) / 3 for row in by_margin]
+    values = ValueTable(average, margin_edges=(0.3, 0.6), by_margin=by_margin)
+    costs = type(COSTS)([[1e5 * 8**v * size for size in (1, 2, 4, 8, 16, 32, 64)] for v in range(4)])
+    means = []
+    for length in (8, 24):
+        planner = Planner(LatencyForecast(costs), values)
+        plan = planner.choose([DEADLINE_NS] * length, margins[:length], 0, 1.0)
+        if plan is None:
+            assert not planner.frontier or planner.cheapest_ns(1.0) > DEADLINE_NS - planner.guard_ns
+            return
+        assert plan.places[0] == 0
+        assert list(plan.places) == sorted(set(plan.places))
+        assert plan.tail_ns <= DEADLINE_NS - planner.guard_ns
+        rung = min(planner.rungs, key=lambda rung: abs(rung.item_ns - planner._last_item_ns))
+        assert all(rung.variants[values.bin_of(margins[p])] == plan.variant for p in plan.places)
+        means.append(rung.item_ns)
+    assert means[1] <= means[0]
+
+
+def test_rungs_exchange_the_variant_that_gains_most_for_its_time() -> None:
+    values = ValueTable(
+        (0.5, 0.8, 1.0),
+        margin_edges=(0.5,),
+        by_margin=((0.2, 0.8), (0.7, 0.9), (1.0, 1.0)),
+        shares=(0.5, 0.5),
+    )
+    rungs = ladder_of((0, 1, 2), (1.0, 2.0, 4.0), values, (0, 1, 2))
+    assert [rung.variants for rung in rungs] == [
+        (0, 0, 0), (1, 0, 0), (1, 0, 1), (2, 0, 1), (2, 1, 1), (2, 1, 2), (2, 2, 2),
+    ]  # fmt: skip
+    assert rungs[0].item_ns == 1.0
+    assert rungs[-1].item_ns == 4.0
+    with pytest.raises(ConfigError, match="shares must be 2"):
+        ValueTable((0.5,), margin_edges=(0.5,), by_margin=((0.2, 0.8),), shares=(0.5, 0.6))
+    with pytest.raises(ConfigError, match="values must be finite"):
+        ValueTable((float("nan"),))
 
 
 def test_a_tripped_variant_is_planned_around_until_its_time_is_up() -> None:
@@ -203,93 +250,6 @@ def test_admission_prefers_the_worker_that_is_not_slowed() -> None:
         admission.outstanding[worker] += 1
         places.append(worker)
     assert places == [1, 1, 1, 0, 1]
-
-
-class LedgerAgainstDict(RuleBasedStateMachine):
-    """Answers, deaths and deadlines in any order: each request ends once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ledger, self.number = Ledger(), 0
-        self.waiting: dict[int, tuple[int, int, int]] = {}  # id: deadline, worker, attempt
-        self.ended: set[int] = set()
-
-    @rule(worker=st.integers(0, 2), deadline=st.integers(0, 30))
-    def open(self, worker: int, deadline: int) -> None:
-        self.number += 1
-        self.ledger.open(request(self.number, deadline_ns=deadline), worker)
-        self.waiting[self.number] = (deadline, worker, 0)
-
-    @rule(pick=st.integers(1, 60), attempt=st.integers(0, 2))
-    def answer(self, pick: int, attempt: int) -> None:
-        found = self.ledger.get(pick, attempt)
-        known = self.waiting.get(pick)
-        assert (found is not None) == (known is not None and known[2] == attempt)
-        if found is not None:
-            assert self.ledger.end(pick) is not None
-            del self.waiting[pick]
-            assert pick not in self.ended
-            self.ended.add(pick)
-
-    @rule(worker=st.integers(0, 2))
-    def die(self, worker: int) -> None:
-        held = self.ledger.held_by(worker)
-        assert {one.request_id for one in held} == {
-            number for number, entry in self.waiting.items() if entry[1] == worker
-        }
-        for one in held:
-            moved = self.ledger.move(one.request_id, (worker + 1) % 3)
-            deadline, _, attempt = self.waiting[one.request_id]
-            self.waiting[one.request_id] = (deadline, (worker + 1) % 3, attempt + 1)
-            assert moved.attempt == attempt + 1
-
-    @precondition(lambda self: self.waiting)
-    @rule(now=st.integers(0, 30))
-    def expire(self, now: int) -> None:
-        due = self.ledger.due(now)
-        assert {one.request_id for one in due} == {
-            number for number, entry in self.waiting.items() if entry[0] <= now
-        }
-        for one in due:
-            assert self.ledger.end(one.request_id) is not None
-            assert self.ledger.end(one.request_id) is None
-            del self.waiting[one.request_id]
-            self.ended.add(one.request_id)
-
-    @invariant()
-    def none_is_lost(self) -> None:
-        assert len(self.ledger) == len(self.waiting)
-        assert len(self.waiting) + len(self.ended) == self.number
-        tightest = min((entry[0] for entry in self.waiting.values()), default=None)
-        assert self.ledger.next_deadline_ns() == tightest
-
-
-TestLedgerAgainstDict = LedgerAgainstDict.TestCase
-
-
-def test_an_id_is_open_once() -> None:
-    ledger = Ledger()
-    ledger.open(request(1), 0)
-    with pytest.raises(ValueError, match="open once"):
-        ledger.open(request(1), 1)
-
-
-def good_answer(done_ns: int) -> Answer:
-    return Answer(
-        request_id=1, outcome=Outcome.MODEL, variant=0, probabilities=(0.2, 0.3, 0.5),
-        arrival_ns=0, deadline_ns=10, done_ns=done_ns,
-    )  # fmt: skip
-
-
-def test_the_last_good_answer_stands_in_while_it_is_fresh() -> None:
-    last = LastGood(age_ns_max=100, streams_max=2)
-    last.remember(7, good_answer(0))
-    assert last.find(7, 100) is not None
-    assert last.find(7, 101) is None
-    assert last.find(8, 0) is None
-    for stream in (8, 9):
-        last.remember(stream, good_answer(1))
-    assert last.find(7, 1) is None
 
 
 def test_least_valuable_go_first_when_all_cannot_be_kept() -> None:

@@ -11,13 +11,21 @@ from hypothesis import strategies as st
 from router_samples import COSTS, DEADLINE_NS, VALUES, WORKERS, request
 from scipy.optimize import linprog
 
-from engine.inference.serving.forecast import CostTable
+from engine.inference.serving.forecast import BATCHES, CostTable
 from engine.inference.serving.oracle import closed_loop_bound, frontier_pieces, value_bound, work_done
 from engine.inference.serving.planning import ValueTable
 from engine.inference.serving.policies import ClockworkPolicy, FixedPolicy, InfaasPolicy, LadderPolicy, Policy
-from engine.inference.serving.simulate import SimulatedDay, SimulatedRun, clairvoyant, requests_of, simulate
+from engine.inference.serving.simulate import (
+    SimulatedDay,
+    SimulatedRun,
+    clairvoyant,
+    requests_of,
+    simulate,
+    simulate_users,
+)
 from engine.inference.serving.traces import Trace, standard_traces
 
+MILLISECOND = 1_000_000
 UNIT = WORKERS * 1e9 / COSTS.item_ns(5)
 
 
@@ -153,7 +161,9 @@ def test_a_cascade_gains_where_first_answers_know_how_sure_they_are() -> None:
     assert tiny < large
     cascade = ValueTable(VALUES.values, margin_edges=edges, by_margin=by_margin)
     trace = TRACES[3]
-    requests = requests_of(trace, deadline_ns=DEADLINE_NS, seed=1, with_margins=True)
+    requests = requests_of(
+        trace, deadline_ns=DEADLINE_NS, seed=1, margins=np.random.default_rng(7).uniform(size=1_000)
+    )
     taken = []
     for table in (cascade, VALUES):
         policy = LadderPolicy(COSTS, table, workers=WORKERS)
@@ -161,6 +171,41 @@ def test_a_cascade_gains_where_first_answers_know_how_sure_they_are() -> None:
         taken.append(day.value)
         assert day.on_time >= 0.99 * day.requests
     assert taken[0] > 1.02 * taken[1]
+
+
+@pytest.mark.parametrize("users", [1, 4, 16, 64, 256])
+def test_users_get_nearly_what_a_clairvoyant_could_give_and_all_their_answers(users: int) -> None:
+    policy = LadderPolicy(COSTS, VALUES, workers=WORKERS)
+    day = simulate_users(
+        policy, users, COSTS, VALUES, seconds=1.0, deadline_ns=DEADLINE_NS, workers=WORKERS, seed=1
+    )
+    bound = closed_loop_bound(COSTS, VALUES, users=users, deadline_ns=DEADLINE_NS, workers=WORKERS)
+    assert day.requests == day.on_time + day.late + day.refused + day.dropped >= 20 * users
+    assert day.on_time >= 0.99 * day.requests
+    assert 0.9 * bound <= day.value / day.requests <= bound + 1e-9
+    again = simulate_users(
+        LadderPolicy(COSTS, VALUES, workers=WORKERS),
+        users,
+        COSTS,
+        VALUES,
+        seconds=1.0,
+        deadline_ns=DEADLINE_NS,
+        workers=WORKERS,
+        seed=1,
+    )
+    assert again == day
+
+
+def test_a_user_without_an_answer_waits_for_its_deadline() -> None:
+    slow = CostTable([[20 * MILLISECOND * size for size in BATCHES]])
+    values = ValueTable((1.0,))
+    policy = FixedPolicy(slow, 0, workers=1, name="slow")
+    day = simulate_users(
+        policy, 8, slow, values, seconds=1.0, deadline_ns=30 * MILLISECOND, workers=1, seed=1
+    )
+    # One in 20 ms is all that one worker can do; the others ask once in 30 ms, not at once.
+    assert 40 <= day.on_time <= 51
+    assert day.requests <= 8 * 50
 
 
 def test_the_closed_loop_bound_gives_every_user_an_equal_share() -> None:

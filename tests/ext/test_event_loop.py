@@ -13,11 +13,12 @@ from engine.journal import JournalReader, JournalWriter
 from engine.risk import RiskLimits, make_gate
 from engine.strategies import MarketMaker
 from engine.strategy import Strategy, make_agent
-from ext.event_loop import Agent, EventLoop
+from ext.event_loop import EventLoop
 from ext.journal import JournalBuffer
 from ext.order_book import OrderBook
 from ext.ring_buffer import SpscRing
 from ext.sim_venue import SimulatedVenue
+from ext.tick_path import Agent
 from tests.markets import INSTRUMENT, SECOND_NS, START_NS, Script, joined, play, quote, random_quotes
 
 MILLISECOND_NS = 1_000_000

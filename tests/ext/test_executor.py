@@ -20,7 +20,9 @@ from small_engine import (
 
 from data.schema import JournalKind, TimeInForce
 from engine.order_ids import unpack_order_ids
-from ext.executor import CONTEXT_NAMES, DAY_STATS_DTYPE, PLAN_DTYPE, ParentExecutor
+from ext.arm_costs import CONTEXT_NAMES
+from ext.execution_stats import DAY_STATS_DTYPE
+from ext.executor import PLAN_DTYPE, ParentExecutor
 from ext.features import FEATURE_NAMES
 from ext.routing import (
     ArmProbeRouter,

@@ -10,12 +10,13 @@ import pytest
 from benchmarks.bench_events import random_quotes
 from benchmarks.bench_tick_to_order import live_engine
 from data.schema import EVENT_DTYPE, ORDER_DTYPE, Reason
-from ext.event_loop import Agent, EventLoop
+from ext.event_loop import EventLoop
 from ext.journal import JournalBuffer
 from ext.order_book import OrderBook
 from ext.ring_buffer import SpscRing
 from ext.risk_gate import RiskGate
 from ext.sim_venue import SimulatedVenue
+from ext.tick_path import Agent
 from ext.tick_probe import publish_on_schedule
 
 

@@ -327,7 +327,7 @@ def test_a_damaged_snapshot_is_refused_and_changes_nothing() -> None:
         damaged[place] ^= 0x10
         with pytest.raises(ValueError, match="snapshot: expected that"):
             engine.restore(bytes(damaged))
-    for length in (0, 50, len(block) - 1, len(block) - 96):
+    for length in (0, 50, len(block) - 1, len(block) - 88):
         with pytest.raises(ValueError, match="snapshot"):
             engine.restore(block[:length])
     assert (engine.state_hash(), engine.snapshot()) == (before, block)

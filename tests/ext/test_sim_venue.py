@@ -236,8 +236,8 @@ def test_the_optimistic_bound_fills_at_least_what_the_pessimistic_one_does(seed,
 
 @pytest.mark.parametrize("side", [1, -1])
 def test_a_fee_beyond_64_bits_of_nano_stops_at_the_bound(side):
-    venue = VenueConfig(taker_fee_per_lot=1e15)
-    script = Script(t1=lambda ctx: ctx.buy(5) if side > 0 else ctx.sell(5))
+    venue = VenueConfig(taker_fee_per_lot=1e9)
+    script = Script(t1=lambda ctx: ctx.buy(10) if side > 0 else ctx.sell(10))
     result = play(script, market(trade(2, 0, 101, 1)), venue=venue)
     assert result.fills["fee_nano"].tolist() == [9 * 10**18]
 

@@ -21,16 +21,21 @@ from ..arrays import Floats32
 
 STATUS_DTYPE: Final = np.dtype(
     {
-        "names": ["beat", "busy_until_ns", "slowdown", "runs", "trips", "ready", "queued"],
-        "formats": ["<u8", "<i8", "<f8", "<u8", "<u8", "<u4", "<u4"],
-        "offsets": [0, 8, 16, 24, 32, 40, 44],
+        "names": [
+            *("beat", "busy_until_ns", "slowdown", "runs", "trips", "ready", "queued"),
+            *("ladder", "tripped", "rolled_back"),
+        ],
+        "formats": ["<u8", "<i8", "<f8", "<u8", "<u8", "<u4", "<u4", "<u8", "(32,)u1", "(32,)u1"],
+        "offsets": [0, 8, 16, 24, 32, 40, 44, 48, 56, 88],
         # Two cache lines: a worker's beat must not slow its neighbour's.
         "itemsize": 128,
     }
 )
 FRONT_DTYPE: Final = np.dtype({"names": ["guard_ns"], "formats": ["<i8"], "itemsize": 128})
 PLACES: Final = 64
-"""Status lines; a worker that is replaced gives its line back."""
+"""Status lines, as many as a ring of answers has lanes."""
+WORKERS_MAX: Final = PLACES // 2 - 1
+"""So that there is room for two crews and their spares, which is what a change of ladders takes."""
 
 
 class Arena:
@@ -66,20 +71,20 @@ class Arena:
         self.rows: Floats32 = np.frombuffer(self._map, np.float32, offset=head_bytes).reshape(
             slots, *row_shape
         )
-        self._free = list(range(slots - 1, -1, -1))
+        self._free = np.arange(slots - 1, -1, -1)
+        self.free_slots = slots
 
-    def take(self) -> int | None:
-        """Return a free slot, None when all are in use. Front only."""
-        return self._free.pop() if self._free else None
+    def take(self, count: int) -> NDArray[np.int64]:
+        """Return free slots, fewer than `count` when no more are free. Front only."""
+        left = max(self.free_slots - count, 0)
+        taken = self._free[left : self.free_slots][::-1].copy()
+        self.free_slots = left
+        return taken
 
-    def give_back(self, slot: int) -> None:
-        """Free a slot. Front only."""
-        self._free.append(slot)
-
-    @property
-    def free_slots(self) -> int:
-        """How many slots are free."""
-        return len(self._free)
+    def give_back(self, slots: NDArray[np.integer[Any]]) -> None:
+        """Free slots. Front only."""
+        self._free[self.free_slots : self.free_slots + len(slots)] = slots
+        self.free_slots += len(slots)
 
     def close(self) -> None:
         """Give the descriptor back. The mapping goes with the last array that looks at it."""

@@ -1,12 +1,15 @@
-"""The workers of a front: who is at work in which lane, who waits as the spare, who is starting or lost.
+"""The workers of a shift: who is at work in which lane, who waits as the spare, who is starting or lost.
 
 A spare waits with its models loaded, so that a lost worker is replaced at once. What the lost one held is
-the front's affair.
+the front's affair. A first crew starts all at once; one that is to take over starts one by one, so that the
+crew at work loses no more than one core's time to it.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -27,16 +30,28 @@ class Crew:
         What every worker is told; its `place` and `requests` (a name's beginning) are filled in for each.
     count : int
         Lanes.
-    places : int
-        Status lines of the arena that workers may use, more than `count`.
+    places : deque of int
+        Free status lines of the arena, shared with the front's other crews. The one that has been free for
+        longest is taken, so that a record of a worker that is gone is not laid at another's door.
+    before_pause : callable
+        Called before a process is started or killed, which stops this one for some milliseconds.
     """
 
-    def __init__(self, template: WorkerSpec, arena: Arena, *, count: int, places: int) -> None:
+    def __init__(
+        self,
+        template: WorkerSpec,
+        arena: Arena,
+        *,
+        count: int,
+        places: deque[int],
+        before_pause: Callable[[], None] = lambda: None,
+    ) -> None:
         self.lanes: list[WorkerProcess] = []
         self.spare: WorkerProcess | None = None
-        self._template, self._count = template, count
+        self.count = count
+        self._template = template
         self._status = arena.status
-        self._places = list(range(places - 1, -1, -1))
+        self._places, self._before_pause = places, before_pause
         self._spawned = self._spawn_after_ns = 0
 
     def start(self) -> None:
@@ -47,7 +62,7 @@ class Crew:
         WorkerLost
             One ended before it was ready, or took too long. `close` ends those that were started.
         """
-        for _ in range(self._count):
+        for _ in range(self.count):
             self.lanes.append(self._spawn())
         self.spare = self._spawn()
         stop_ns = time.monotonic_ns() + int(_START_S_MAX * 1e9)
@@ -56,21 +71,60 @@ class Crew:
             waiting = [worker for worker in waiting if not self.is_ready(worker)]
             lost = [worker for worker in waiting if not worker.alive]
             if lost or time.monotonic_ns() > stop_ns:
-                code = lost[0].process.returncode if lost else None
-                raise WorkerLost(
-                    f"a worker must be ready within {_START_S_MAX:g} s, was not: exit code {code}"
-                )
+                raise WorkerLost(_lost(lost))
             # The ring has no producers yet, so waiting on it would not wait.
             time.sleep(0.005)
 
+    def start_next(self, now_ns: int) -> bool:
+        """Take a step of starting one by one; return whether all lanes are ready. The spare comes later.
+
+        Raises
+        ------
+        WorkerLost
+            One ended before it was ready, or took too long.
+        """
+        newest = self.lanes[-1:]
+        if newest and self.has_failed(newest[0], now_ns):
+            raise WorkerLost(_lost(newest))
+        if not newest or (len(self.lanes) < self.count and self.is_ready(newest[0])):
+            self.lanes.append(self._spawn())
+            return False
+        return self.is_ready(newest[0])
+
+    def leave(self) -> None:
+        """Let the workers end when they have answered what they hold, and the spare."""
+        for worker in self._everybody():
+            worker.requests.close()
+
+    def end(self, lane: int) -> None:
+        """End a lane's worker that leaves, if it has not ended by itself."""
+        self._discard(self.lanes[lane])
+
+    def spare_has_left(self, now_ns: int) -> bool:
+        """Return whether the spare of a crew that leaves has ended."""
+        if self.spare is not None and (not self.is_ready(self.spare) or self.is_lost(self.spare, now_ns)):
+            spare, self.spare = self.spare, None
+            self._discard(spare)
+        return self.spare is None
+
+    def _everybody(self) -> list[WorkerProcess]:
+        return [*self.lanes, *((self.spare,) if self.spare else ())]
+
+    def abandon(self) -> None:
+        """End everybody at once; they hold nothing."""
+        for worker in self.lanes:
+            self._discard(worker)
+        self.lanes = []
+
     def close(self) -> None:
         """Let everybody finish and end; again is harmless."""
-        workers = [*self.lanes, *((self.spare,) if self.spare else ())]
+        workers = self._everybody()
         self.lanes, self.spare = [], None
         for worker in workers:
             worker.requests.close()
         for worker in workers:
             worker.retire(timeout_s=2.0)
+            self._places.append(worker.place)
 
     def is_ready(self, worker: WorkerProcess) -> bool:
         """Return whether a worker takes requests."""
@@ -110,6 +164,7 @@ class Crew:
     def relieve(self, lane: int) -> bool:
         """End a lane's worker and put the spare in its place; False while there is none."""
         lost = self.lanes[lane]
+        self._before_pause()
         lost.kill()
         if self.spare is None:
             return False
@@ -118,11 +173,14 @@ class Crew:
         return True
 
     def _spawn(self) -> WorkerProcess:
+        self._before_pause()
         self._spawned += 1
-        place = self._places.pop()
+        place = self._places.popleft()
         self._status[place : place + 1] = 0
+        self._status["ladder"][place] = self._template.ladder
         self._status["slowdown"][place] = 1.0
-        spec = replace(self._template, place=place, requests=f"{self._template.requests}-{self._spawned}")
+        name = f"{self._template.requests}-{self._template.ladder}-{self._spawned}"
+        spec = replace(self._template, place=place, requests=name)
         try:
             return WorkerProcess(spec, ring_capacity=spec.slots)
         except BaseException:
@@ -130,8 +188,14 @@ class Crew:
             raise
 
     def _discard(self, worker: WorkerProcess) -> None:
+        self._before_pause()
         worker.kill()
         self._places.append(worker.place)
         if not self._status["ready"][worker.place]:
             # Its models may not open any more: the next would fail as soon, and starting takes a core.
             self._spawn_after_ns = time.monotonic_ns() + _RESPAWN_NS
+
+
+def _lost(workers: Sequence[WorkerProcess]) -> str:
+    said = f"{workers[0].last_words() or 'nothing said'}" if workers else "none ended"
+    return f"a worker must be ready within {_START_S_MAX:g} s, was not: {said}"

@@ -133,8 +133,17 @@ def closed_loop_bound(
     cheapest = [
         min(costs.batch_ns(variant, size) / size for size in BATCHES) for variant in range(len(costs))
     ]
+    # Sure and unsure requests come in their shares; the steepest pieces of all are worth most.
+    pieces = sorted(
+        (
+            (slope, share * work)
+            for share, column in zip(values.shares, zip(*values.by_margin, strict=True), strict=True)
+            for work, slope in frontier_pieces(cheapest, column)
+        ),
+        reverse=True,
+    )
     total = 0.0
-    for work, slope in frontier_pieces(cheapest, values.values):
+    for slope, work in pieces:
         total += slope * min(work, budget)
         budget -= min(work, budget)
     return total

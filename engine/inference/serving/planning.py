@@ -8,25 +8,24 @@ comes to rest where the time per request equals the time between requests. That 
 neighbours on the frontier, which is the optimum of the linear program that a clairvoyant would solve for a
 steady load (see `oracle.py`). The rungs below the two are what catches a surprise.
 
-The cascade bends this per request. The slope of the frontier at the affordable variant is the price of
-time. A request whose first answer was unsure gains more than average from a larger variant, and buys it
-when the gain exceeds the price and the queue behind it still fits; one whose first answer was sure keeps to
-a smaller one.
+The cascade needs no other rule. Where first answers tell how sure they are, a rung assigns a variant to each
+bin of that margin, and the next rung exchanges one bin's variant: the exchange that gains most value for its
+time. So every rung has one price of time, at which unsure requests buy larger models and sure ones keep to
+small ones, and without margins a rung is a variant.
 
 Stepping up needs slack to spare, stepping down needs none: that is the hysteresis.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isnan
+from math import isfinite, isnan
 
 from data.errors import ConfigError
 
 from .forecast import LatencyForecast
-
-_EPSILON_NS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +67,10 @@ class ValueTable:
         Ascending; part the margins of first answers into bins.
     by_margin : sequence of sequence of float, shape (variants, len(margin_edges) + 1)
         The value within each bin; without it every bin has the average and the cascade has nothing to gain.
+    shares : sequence of float, shape (len(margin_edges) + 1,)
+        How often each bin occurs; equally often when empty.
+    first : int, optional
+        The variant whose margins these are.
     """
 
     def __init__(
@@ -76,23 +79,37 @@ class ValueTable:
         *,
         margin_edges: Sequence[float] = (),
         by_margin: Sequence[Sequence[float]] | None = None,
+        shares: Sequence[float] = (),
+        first: int | None = None,
     ) -> None:
         bins = len(margin_edges) + 1
         rows = [[value] * bins for value in values] if by_margin is None else by_margin
         if not values or len(rows) != len(values) or any(len(row) != bins for row in rows):
             raise ConfigError(f"a value table needs {bins} values for each variant, was {rows}")
+        if not all(isfinite(value) for row in (values, *rows) for value in row):
+            raise ConfigError(f"values must be finite, was {values} and {rows}")
         if list(margin_edges) != sorted(margin_edges):
             raise ConfigError(f"margin edges must ascend, was {margin_edges}")
+        self.shares = tuple(shares) or (1.0 / bins,) * bins
+        if len(self.shares) != bins or min(self.shares) < 0.0 or abs(sum(self.shares) - 1.0) > 1e-3:
+            raise ConfigError(f"shares must be {bins} that add up to 1, was {shares}")
         self.values = tuple(float(value) for value in values)
         self.margin_edges = tuple(margin_edges)
         self.by_margin = tuple(tuple(float(value) for value in row) for row in rows)
         self.cascades = by_margin is not None
+        self.first = first
+
+    def bin_of(self, margin: float) -> int:
+        """Return the bin of a first answer's margin; the one behind the last where there is no answer."""
+        if isnan(margin):
+            return len(self.shares)
+        return bisect_right(self.margin_edges, margin)
 
     def value(self, variant: int, margin: float) -> float:
         """Return the worth of one answer."""
         if not self.cascades or isnan(margin):
             return self.values[variant]
-        return self.by_margin[variant][sum(margin >= edge for edge in self.margin_edges)]
+        return self.by_margin[variant][self.bin_of(margin)]
 
 
 def efficient_frontier(costs: Sequence[float], values: Sequence[float]) -> tuple[int, ...]:
@@ -123,20 +140,78 @@ def efficient_frontier(costs: Sequence[float], values: Sequence[float]) -> tuple
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Rung:
+    """Which variant each bin of margins gets, the last entry being for requests without a first answer.
+
+    `item_ns` is what a request costs on average, by the table.
+    """
+
+    variants: tuple[int, ...]
+    item_ns: float
+
+
+def ladder_of(
+    frontier: Sequence[int], costs: Sequence[float], values: ValueTable, usable: Sequence[int]
+) -> tuple[Rung, ...]:
+    """Return rungs from the cheapest variant for all to the best for each, by falling value per time.
+
+    Parameters
+    ----------
+    frontier, usable : sequence of int
+        The efficient frontier of the average values, and all variants that may run.
+    costs : sequence of float, shape (variants,)
+        Time per request.
+
+    Notes
+    -----
+    Greedy exchange is optimal at every rung: each bin's gain is concave in its time.
+    """
+    if not frontier:
+        return ()
+    base = frontier[0]
+    columns = list(zip(*values.by_margin, strict=True)) if values.cascades else []
+    columns.append(values.values)
+    shares = (*values.shares, 0.0) if values.cascades else (1.0,)
+    steps: list[tuple[float, int, int, int]] = []
+    for place, column in enumerate(columns):
+        dearer = [index for index in usable if costs[index] > costs[base]]
+        spare = [costs[index] - costs[base] for index in dearer]
+        above = [column[index] - column[base] for index in dearer]
+        last_cost, last_gain = 0.0, 0.0
+        for rank, chosen in enumerate(efficient_frontier(spare, above)):
+            slope = (above[chosen] - last_gain) / (spare[chosen] - last_cost)
+            last_cost, last_gain = spare[chosen], above[chosen]
+            steps.append((-slope, place, rank, dearer[chosen]))
+    current = [base] * len(columns)
+    mean_ns = costs[base]
+    rungs = [Rung(variants=tuple(current), item_ns=mean_ns)]
+    for _, place, _, variant in sorted(steps):
+        mean_ns += shares[place] * (costs[variant] - costs[current[place]])
+        current[place] = variant
+        rungs.append(Rung(variants=tuple(current), item_ns=mean_ns))
+    return tuple(rungs)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """The next run: the first `count` requests in deadline order, on `variant`.
+    """The next run: the requests at `places` in deadline order, the head among them, on `variant`.
 
     `tail_ns` is its forecast, which ends before the tightest of their deadlines; `typical_ns` its median.
     """
 
     variant: int
-    count: int
+    places: Sequence[int]
     tail_ns: float
     typical_ns: float
 
+    @property
+    def count(self) -> int:
+        """How many requests."""
+        return len(self.places)
+
 
 class Planner:
-    """Chooses plans for one worker. State: what the variant used last costs, and the frontier.
+    """Chooses plans for one worker. State: what the rung used last costs, and the rungs.
 
     Parameters
     ----------
@@ -156,17 +231,20 @@ class Planner:
         self.limits = limits or PlanLimits()
         self.guard_ns = self.limits.guard_ns
         self._allowed = allowed
-        # Cost of the variant used last, in table time: stepping above it needs slack to spare.
+        # Cost of the rung used last, in table time: stepping above it needs slack to spare.
         self._last_item_ns = float("inf")
         self.frontier: tuple[int, ...] = ()
+        self.rungs: tuple[Rung, ...] = ()
         self.refresh()
 
     def refresh(self) -> None:
-        """Draw the frontier anew, after breakers or forecasts moved."""
+        """Draw the rungs anew, after breakers or forecasts moved."""
         usable = [index for index in range(len(self.values.values)) if self._allowed(index)]
-        costs = [self._item_ns(index) for index in usable]
+        costs = [self._item_ns(index) for index in range(len(self.values.values))]
         values = [self.values.values[index] for index in usable]
-        self.frontier = tuple(usable[place] for place in efficient_frontier(costs, values))
+        frontier = efficient_frontier([costs[index] for index in usable], values)
+        self.frontier = tuple(usable[place] for place in frontier)
+        self.rungs = ladder_of(self.frontier, costs, self.values, usable)
 
     def _item_ns(self, variant: int) -> float:
         count = self.forecast.costs.efficient[variant]
@@ -180,8 +258,10 @@ class Planner:
 
     def affords_all(self, deadlines: Sequence[int], now_ns: int, slowdown: float) -> bool:
         """Return whether the cheapest variant meets every deadline of a queue."""
-        cheapest = self.frontier[0] if self.frontier else None
-        return cheapest is not None and self._affordable(cheapest, cheapest, deadlines, now_ns, slowdown, 1.0)
+        if not self.rungs:
+            return False
+        cheapest = self.rungs[0].variants
+        return self._affordable(cheapest, cheapest, deadlines, (), now_ns, slowdown, 1.0)
 
     def choose(
         self, deadlines: Sequence[int], margins: Sequence[float], now_ns: int, slowdown: float
@@ -193,108 +273,114 @@ class Planner:
         deadlines : sequence of int
             Ascending, not empty.
         margins : sequence of float
-            Of the same requests' first answers.
+            Of the same requests' first answers; empty where they do not matter.
         """
-        place = self._best_affordable(deadlines, now_ns, slowdown, self.limits.utilisation_max)
+        if not self.rungs:
+            return None
+        bins = [self.values.bin_of(margin) for margin in margins] if self.values.cascades else ()
+        place = self._best_affordable(deadlines, bins, now_ns, slowdown, self.limits.utilisation_max)
         if place is None:
             # Somebody is already inside the margin; that is what it is for.
-            place = self._best_affordable(deadlines, now_ns, slowdown, 1.0)
-        if place is None:
-            # Nothing fits the whole queue: the cheapest for as many of the head as its deadline allows.
-            return (
-                self._plan(self.frontier[0], deadlines, margins, now_ns, slowdown) if self.frontier else None
-            )
-        if self.values.cascades:
-            place = self._bent(place, deadlines, margins, now_ns, slowdown)
-        return self._plan(self.frontier[place], deadlines, margins, now_ns, slowdown)
+            place = self._best_affordable(deadlines, bins, now_ns, slowdown, 1.0)
+        # Where nothing fits the whole queue: the cheapest for as many of the head as its deadline allows.
+        return self._plan(self.rungs[place or 0], deadlines, bins, now_ns, slowdown)
 
     def _best_affordable(
-        self, deadlines: Sequence[int], now_ns: int, slowdown: float, usable: float
+        self, deadlines: Sequence[int], bins: Sequence[int], now_ns: int, slowdown: float, usable: float
     ) -> int | None:
-        for place in range(len(self.frontier) - 1, -1, -1):
-            variant, below = self.frontier[place], self.frontier[max(place - 1, 0)]
-            steps_up = self.forecast.costs.item_ns(variant) > self._last_item_ns
+        for place in range(len(self.rungs) - 1, -1, -1):
+            rung, below = self.rungs[place], self.rungs[max(place - 1, 0)]
+            steps_up = rung.item_ns > self._last_item_ns
             share = usable * (1.0 - self.limits.step_up_share) if steps_up else usable
-            if self._affordable(variant, below, deadlines, now_ns, slowdown, share):
+            if self._affordable(rung.variants, below.variants, deadlines, bins, now_ns, slowdown, share):
                 return place
         return None
 
     def _batch(self, variant: int, waiting: int) -> int:
         return min(waiting, self.forecast.costs.efficient[variant], self.limits.batch_max)
 
+    def _head_places(self, variants: tuple[int, ...], bins: Sequence[int], waiting: int) -> Sequence[int]:
+        """Return the places that run with the head: the next that the rung gives the head's variant."""
+        variant = variants[bins[0] if bins else -1]
+        count = self._batch(variant, waiting)
+        if not bins:
+            return range(count)
+        places = []
+        for place, its_bin in enumerate(bins):
+            if variants[its_bin] == variant:
+                places.append(place)
+                if len(places) == count:
+                    break
+        return places
+
     def _affordable(
-        self, variant: int, below: int, deadlines: Sequence[int], now_ns: int, slowdown: float, usable: float
+        self,
+        variants: tuple[int, ...],
+        below: tuple[int, ...],
+        deadlines: Sequence[int],
+        bins: Sequence[int],
+        now_ns: int,
+        slowdown: float,
+        usable: float,
     ) -> bool:
-        """Whether a run at `variant` leaves time for all others at `below`, within `usable` of the time."""
+        """Whether the head's run at `variants` leaves time for all others at `below`.
+
+        A run begins with the tightest of its deadlines; all within `usable` of the time.
+        """
         waiting = len(deadlines)
-        batch = self._batch(variant, waiting)
-        # A run begins with the tightest of its deadlines.
-        ready_ns = self.forecast.tail_ns(variant, batch, slowdown)
+        head = self._head_places(variants, bins, waiting)
+        variant = variants[bins[0] if bins else -1]
+        ready_ns = self.forecast.tail_ns(variant, len(head), slowdown)
         if ready_ns > usable * (deadlines[0] - self.guard_ns - now_ns):
             return False
-        step = self._batch(below, waiting)
-        step_ns = self.forecast.typical_ns(below, step, slowdown)
-        for first in range(batch, waiting, step):
-            ready_ns += step_ns
+        for first, run_ns in self._runs(below, bins, head, waiting, slowdown):
+            ready_ns += run_ns
             if ready_ns > usable * (deadlines[first] - self.guard_ns - now_ns):
                 return False
         return True
 
-    def _bent(
-        self, place: int, deadlines: Sequence[int], margins: Sequence[float], now_ns: int, slowdown: float
-    ) -> int:
-        """Return the place on the frontier that the head is worth at the present price of time."""
-        own, below = self.frontier[place], self.frontier[max(place - 1, 0)]
-        usable = self.limits.utilisation_max
-        if own == below or (
-            place == len(self.frontier) - 1
-            and self._affordable(own, own, deadlines, now_ns, slowdown, usable)
-        ):
-            # Time has no price where there is enough, or where nothing cheaper is left.
-            return place
-        rise = self.values.values[own] - self.values.values[below]
-        price = rise / max(self._item_ns(own) - self._item_ns(below), _EPSILON_NS)
-        gains = [
-            self.values.value(variant, margins[0]) - price * self._item_ns(variant)
-            for variant in self.frontier
-        ]
-        wanted = max(range(len(gains)), key=gains.__getitem__)
-        while wanted > place and not self._head_fits(wanted, place, deadlines, now_ns, slowdown):
-            wanted -= 1
-        return wanted
-
-    def _head_fits(
-        self, wanted: int, place: int, deadlines: Sequence[int], now_ns: int, slowdown: float
-    ) -> bool:
-        """Whether one request at `wanted` leaves the rest in time one rung below `place`."""
-        head_ns = self.forecast.tail_ns(self.frontier[wanted], 1, slowdown)
-        if now_ns + head_ns > deadlines[0] - self.guard_ns:
-            return False
-        rest = deadlines[1:]
-        below = self.frontier[max(place - 1, 0)]
-        return not rest or self._affordable(below, below, rest, now_ns + int(head_ns), slowdown, 1.0)
+    def _runs(
+        self,
+        variants: tuple[int, ...],
+        bins: Sequence[int],
+        head: Sequence[int],
+        waiting: int,
+        slowdown: float,
+    ) -> Sequence[tuple[int, float]]:
+        """Return the first place and the time of every run that is left behind the head's."""
+        if not bins:
+            variant = variants[-1]
+            step = self._batch(variant, waiting)
+            run_ns = self.forecast.typical_ns(variant, step, slowdown)
+            return [(first, run_ns) for first in range(len(head), waiting, step)]
+        behind: dict[int, list[int]] = {}
+        taken = set(head)
+        for place, its_bin in enumerate(bins):
+            if place not in taken:
+                behind.setdefault(variants[its_bin], []).append(place)
+        found = []
+        for variant, places in behind.items():
+            step = self._batch(variant, len(places))
+            run_ns = self.forecast.typical_ns(variant, step, slowdown)
+            found += [(first, run_ns) for first in places[::step]]
+        found.sort()
+        return found
 
     def _plan(
-        self, variant: int, deadlines: Sequence[int], margins: Sequence[float], now_ns: int, slowdown: float
+        self, rung: Rung, deadlines: Sequence[int], bins: Sequence[int], now_ns: int, slowdown: float
     ) -> Plan | None:
         """Return the largest efficient batch whose forecast meets the head's deadline."""
         room_ns = deadlines[0] - self.guard_ns - now_ns
-        count = self._batch(variant, len(deadlines))
-        if self.values.cascades and count > 1:
-            # Requests of one run share its variant, so only those that want the same may share the run.
-            wish = self.values.value(variant, margins[0])
-            alike = 1
-            while alike < count and self.values.value(variant, margins[alike]) == wish:
-                alike += 1
-            count = alike
-        tail_ns = self.forecast.tail_ns(variant, count, slowdown)
-        while count > 1 and tail_ns > room_ns:
-            count //= 2
-            tail_ns = self.forecast.tail_ns(variant, count, slowdown)
+        variant = rung.variants[bins[0] if bins else -1]
+        places = self._head_places(rung.variants, bins, len(deadlines))
+        tail_ns = self.forecast.tail_ns(variant, len(places), slowdown)
+        while len(places) > 1 and tail_ns > room_ns:
+            places = places[: len(places) // 2]
+            tail_ns = self.forecast.tail_ns(variant, len(places), slowdown)
         if tail_ns > room_ns:
             if variant == self.frontier[0]:
                 return None
-            return self._plan(self.frontier[0], deadlines, margins, now_ns, slowdown)
-        self._last_item_ns = self.forecast.costs.item_ns(variant)
-        typical_ns = self.forecast.typical_ns(variant, count, slowdown)
-        return Plan(variant=variant, count=count, tail_ns=tail_ns, typical_ns=typical_ns)
+            return self._plan(self.rungs[0], deadlines, bins, now_ns, slowdown)
+        self._last_item_ns = rung.item_ns
+        typical_ns = self.forecast.typical_ns(variant, len(places), slowdown)
+        return Plan(variant=variant, places=places, tail_ns=tail_ns, typical_ns=typical_ns)

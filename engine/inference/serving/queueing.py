@@ -36,6 +36,13 @@ class EdfQueue:
         del self._entries[:count]
         return taken
 
+    def take(self, places: Sequence[int]) -> list[Request]:
+        """Take out the requests at some places in deadline order, ascending."""
+        taken = [self._entries[place][2] for place in places]
+        for place in reversed(places):
+            del self._entries[place]
+        return taken
+
     def deadlines(self) -> list[int]:
         """Return all deadlines, ascending."""
         return [entry[0] for entry in self._entries]
@@ -139,7 +146,7 @@ class WorkerScheduler:
                 hopeless += self.queue.pop(1)
                 continue
             self._runs += 1
-            return Run(plan=plan, requests=tuple(self.queue.pop(plan.count))), hopeless
+            return Run(plan=plan, requests=tuple(self.queue.take(plan.places))), hopeless
         return None, hopeless
 
     def finished(
@@ -231,3 +238,13 @@ class Admission:
             return None
         ready_ns = now_ns + self.slowdowns[best] * (self.outstanding[best] * self._item_ns + self._single_ns)
         return best if ready_ns <= deadline_ns - self._guard_ns else None
+
+    def place_many(self, deadlines_ns: Sequence[int], now_ns: int) -> list[int]:
+        """Take requests in turn and count them; return each one's worker, −1 where it is refused."""
+        workers = []
+        for deadline_ns in deadlines_ns:
+            worker = self.place(deadline_ns, now_ns)
+            if worker is not None:
+                self.outstanding[worker] += 1
+            workers.append(-1 if worker is None else worker)
+        return workers

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..cascade import MarginScores
 from ..ladder import Variant
 from .planning import PlanLimits
 
@@ -24,6 +25,8 @@ class WorkerSpec:
         Process id of the front; a worker ends when it is orphaned.
     requests, answers : str
         Names of its rings.
+    ladder : int
+        Number of the ladder, from 1 up.
     previous : tuple of Variant or None
         Per variant, what it is rolled back to when its breaker trips.
     """
@@ -35,39 +38,45 @@ class WorkerSpec:
     arena_descriptor: int
     slots: int
     row_shape: tuple[int, int]
+    ladder: int
     variants: tuple[Variant, ...]
     previous: tuple[Variant | None, ...]
     times_ns: tuple[tuple[float, ...], ...]
-    values: tuple[float, ...]
     limits: PlanLimits
 
     def to_json(self) -> str:
         """Return the line that `read_spec` reads back to an equal spec."""
         table: dict[str, Any] = asdict(self)
-        table["variants"] = [_variant_table(variant) for variant in self.variants]
-        table["previous"] = [variant and _variant_table(variant) for variant in self.previous]
+        table["variants"] = [variant_table(variant) for variant in self.variants]
+        table["previous"] = [variant and variant_table(variant) for variant in self.previous]
         return json.dumps(table)
 
 
 def read_spec(text: str) -> WorkerSpec:
     """Read what `WorkerSpec.to_json` wrote."""
     table = json.loads(text)
-    table["variants"] = _variants(table["variants"])
+    table["variants"] = variants_of(table["variants"])
     table["previous"] = tuple(entry and _variant(entry) for entry in table["previous"])
     table["times_ns"] = tuple(tuple(row) for row in table["times_ns"])
     table["row_shape"] = tuple(table["row_shape"])
-    table["values"] = tuple(table["values"])
     table["limits"] = PlanLimits(**table["limits"])
     return WorkerSpec(**table)
 
 
-def _variant_table(variant: Variant) -> dict[str, Any]:
+def variant_table(variant: Variant) -> dict[str, Any]:
+    """Return a variant in JSON types, for `variants_of`."""
     return asdict(variant) | {"path": str(variant.path)}
 
 
 def _variant(table: dict[str, Any]) -> Variant:
-    return Variant(**table | {"path": Path(table["path"]), "input_shape": tuple(table["input_shape"])})
+    margins = table["margins"]
+    if margins is not None:
+        tuples = {name: tuple(margins[name]) for name in ("edges", "shares", "scores")}
+        margins = MarginScores(first=margins["first"], **tuples)
+    changed = {"path": Path(table["path"]), "input_shape": tuple(table["input_shape"]), "margins": margins}
+    return Variant(**table | changed)
 
 
-def _variants(tables: Sequence[dict[str, Any]]) -> tuple[Variant, ...]:
+def variants_of(tables: Sequence[dict[str, Any]]) -> tuple[Variant, ...]:
+    """Return the variants that `variant_table` made these of."""
     return tuple(_variant(table) for table in tables)

@@ -102,8 +102,9 @@ class WorkerProcess:
             self.process = subprocess.Popen(
                 (sys.executable, "-P", "-m", "engine.inference.serving.worker"),
                 stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 pass_fds=(spec.arena_descriptor,),
-                env=os.environ | {"PYTHONPATH": _search_path()},
+                env=os.environ | {"PYTHONPATH": search_path()},
                 # An interrupt from the terminal is the front's alone, which then ends the workers.
                 process_group=0,
             )
@@ -131,10 +132,22 @@ class WorkerProcess:
         """Whether the process runs."""
         return self.process.poll() is None
 
+    def last_words(self) -> str:
+        """Return why the process ended before it was ready, where it could say so; only once it is gone."""
+        if self.alive or self.process.stdout is None or self.process.stdout.closed:
+            return ""
+        said = self.process.stdout.read().decode(errors="replace").strip()
+        return said or f"exit code {self.process.returncode}"
+
     def kill(self) -> None:
         """End the process at once and wait until it is gone."""
         self.process.kill()
+        self._bury()
+
+    def _bury(self) -> None:
         self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
         self.forget_name()
 
     def retire(self, *, timeout_s: float) -> None:
@@ -145,11 +158,10 @@ class WorkerProcess:
                 self.process.wait(timeout_s)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-        self.process.wait()
-        self.forget_name()
+        self._bury()
 
 
-def _search_path() -> str:
+def search_path() -> str:
     """Return a PYTHONPATH under which a fresh interpreter finds the packages this one runs."""
     inherited = os.environ.get("PYTHONPATH")
     return str(_ROOT) if not inherited else f"{_ROOT}{os.pathsep}{inherited}"

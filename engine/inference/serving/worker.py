@@ -19,14 +19,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from data.errors import AnytickError
 from ext.ring_buffer import MpscRing, SpscRing
 from ext.ring_memory import unlink_ring
 
 from ..capi import CapiSession
 from .arena import Arena
 from .forecast import CostTable
-from .measure import open_variant
-from .planning import ValueTable
+from .measure import open_variant, value_table
 from .pressure import RunDelayReader, StallReader
 from .queueing import Run, WorkerScheduler
 from .request import ANSWER_DTYPE, NO_VARIANT, REQUEST_DTYPE, Outcome, Request
@@ -50,7 +50,7 @@ class Worker:
         self._sessions = [open_variant(variant) for variant in spec.variants]
         self._previous = [None if variant is None else open_variant(variant) for variant in spec.previous]
         self._scheduler = WorkerScheduler(
-            CostTable(spec.times_ns), ValueTable(spec.values), plan_limits=spec.limits
+            CostTable(spec.times_ns), value_table(spec.variants), plan_limits=spec.limits
         )
         self._requests = SpscRing.attach(spec.requests, "consumer", dtype=REQUEST_DTYPE)
         self._ring = MpscRing.attach(spec.answers, "producer", dtype=ANSWER_DTYPE)
@@ -173,8 +173,10 @@ class Worker:
 
     def _roll_back(self, variant: int) -> None:
         self._status["trips"] += 1
+        self._status["tripped"][0, variant // 8] |= 1 << variant % 8
         previous = self._previous[variant]
         if previous is not None:
+            self._status["rolled_back"][0, variant // 8] |= 1 << variant % 8
             self._sessions[variant], self._previous[variant] = previous, None
             self._scheduler.breakers[variant].reset()
 
@@ -216,6 +218,10 @@ def main() -> int:
     spec = read_spec(sys.stdin.readline())
     try:
         worker = Worker(spec)
+    except AnytickError as error:
+        # The front asks for it when it finds this process gone.
+        print(error, flush=True)
+        return 1
     except FileNotFoundError:
         if os.getppid() == spec.parent:
             raise

@@ -9,8 +9,9 @@ from ..forecast_export import ForecastShape
 from ..lob_features import FEATURE_COUNT, WINDOW
 from .fit import FitConfig
 
-# Seven layers that reach back 99 rows with three taps each.
-_DILATIONS: Final = (1, 2, 4, 8, 16, 18)
+# Six layers of three taps reach back over 95 rows. Each dilation divides the next, so that a file needs to
+# compute only every second, fourth, eighth… row of the layers below.
+_DILATIONS: Final = (1, 2, 4, 8, 16, 16)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,8 +54,16 @@ FAMILIES: Final = (
     _tcn("tcn-large", 144, FitConfig(epochs=2, learning_rate=1e-3)),
     Family(
         name="encoder",
-        shape=ForecastShape(kind="encoder", window=WINDOW, features=FEATURE_COUNT, width=128, depth=5),
-        config=FitConfig(epochs=2, learning_rate=1e-3, stretch_rows=500),
-        form="dynamic-s8",
+        shape=ForecastShape(
+            kind="encoder",
+            window=WINDOW,
+            features=FEATURE_COUNT,
+            width=192,
+            dilations=(1, 2, 4),
+            stride=8,
+            spans=(5, 5),
+        ),
+        config=FitConfig(epochs=2, learning_rate=1e-3),
+        form="static-u8s8-channel",
     ),
 )

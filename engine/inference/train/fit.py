@@ -56,8 +56,7 @@ class FitConfig:
     batch_answers : int
         Rows answered per step, about.
     stretch_rows : int
-        From one stretch to the next. A convolution answers all of them; an encoder, whose answers cost more,
-        the last four fifths of one window.
+        Answers of one stretch, which all share the rows that give context.
     """
 
     epochs: int = 3
@@ -183,13 +182,9 @@ class _Batches:
         self._stretches = stretches
         if shape.kind == "mlp":
             self._context, self._answers, self._step = 0, 1, 1
-        elif shape.kind == "tcn":
+        else:
             self._context, self._answers = shape.reach - 1, config.stretch_rows
             self._step = config.stretch_rows
-        else:
-            # Answers near a window's beginning see little of the past; they would teach haste.
-            self._context, self._answers = shape.window // 5, shape.window - shape.window // 5
-            self._step = max(self._answers, config.stretch_rows)
         length = self._context + self._answers
         self._length = length
         self._pieces = [

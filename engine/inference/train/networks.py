@@ -4,8 +4,8 @@ All are causal: the answer at a row depends on that row and earlier ones only. S
 of n rows gives n answers to learn from, where a pass over one window would give one; per answer, training
 costs a hundredth. The exported graph (`forecast_export.py`) answers for the last row of a window.
 
-A convolution's reach is at most the window, hence both forms see the same rows. The encoder is trained
-on stretches of exactly one window.
+A network's reach is at most the window, hence both forms see the same rows. In the encoder every token sees
+a fixed number of tokens before it, so its reach is bounded as a convolution's is.
 """
 
 from __future__ import annotations
@@ -73,59 +73,77 @@ class CausalConvolutions(nn.Module):
         )
         self.head = nn.Linear(shape.width, CLASS_COUNT * shape.heads_out)
 
-    def forward(self, rows: Tensor) -> Tensor:
+    def seen(self, rows: Tensor) -> Tensor:
+        """Return (batch, rows, width): what the convolutions make of every row and its past."""
         current = torch.relu(self.lift(self.standardise(rows).transpose(1, 2)))
         for layer, dilation in zip(self.conv, self.dilations, strict=True):
             padded = functional.pad(current, ((self.kernel - 1) * dilation, 0))
             current = current + torch.relu(layer(padded))
-        return self.head(current.transpose(1, 2))
+        return current.transpose(1, 2)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.head(self.seen(rows))
 
 
 class Attention(nn.Module):
-    """One pre-norm block: causal self-attention, then a dense layer of four times the width."""
+    """One pre-norm block: self-attention over the last tokens, then a dense layer of four times the width.
 
-    def __init__(self, shape: ForecastShape) -> None:
+    A bias per head and distance says where a token stands.
+    """
+
+    def __init__(self, shape: ForecastShape, span: int) -> None:
         super().__init__()
         width = shape.width
         self.attention_heads = shape.attention_heads
+        self.span = span
         self.norm_attention = nn.LayerNorm(width)
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.distance = nn.Parameter(torch.zeros(shape.attention_heads, span + 1))
         self.mix = nn.Linear(width, width)
         self.norm_dense = nn.LayerNorm(width)
         self.rise = nn.Linear(width, 4 * width)
         self.fall = nn.Linear(4 * width, width)
 
     def forward(self, current: Tensor) -> Tensor:
-        batch, rows, width = current.shape
+        batch, tokens, width = current.shape
 
         def split(values: Tensor) -> Tensor:
-            return values.reshape(batch, rows, self.attention_heads, -1).transpose(1, 2)
+            return values.reshape(batch, tokens, self.attention_heads, -1).transpose(1, 2)
 
+        back = torch.arange(tokens)[:, None] - torch.arange(tokens)
+        outside = (back < 0) | (back > self.span)
+        bias = self.distance[:, back.clamp(0, self.span)].masked_fill(outside, float("-inf"))
         normed = self.norm_attention(current)
         seen = functional.scaled_dot_product_attention(
-            split(self.query(normed)), split(self.key(normed)), split(self.value(normed)), is_causal=True
+            split(self.query(normed)), split(self.key(normed)), split(self.value(normed)), attn_mask=bias
         )
-        current = current + self.mix(seen.transpose(1, 2).reshape(batch, rows, width))
+        current = current + self.mix(seen.transpose(1, 2).reshape(batch, tokens, width))
         return current + self.fall(torch.relu(self.rise(self.norm_dense(current))))
 
 
-class Encoder(nn.Module):
-    """A transformer over the rows of a window with learnt positions."""
+class Encoder(CausalConvolutions):
+    """Convolutions, then a transformer over every `stride`-th of the rows they saw.
+
+    A row's tokens are those a multiple of `stride` before it. A stretch holds `stride` such series, which
+    are answered as if they were a batch.
+    """
 
     def __init__(self, shape: ForecastShape) -> None:
-        super().__init__()
-        self.standardise = Standardise(shape)
-        self.lift = nn.Linear(shape.features, shape.width)
-        self.position = nn.Parameter(0.02 * torch.randn(shape.window, shape.width))
-        self.block = nn.ModuleList(Attention(shape) for _ in range(shape.depth))
+        super().__init__(shape)
+        self.stride = shape.stride
+        self.block = nn.ModuleList(Attention(shape, span) for span in shape.spans)
         self.norm = nn.LayerNorm(shape.width)
-        self.head = nn.Linear(shape.width, CLASS_COUNT * shape.heads_out)
 
     def forward(self, rows: Tensor) -> Tensor:
-        current = self.lift(self.standardise(rows)) + self.position
+        current = self.seen(rows)
+        batch, length, width = current.shape
+        # Rows before the first are nobody's past: answers that count stand a reach behind them.
+        current = functional.pad(current, (0, 0, -length % self.stride, 0))
+        current = current.reshape(batch, -1, self.stride, width).transpose(1, 2).flatten(0, 1)
         for block in self.block:
             current = block(current)
-        return self.head(self.norm(current))
+        current = current.reshape(batch, self.stride, -1, width).transpose(1, 2).flatten(1, 2)
+        return self.head(self.norm(current[:, -length:]))
 
 
 _KINDS: Final[dict[str, Callable[[ForecastShape], nn.Module]]] = {

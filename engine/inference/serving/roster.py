@@ -1,0 +1,262 @@
+"""The roster: which shift is at work, which one leaves, which one comes; the dead and the hung are replaced.
+
+The front glances at it every few milliseconds. It starts, replaces and ends workers; what a worker held that
+is gone it hands back to the front, which sends it on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.errors import AnytickError, ConfigError
+
+from ..ladder import Variant
+from .arena import PLACES, Arena
+from .crew import Crew
+from .forecast import CostTable
+from .measure import value_table
+from .shift import TURN_NS, Shift
+from .spec import WorkerSpec
+from .switch import LadderSource, Switch, Switcher, SwitchState
+
+_LOG: Final = logging.getLogger("anytick.serving")
+_SOURCE_NS: Final = 50_000_000
+
+
+class Roster:
+    """The shifts of a front.
+
+    Parameters
+    ----------
+    template : WorkerSpec
+        What every worker is told, but for its place, its ladder and that ladder's particulars.
+    workers : int
+        Of a shift, without the spare.
+    send_on : callable
+        Told of a shift and a worker of it that is gone, to send on what that one held.
+    before_pause : callable
+        Called before something that stops this process for some milliseconds.
+    """
+
+    def __init__(
+        self,
+        template: WorkerSpec,
+        arena: Arena,
+        *,
+        workers: int,
+        first_answers: bool,
+        clock: Callable[[], int],
+        send_on: Callable[[Shift, int], None],
+        before_pause: Callable[[], None] = lambda: None,
+        source: LadderSource | None = None,
+    ) -> None:
+        self._template, self._arena, self._workers = template, arena, workers
+        self._first_answers, self._clock, self._send_on = first_answers, clock, send_on
+        self._before_pause = before_pause
+        self._source, self._source_ns = source, 0
+        self._places = deque(range(PLACES))
+        self._switcher: Switcher | None = None
+        self.leaving: Shift | None = None
+        self.switch: Switch | None = None
+        self.restarts: list[int] = []
+        self._tripped: set[int] = set()
+        costs = CostTable(template.times_ns)
+        self.shift = self._build(template.variants, template.previous, costs, number=1)
+
+    @property
+    def shifts(self) -> tuple[Shift, ...]:
+        """The shifts that may hold requests."""
+        return (self.shift,) if self.leaving is None else (self.shift, self.leaving)
+
+    def replace(
+        self,
+        variants: Sequence[Variant],
+        *,
+        costs: CostTable | None,
+        previous: Mapping[str, Variant] | None,
+    ) -> Switch:
+        """Begin to go over to another ladder; see `Front.replace`."""
+        variants = tuple(variants)
+        window, features = self._template.row_shape
+        for variant in variants:
+            if variant.input_shape[0] > window or variant.input_shape[1] != features:
+                raise ConfigError(
+                    f"a ladder must take rows of {(window, features)} to be switched to, "
+                    f"was {variant.input_shape} ({variant.name})"
+                )
+        value_table(variants)
+        earlier = {own.name: own for own in self.shift.variants} if previous is None else previous
+        now_ns = self._clock()
+        switch = Switch(variants=variants, previous=versions_before(variants, earlier), asked_ns=now_ns)
+        if self._switcher is not None:
+            self._switcher.give_up(SwitchState.SUPERSEDED, now_ns)
+        self._switcher = Switcher(
+            switch,
+            costs=costs,
+            before_pause=self._before_pause,
+            build=lambda switch, costs: self._build(
+                switch.variants, switch.previous, costs, number=self.shift.number + 1
+            ),
+        )
+        self.switch = switch
+        return switch
+
+    def glance(self, now_ns: int) -> None:
+        """Look after everybody once."""
+        crew, admission = self.shift.crew, self.shift.admission
+        crew.keep_spare(now_ns)
+        for lane, worker in enumerate(crew.lanes):
+            admission.slowdowns[lane] = float(self._arena.status["slowdown"][worker.place])
+            if admission.open[lane]:
+                lost = crew.is_lost(worker, now_ns)
+            else:
+                # It is still starting, or was lost while there was no spare.
+                admission.open[lane] = worker.alive and crew.is_ready(worker)
+                lost = crew.has_failed(worker, now_ns)
+            if lost:
+                self._relieve(lane)
+        if self.leaving is not None:
+            self._see_off(self.leaving, now_ns)
+        self._note_trips()
+        if self._source is not None and now_ns - self._source_ns >= _SOURCE_NS:
+            self._source_ns = now_ns
+            self._ask_source(self._source)
+        if self._switcher is not None:
+            self._go_over(self._switcher, now_ns)
+
+    def close(self) -> None:
+        """End everybody; again is harmless."""
+        if self._switcher is not None:
+            self._switcher.give_up(SwitchState.SUPERSEDED, self._clock())
+            self._switcher = None
+        for shift in self.shifts:
+            shift.crew.close()
+
+    def _relieve(self, lane: int) -> None:
+        """Put the spare in a lost worker's place, and have sent on what that one held.
+
+        Without a spare the lane stays closed, and is looked at again at the next glance.
+        """
+        shift = self.shift
+        shift.admission.open[lane] = False
+        if shift.crew.relieve(lane):
+            self.restarts.append(self._clock())
+            shift.admission.open[lane] = shift.crew.is_ready(shift.crew.lanes[lane])
+        self._send_on(shift, lane)
+
+    def _note_trips(self) -> None:
+        """Roll every worker back, not only those that met the failure, and the ladder's source with them."""
+        lines = self._arena.status[[worker.place for worker in self.shift.crew.lanes]]
+        tripped = _indices(lines["tripped"]) - self._tripped
+        if not tripped:
+            return
+        self._tripped |= tripped
+        back = _indices(lines["rolled_back"])
+        variants = list(self.shift.variants)
+        for index in sorted(tripped):
+            before = self.shift.previous[index] if index in back else None
+            _LOG.warning(
+                "%s gave no numbers and is %s",
+                variants[index].name,
+                "taken out" if before is None else "rolled back",
+            )
+            if before is None:
+                continue
+            if self._source is not None:
+                self._source.failed(variants[index])
+            variants[index] = before
+        if self._source is None and tuple(variants) != self.shift.variants:
+            # The version before takes about what this one does; forecasts learn the rest.
+            self.replace(variants, costs=self.shift.costs, previous={})
+
+    def _ask_source(self, source: LadderSource) -> None:
+        try:
+            found = source.poll()
+            if found is not None:
+                self.replace(found[0], costs=None, previous=found[1])
+        except AnytickError as error:
+            _LOG.error("the ladder's source was not followed: %s", error)
+
+    def _go_over(self, switcher: Switcher, now_ns: int) -> None:
+        # There are never more than two shifts; the last request of one that leaves has a deadline.
+        coming = switcher.advance(now_ns) if self.leaving is None else None
+        if coming is not None:
+            self.leaving, self.shift = self.shift, coming
+            self.leaving.crew.leave()
+            for lane, is_open in enumerate(self.leaving.admission.open):
+                if not is_open:
+                    self._end(self.leaving, lane)
+            self._tripped = set()
+            switcher.switch.state, switcher.switch.done_ns = SwitchState.DONE, self._clock()
+            _LOG.info("ladder %d serves", coming.number)
+        if not switcher.switch.under_way:
+            self._switcher = None
+            if switcher.switch.state is SwitchState.REFUSED:
+                _LOG.error("the next ladder is refused, this one serves on: %s", switcher.switch.reason)
+
+    def _see_off(self, leaving: Shift, now_ns: int) -> None:
+        """Look after the workers of the shift that leaves until the last has ended."""
+        for lane, worker in enumerate(leaving.crew.lanes):
+            # Gone as it should be, or died or hung over what it held.
+            if leaving.admission.open[lane] and leaving.crew.is_lost(worker, now_ns):
+                self._end(leaving, lane)
+        if leaving.crew.spare_has_left(now_ns) and not any(leaving.admission.open):
+            self.leaving = None
+
+    def _end(self, leaving: Shift, lane: int) -> None:
+        leaving.crew.end(lane)
+        leaving.admission.open[lane] = False
+        self._send_on(leaving, lane)
+
+    def _build(
+        self,
+        variants: tuple[Variant, ...],
+        previous: tuple[Variant | None, ...],
+        costs: CostTable,
+        *,
+        number: int,
+    ) -> Shift:
+        template = replace(
+            self._template,
+            ladder=number,
+            variants=variants,
+            previous=previous,
+            times_ns=costs.plus(TURN_NS).times_ns,
+        )
+        return Shift(
+            number=number,
+            variants=variants,
+            previous=previous,
+            costs=costs,
+            crew=Crew(
+                template,
+                self._arena,
+                count=self._workers,
+                places=self._places,
+                before_pause=self._before_pause,
+            ),
+            limits=self._template.limits,
+            open_max=self._template.slots,
+            first_answers=self._first_answers,
+            reuse=self.shift.first if number > 1 else None,
+        )
+
+
+def _indices(bits: NDArray[np.uint8]) -> set[int]:
+    """Return the variants whose bit is set in any worker's line."""
+    return set(np.flatnonzero(np.unpackbits(np.bitwise_or.reduce(bits, axis=0), bitorder="little")).tolist())
+
+
+def versions_before(
+    variants: Sequence[Variant], earlier: Mapping[str, Variant]
+) -> tuple[Variant | None, ...]:
+    """Return per variant the earlier one of its name; the same file is no way back."""
+    found = [(variant, earlier.get(variant.name)) for variant in variants]
+    return tuple(None if old is None or old.sha256 == new.sha256 else old for new, old in found)

@@ -1,0 +1,132 @@
+"""From one ladder to the next without stopping: prepare, open, hand over.
+
+Preparing opens and times the models in a process of its own. Opening starts new workers one by one. Both
+happen beside the shift at work, and a failure of either leaves that shift as it was. Handing over is one
+assignment in the front: requests from then on go to the new shift, the old one answers what it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from data.errors import AnytickError
+
+from ..ladder import Variant
+from .forecast import CostTable
+from .prepare import Preparation
+from .shift import Shift
+
+
+class SwitchState(StrEnum):
+    PREPARING = "preparing"
+    OPENING = "opening"
+    DONE = "done"
+    REFUSED = "refused"
+    SUPERSEDED = "superseded"
+    """Another switch was asked for before this one was done."""
+
+
+@dataclass(kw_only=True)
+class Switch:
+    """How a switch stands; the front moves it on whenever it is polled.
+
+    Parameters
+    ----------
+    reason : str
+        Why it was refused.
+    asked_ns, done_ns : int
+        CLOCK_MONOTONIC; done is 0 until it is done, refused or superseded.
+    """
+
+    variants: tuple[Variant, ...]
+    previous: tuple[Variant | None, ...]
+    asked_ns: int
+    state: SwitchState = SwitchState.PREPARING
+    reason: str = ""
+    done_ns: int = 0
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it is still to be decided."""
+        return self.state in (SwitchState.PREPARING, SwitchState.OPENING)
+
+
+class LadderSource(Protocol):
+    """Where ladders come from while a front runs."""
+
+    def poll(self) -> tuple[tuple[Variant, ...], dict[str, Variant]] | None:
+        """Return the ladder that is to serve and the versions before, where it changed; never waits."""
+
+    def failed(self, variant: Variant) -> None:
+        """Take note that a variant gave no numbers and was rolled back; never waits."""
+
+
+class Switcher:
+    """Carries one switch out, a step at a time; a step never waits.
+
+    Parameters
+    ----------
+    costs : CostTable, optional
+        Skips the preparation.
+    build : callable
+        Makes the shift, none of whose workers is started yet.
+    """
+
+    def __init__(
+        self,
+        switch: Switch,
+        *,
+        costs: CostTable | None,
+        build: Callable[[Switch, CostTable], Shift],
+        before_pause: Callable[[], None],
+    ) -> None:
+        self.switch = switch
+        self._build, self._costs, self._before_pause = build, costs, before_pause
+        self._preparation: Preparation | None = None
+        self._shift: Shift | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next `advance` returns the shift."""
+        crew = None if self._shift is None else self._shift.crew
+        return crew is not None and len(crew.lanes) == crew.count and crew.is_ready(crew.lanes[-1])
+
+    def advance(self, now_ns: int) -> Shift | None:
+        """Take a step; return the shift when all of its workers are ready."""
+        try:
+            if self._shift is not None:
+                return self._shift if self._shift.crew.start_next(now_ns) else None
+            if self._costs is None:
+                self._prepare()
+            else:
+                self._before_pause()
+                self.switch.state = SwitchState.OPENING
+                self._shift = self._build(self.switch, self._costs)
+        except (AnytickError, OSError) as error:
+            self.give_up(SwitchState.REFUSED, now_ns, str(error))
+        return None
+
+    def give_up(self, state: SwitchState, now_ns: int, reason: str = "") -> None:
+        """End whatever was started; the shift at work is not touched."""
+        if self._preparation is not None:
+            self._preparation.close()
+            self._preparation = None
+        if self._shift is not None:
+            self._shift.crew.abandon()
+            self._shift = None
+        self.switch.state, self.switch.reason, self.switch.done_ns = state, reason, now_ns
+
+    def _prepare(self) -> None:
+        switch = self.switch
+        if self._preparation is None:
+            self._before_pause()
+            before = [variant for variant in switch.previous if variant is not None]
+            self._preparation = Preparation([*switch.variants, *before])
+            return
+        found = self._preparation.result()
+        if found is not None:
+            self._preparation = None
+            self._costs = CostTable(found.times_ns[: len(switch.variants)])

@@ -1,0 +1,3 @@
+from typing import Final
+
+CONTEXT_NAMES: Final[tuple[str, ...]]

@@ -1,0 +1,326 @@
+"""From one ladder to the next while 64 users ask: switches, refusals, rollbacks, and the registry behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from router_ladder import FEATURES, WINDOW, dense, write_ladder, write_variant
+
+from data.errors import ConfigError, DataError
+from engine.inference.ladder import Variant, format_ladder, load_ladder
+from engine.inference.registry import ModelRegistry, ModelState
+from engine.inference.rungs import RegistrySource, live_ladder, stage_ladder
+from engine.inference.serving.crew import Crew
+from engine.inference.serving.forecast import CostTable
+from engine.inference.serving.front import Front
+from engine.inference.serving.measure import open_variant
+from engine.inference.serving.request import ENDED_DTYPE, Outcome
+from engine.inference.serving.switch import SwitchState
+
+SECOND = 1_000_000_000
+USERS = 64
+COSTS = CostTable([[cost * size for size in (1, 2, 4, 8, 16, 32, 64)] for cost in (1e4, 3e4, 1e5)])
+ROWS = np.random.default_rng(1).standard_normal((USERS, WINDOW, FEATURES)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def ladder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Variant, ...]:
+    folder = tmp_path_factory.mktemp("ladder")
+    write_ladder(folder)
+    return load_ladder(folder)
+
+
+@pytest.fixture(autouse=True)
+def own_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def serve(ladder: tuple[Variant, ...]) -> Iterator[Callable[..., Front]]:
+    fronts: list[Front] = []
+
+    def start(variants: tuple[Variant, ...] = ladder, **options: Any) -> Front:
+        fronts.append(Front(variants, costs=COSTS, workers=1, open_max=256, **options))
+        return fronts[-1]
+
+    yield start
+    for front in fronts:
+        front.close()
+
+
+def newer(folder: Path, model: bytes, name: str = "tiny", score: float = 0.5) -> Variant:
+    """Another version of a rung."""
+    folder.mkdir(exist_ok=True)
+    return write_variant(folder, name, model, score=score, window=1, parameters=7_000)
+
+
+def broken(folder: Path) -> Variant:
+    """Probabilities for zeros, NaN for anything else; so worthy that every queue wants it."""
+    return newer(folder, dense((40, 8, 8, 3), scale=1e30), name="large", score=0.9)
+
+
+class Users:
+    """64 who ask again soon after they are answered, with half a minute's time."""
+
+    def __init__(self, front: Front) -> None:
+        self.front, self.asked, self.ended = front, 0, [np.zeros(0, ENDED_DTYPE)]
+        self.answered: list[NDArray[Any]] = []
+        self.asked_ns = 0
+        self._ask(np.arange(USERS))
+
+    def _ask(self, users: NDArray[Any]) -> None:
+        self.asked += len(users)
+        _, ended = self.front.submit_many(
+            ROWS[users], deadlines_ns=time.monotonic_ns() + 30 * SECOND, streams=users
+        )
+        self.ended.append(ended)
+
+    def until(self, done: Callable[[], bool]) -> None:
+        stop_ns = time.monotonic_ns() + 60 * SECOND
+        while not done():
+            assert time.monotonic_ns() < stop_ns, "what is waited for must come"
+            self.answered.append(self.front.poll_many(timeout_s=0.01))
+            # Workers that start need some of the machine as well.
+            if time.monotonic_ns() - self.asked_ns > SECOND // 100:
+                self.asked_ns = time.monotonic_ns()
+                answered, self.answered = np.concatenate(self.answered), []
+                self.ended.append(answered)
+                self._ask(answered["stream"])
+
+    def answers(self, count: int) -> None:
+        """Let so many more answers come."""
+        goal = sum(map(len, self.ended)) + count
+        self.until(lambda: sum(map(len, self.ended)) >= goal)
+
+    def finish(self) -> NDArray[Any]:
+        """Return every end, of which there must be one for each question, in time and by a model."""
+        while self.front.open_requests:
+            self.ended.append(self.front.poll_many(timeout_s=0.5))
+        ended = np.concatenate([*self.ended, *self.answered, self.front.poll_many()])
+        assert sorted(ended["request_id"].tolist()) == list(range(1, self.asked + 1))
+        assert (ended["done_ns"] <= ended["deadline_ns"]).all()
+        assert (ended["outcome"] == Outcome.MODEL).all()
+        assert self.front.arena.free_slots == 256
+        return ended
+
+
+def assert_answered_by(ended: NDArray[Any], number: int, variants: tuple[Variant, ...]) -> None:
+    """Every answer of ladder `number` is what this ladder says to the user's own rows."""
+    own = ended[ended["ladder"] == number]
+    assert len(own)
+    for index in np.unique(own["variant"]).tolist():
+        window, _ = variants[index].input_shape
+        expected = open_variant(variants[index]).probabilities(ROWS[:, -1] if window == 1 else ROWS)
+        chosen = own[own["variant"] == index]
+        np.testing.assert_allclose(chosen["probabilities"], expected[chosen["stream"]], atol=2e-5)
+
+
+def test_a_switch_under_load_loses_nothing_and_the_way_back_neither(
+    serve: Callable[..., Front], ladder: tuple[Variant, ...], tmp_path: Path
+) -> None:
+    front = serve()
+    users, old_ids = Users(front), front.process_ids
+    users.answers(200)
+    changed = (newer(tmp_path / "new", dense((40, 16, 3), seed=9)), *ladder[1:])
+    switch = front.replace(changed, costs=COSTS)
+    users.until(lambda: not switch.under_way)
+    assert (switch.state, front.ladder, front.variants) == (SwitchState.DONE, 2, changed)
+    users.answers(200)
+    users.until(lambda: front._roster.leaving is None)
+    for process in old_ids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(process, 0)
+    back = front.replace(ladder, costs=COSTS)
+    users.until(lambda: not back.under_way)
+    users.answers(200)
+    ended = users.finish()
+    for number, variants in ((1, ladder), (2, changed), (3, ladder)):
+        assert_answered_by(ended, number, variants)
+    # From one moment on: what was asked after the switch is the new ladder's.
+    assert set(ended["ladder"][ended["arrival_ns"] > back.done_ns].tolist()) == {3}
+    assert not front.restarts
+
+
+def test_a_corrupt_new_version_is_refused_and_the_old_goes_on(
+    serve: Callable[..., Front], ladder: tuple[Variant, ...], tmp_path: Path
+) -> None:
+    front = serve()
+    users, ids = Users(front), front.process_ids
+    damaged = tmp_path / "damaged.onnx"
+    data = bytearray(ladder[1].path.read_bytes())
+    data[len(data) // 2] ^= 1
+    damaged.write_bytes(data)
+    # By a worker; and by the preparation, which is there where times are not given.
+    for costs in (COSTS, None):
+        switch = front.replace((ladder[0], replace(ladder[1], path=damaged), ladder[2]), costs=costs)
+        users.until(lambda switch=switch: not switch.under_way)  # type: ignore[misc]
+        assert switch.state is SwitchState.REFUSED
+        assert "damaged.onnx" in switch.reason
+        assert "SHA-256" in switch.reason
+    users.answers(100)
+    assert set(users.finish()["ladder"].tolist()) == {1}
+    assert (front.process_ids, front.variants) == (ids, ladder)
+
+
+@pytest.mark.nightly
+def test_a_new_version_that_gives_nan_is_tripped_within_ten_answers_and_rolled_back(
+    serve: Callable[..., Front], ladder: tuple[Variant, ...], tmp_path: Path
+) -> None:
+    front = serve()
+    users = Users(front)
+    switch = front.replace((*ladder[:2], broken(tmp_path / "new")), costs=COSTS)
+    users.until(lambda: not switch.under_way)
+    users.until(lambda: front.ladder == 3)
+    assert front.variants == ladder, "the version before serves in every worker"
+    users.answers(100)
+    ended = users.finish()
+    assert np.isfinite(ended["probabilities"]).all()
+    # What the worker rolled back by itself before the front did: the old file under the new number.
+    assert_answered_by(ended, 3, ladder)
+
+
+def test_what_a_leaving_worker_cannot_answer_is_sent_on(
+    serve: Callable[..., Front], ladder: tuple[Variant, ...]
+) -> None:
+    front = serve()
+    switch = front.replace(ladder, costs=COSTS)
+    while front._roster._switcher is not None and not front._roster._switcher.ready:
+        front.poll(timeout_s=0.01)
+    # It hangs with all of this when the new ones take over.
+    os.kill(front.worker_ids[0], signal.SIGSTOP)
+    users = Users(front)
+    users.until(lambda: not switch.under_way)
+    assert front._roster.leaving is not None
+    users.until(lambda: front._roster.leaving is None)
+    ended = users.finish()
+    assert set(ended["ladder"].tolist()) <= {1, 2}
+    assert 2 in ended["ladder"]
+
+
+def test_the_later_switch_wins_and_closing_ends_both(
+    serve: Callable[..., Front], ladder: tuple[Variant, ...]
+) -> None:
+    front = serve()
+    first = front.replace(ladder, costs=COSTS)
+    while first.state is SwitchState.PREPARING:
+        front.poll(timeout_s=0.01)
+    second = front.replace(ladder)
+    assert (first.state, second.state) == (SwitchState.SUPERSEDED, SwitchState.PREPARING)
+    front.poll(timeout_s=0.01)
+    front.close()
+    assert second.state is SwitchState.SUPERSEDED
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"input_shape": (WINDOW + 1, FEATURES)}, {"input_shape": (1, FEATURES - 1)}, {"score": 0.1}],
+    ids=["longer", "narrower", "no skill"],
+)
+def test_a_ladder_that_cannot_follow_is_refused_at_once(
+    ladder: tuple[Variant, ...], change: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Crew, "start", lambda self: None)
+    with Front(ladder, costs=COSTS, workers=1, open_max=16) as front:
+        with pytest.raises(ConfigError, match=r"must (take rows|score)"):
+            front.replace([replace(variant, **change) for variant in ladder])
+        assert front.switch is None
+
+
+# Served from a registry.
+
+
+@pytest.fixture
+def registry(ladder: tuple[Variant, ...], tmp_path: Path) -> ModelRegistry:
+    registry = ModelRegistry(tmp_path / "registry", clock=iter(range(10**6)).__next__)
+    staged = stage_ladder(registry, ladder[0].path.parent, note="first")
+    registry.promote_together({version.name: version.number for version in staged})
+    return registry
+
+
+def stage(registry: ModelRegistry, variant: Variant) -> int:
+    rung = format_ladder((replace(variant, path=Path(f"{variant.sha256}.onnx")),), horizon=10)
+    return registry.stage(variant.read(), name=variant.name, rung=rung).number
+
+
+def test_the_live_rungs_are_the_ladder(registry: ModelRegistry, ladder: tuple[Variant, ...]) -> None:
+    found = live_ladder(registry)
+    assert [replace(variant, path=Path()) for variant in found] == [
+        replace(variant, path=Path()) for variant in ladder
+    ]
+    assert [variant.read() for variant in found] == [variant.read() for variant in ladder]
+    assert stage_ladder(registry, ladder[0].path.parent)[0].number == 1, "the same rung keeps its number"
+
+
+def test_a_registry_without_a_ladder_says_so(
+    registry: ModelRegistry, ladder: tuple[Variant, ...], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="live rung"):
+        live_ladder(ModelRegistry(tmp_path / "empty"))
+    rung = format_ladder((replace(ladder[0], path=Path("x.onnx")),), horizon=50)
+    number = registry.stage(ladder[0].read(), name="tiny", rung=rung).number
+    registry.promote("tiny", number)
+    with pytest.raises(DataError, match=r"equally far ahead, was \[10, 50\]"):
+        live_ladder(registry)
+
+
+def test_a_promotion_is_served_without_stopping_and_a_nan_is_rolled_back_in_the_registry_too(
+    serve: Callable[..., Front],
+    registry: ModelRegistry,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = RegistrySource(registry)
+    first = source.variants
+    front = serve(first, previous=source.previous, source=source)
+    users = Users(front)
+    registry.promote("tiny", stage(registry, newer(tmp_path / "new", dense((40, 16, 3), seed=9))))
+    users.until(lambda: front.ladder == 2)
+    second = front.variants
+    assert second[0].sha256 != first[0].sha256
+    users.answers(100)
+    number = stage(registry, broken(tmp_path / "new"))
+    registry.promote("large", number)
+    with caplog.at_level(logging.WARNING, "anytick.serving"):
+        users.until(lambda: front.ladder == 4)
+    assert "large gave no numbers and is rolled back" in caplog.text
+    states = {version.number: version.state for version in registry.versions("large")}
+    assert states == {1: ModelState.LIVE, number: ModelState.RETIRED}
+    assert front.variants == second
+    users.answers(100)
+    ended = users.finish()
+    assert np.isfinite(ended["probabilities"]).all()
+    for number, variants in ((1, first), (2, second), (4, second)):
+        assert_answered_by(ended, number, variants)
+
+
+def test_a_damaged_pointer_stops_nobody(
+    serve: Callable[..., Front], registry: ModelRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = RegistrySource(registry)
+    front = serve(source.variants, source=source)
+    users = Users(front)
+    registry.pointer.write_text("{")
+    with caplog.at_level(logging.ERROR, "anytick.serving"):
+        users.until(lambda: "must be undamaged" in caplog.text)
+        users.answers(100)
+    assert len(caplog.records) == 1, "it is said once"
+    users.finish()
+
+
+def test_only_the_version_that_failed_is_rolled_back(registry: ModelRegistry, tmp_path: Path) -> None:
+    variant = newer(tmp_path / "new", dense((40, 16, 3), seed=9))
+    registry.promote("tiny", stage(registry, variant))
+    with pytest.raises(ConfigError, match="switched already"):
+        registry.rollback("tiny", failed="0" * 64)
+    assert registry.versions_before()["tiny"].number == 1
+    assert registry.rollback("tiny", failed=variant.sha256).number == 1
