@@ -19,7 +19,7 @@ from .layout cimport EVENT_ADD, EVENT_CANCEL, EVENT_EXECUTE, FLAG_HIDDEN, Market
 from .order_book cimport OrderBook, book_apply, count_crossed
 from .order_index cimport Order, OrderPlace, order_index_find_at
 from .price_index cimport price_of
-from .resting_book cimport BID, Level, RestingBook
+from .resting_book cimport Level, RestingBook
 
 from .order_book import OrderBook as MadeBook
 

@@ -21,7 +21,7 @@ cdef class OrderBook:
     cdef readonly int64_t bid_size_lots
     cdef readonly int64_t ask_size_lots
     cdef uint32_t quoted_sides  # 1 bid, 2 ask: its touch is a quote's, not the levels'
-    cdef uint32_t looks_crossed # 1 where bid >= ask and both sides have lots: kept with the touch
+    cdef uint32_t looks_crossed  # 1 where bid >= ask and both sides have lots: kept with the touch
     cdef readonly uint64_t applied
     cdef readonly uint64_t crossed
     cdef RestingBook resting    # owned, freed in __dealloc__
