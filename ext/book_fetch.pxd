@@ -64,7 +64,7 @@ cdef inline void fetch_home(FetchLists* lists, RestingBook* book, const MarketEv
     lists.naming.count += not adds
 
 
-cdef inline void fetch_slot(Fetch* own) noexcept nogil:
+cdef inline void fetch_slot(const Fetch* own) noexcept nogil:
     cdef int side = own.event.side < 0
     fetch(index_hint(&own.book.prices[side], rank_of(own.event.price_ticks, side)))
 
@@ -85,6 +85,17 @@ cdef inline void fetch_level(Fetch* own) noexcept nogil:
     fetch_bitmap(&book.prices[side], rank)
 
 
+cdef inline void fetch_last(const Fetch* own) noexcept nogil:
+    fetch(&own.book.orders[own.book.levels[own.level].last])
+
+
+cdef inline void fetch_queue(const Fetch* own) noexcept nogil:
+    """Ask for the order that a new one will stand behind, in a book whose levels are in the cache."""
+    cdef int side = own.event.side < 0
+    cdef uint32_t level = index_guess(&own.book.prices[side], rank_of(own.event.price_ticks, side))
+    fetch(&own.book.orders[own.book.levels[level].last])
+
+
 cdef inline void fetch_neighbours(Fetch* own) noexcept nogil:
     cdef const RestingBook* book = own.book
     cdef const Order* order = &book.orders[own.order]
@@ -92,10 +103,6 @@ cdef inline void fetch_neighbours(Fetch* own) noexcept nogil:
     fetch(&book.orders[order.next])
     fetch(&book.orders[order.previous])
     fetch(&book.levels[own.level])
-
-
-cdef inline void fetch_last(const Fetch* own) noexcept nogil:
-    fetch(&own.book.orders[own.book.levels[own.level].last])
 
 
 cdef inline void fetch_place(const Fetch* own) noexcept nogil:
@@ -114,8 +121,8 @@ cdef inline void fetch_bitmap(const PriceIndex* index, uint32_t rank) noexcept n
         fetch(&leaf.used.words[unit >> 6 & 63])
 
 
-cdef inline void fetch_lists(FetchLists* lists) noexcept nogil:
-    """Ask for what the events touch, one step after the other, so that each finds what the last asked for."""
+cdef inline void fetch_many_books(FetchLists* lists) noexcept nogil:
+    """Ask for what events of many small books touch, each step while the one before is under way."""
     cdef Py_ssize_t row
     for row in range(lists.adding.count):
         fetch_slot(&lists.adding.rows[row])
@@ -129,3 +136,14 @@ cdef inline void fetch_lists(FetchLists* lists) noexcept nogil:
         fetch_last(&lists.adding.rows[row])
     for row in range(lists.naming.count):
         fetch_place(&lists.naming.rows[row])
+
+
+cdef inline void fetch_large_book(FetchLists* lists) noexcept nogil:
+    """Ask for what events of a large book touch: its orders, since its levels are in the cache."""
+    cdef Py_ssize_t row
+    for row in range(lists.naming.count):
+        fetch_order(&lists.naming.rows[row])
+    for row in range(lists.adding.count):
+        fetch_queue(&lists.adding.rows[row])
+    for row in range(lists.naming.count):
+        fetch_neighbours(&lists.naming.rows[row])

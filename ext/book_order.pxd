@@ -3,7 +3,7 @@
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from .layout cimport EVENT_CANCEL, MarketEvent, check
-from .order_book cimport OrderBook
+from .order_book cimport OrderBook, judge_touch
 from .order_index cimport Order, OrderPlace
 from .price_index cimport price_of
 from .resting_book cimport (
@@ -54,6 +54,7 @@ cdef inline void refresh_touch(OrderBook book, int side) noexcept nogil:
     else:
         book.ask_price_ticks = price_ticks
         book.ask_size_lots = level.total_lots
+    judge_touch(book)
 
 
 cdef inline void add_order(OrderBook book, const MarketEvent* event, int side) noexcept nogil:
@@ -85,7 +86,7 @@ cdef inline void add_order(OrderBook book, const MarketEvent* event, int side) n
 
 
 cdef inline void lower_known(
-    OrderBook book, const MarketEvent* event, uint32_t number, OrderPlace at
+    OrderBook book, const MarketEvent* event, uint32_t number, const OrderPlace* at
 ) noexcept nogil:
     """Apply a CANCEL, REDUCE or EXECUTE to a live order, which stands at a place in the index."""
     cdef RestingBook* resting = &book.resting

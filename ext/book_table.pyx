@@ -11,7 +11,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from .book_fetch cimport FETCH_EVENTS, FetchLists, fetch, fetch_begin, fetch_home, fetch_lists
+from .book_fetch cimport FETCH_EVENTS, FetchLists, fetch, fetch_begin, fetch_home, fetch_many_books
 from .book_memory cimport BookMemory
 from .book_order cimport add_order, lower_known, side_of
 from .event_array cimport events_pointer
@@ -19,7 +19,7 @@ from .layout cimport EVENT_ADD, EVENT_CANCEL, EVENT_EXECUTE, FLAG_HIDDEN, Market
 from .order_book cimport OrderBook, book_apply, count_crossed
 from .order_index cimport Order, OrderPlace, order_index_find_at
 from .price_index cimport price_of
-from .resting_book cimport BID, Level, RestingBook
+from .resting_book cimport Level, RestingBook
 
 from .order_book import OrderBook as MadeBook
 
@@ -156,7 +156,7 @@ cdef void complete_events(BookTable self, MarketEvent* events, Py_ssize_t count)
         fetch_begin(&lists)
         for row in range(first, first + some):
             fetch_home(&lists, resting_of(self, events + row), events + row)
-        fetch_lists(&lists)
+        fetch_many_books(&lists)
         for row in range(first, first + some):
             book_complete(self, <OrderBook>self.books[events[row].instrument_id], events + row, row > 0)
         first += some
@@ -178,37 +178,43 @@ cdef inline void book_complete(
     BookTable self, OrderBook book, MarketEvent* event, bint follows
 ) noexcept nogil:
     """Fill in what an event leaves out, and apply it."""
-    cdef const Level* level
-    cdef const Order* order
-    cdef OrderPlace at
-    cdef uint32_t number
-    if event.flags & FLAG_HIDDEN or not EVENT_ADD <= event.kind <= EVENT_EXECUTE or event.order_id == 0:
+    if event.order_id == 0 or event.flags & FLAG_HIDDEN:
         book_apply(book, event)
     elif event.kind == EVENT_ADD:
+        # Without a side it replaces the order of the cancel before it.
         if event.side == 0 and follows and (event - 1).kind == EVENT_CANCEL:
             if (event - 1).instrument_id == event.instrument_id:
                 event.side = (event - 1).side
+        book.applied += 1
         add_order(book, event, side_of(event))
-        book.applied += 1
         count_crossed(book, event)
+        self.lost |= book.lost
+    elif EVENT_CANCEL <= event.kind <= EVENT_EXECUTE:
+        named_complete(self, book, event)
     else:
-        number = order_index_find_at(&book.resting.by_id, book.resting.orders, event.order_id, &at)
-        if number == 0:
-            self.unknown_orders += 1
-            note_fault(self, event)
-            book_apply(book, event)
-            return
-        order = &book.resting.orders[number]
-        level = &book.resting.levels[order.level]
-        event.side = 1 if level.side == BID else -1
-        if event.price_ticks == 0:
-            event.price_ticks = price_of(level.rank, level.side)
-        if event.kind == EVENT_CANCEL:
-            event.size_lots = order.size_lots
-        if event.size_lots > order.size_lots:
-            self.overdrawn += 1
-            note_fault(self, event)
-        lower_known(book, event, number, at)
-        book.applied += 1
-        count_crossed(book, event)
-    self.lost |= book.lost
+        book_apply(book, event)
+        self.lost |= book.lost
+
+
+cdef inline void named_complete(BookTable self, OrderBook book, MarketEvent* event) noexcept nogil:
+    """Complete and apply an event that names an order."""
+    cdef OrderPlace at
+    cdef uint32_t number = order_index_find_at(&book.resting.by_id, book.resting.orders, event.order_id, &at)
+    cdef const Order* order = &book.resting.orders[number]
+    cdef const Level* level = &book.resting.levels[order.level]
+    if number == 0:
+        self.unknown_orders += 1
+        note_fault(self, event)
+        book_apply(book, event)
+        return
+    event.side = 1 - 2 * <int>level.side
+    if event.price_ticks == 0:
+        event.price_ticks = price_of(level.rank, level.side)
+    if event.kind == EVENT_CANCEL:
+        event.size_lots = order.size_lots
+    elif event.size_lots > order.size_lots:
+        self.overdrawn += 1
+        note_fault(self, event)
+    book.applied += 1
+    lower_known(book, event, number, &at)
+    count_crossed(book, event)

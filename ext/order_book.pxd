@@ -21,6 +21,7 @@ cdef class OrderBook:
     cdef readonly int64_t bid_size_lots
     cdef readonly int64_t ask_size_lots
     cdef uint32_t quoted_sides  # 1 bid, 2 ask: its touch is a quote's, not the levels'
+    cdef uint32_t looks_crossed  # 1 where bid >= ask and both sides have lots: kept with the touch
     cdef readonly uint64_t applied
     cdef readonly uint64_t crossed
     cdef RestingBook resting    # owned, freed in __dealloc__
@@ -42,13 +43,17 @@ cdef class OrderBook:
 cdef int require_side(int side) except -1
 
 
-cdef inline void count_crossed(OrderBook book, const MarketEvent* event) noexcept nogil:
-    # Only where a packet ends: inside one, a book may look crossed and mean nothing by it.
-    book.crossed += (
-        (event.flags & FLAG_LAST_IN_PACKET != 0)
-        & (book.bid_size_lots > 0) & (book.ask_size_lots > 0)
+cdef inline void judge_touch(OrderBook book) noexcept nogil:
+    """Keep what follows from a touch that has changed."""
+    book.looks_crossed = (
+        (book.bid_size_lots > 0) & (book.ask_size_lots > 0)
         & (book.bid_price_ticks >= book.ask_price_ticks)
     )
+
+
+cdef inline void count_crossed(OrderBook book, const MarketEvent* event) noexcept nogil:
+    # Only where a packet ends: inside one, a book may look crossed and mean nothing by it.
+    book.crossed += book.looks_crossed & (event.flags & FLAG_LAST_IN_PACKET != 0)
 
 
 cdef inline void apply_quote(OrderBook book, const MarketEvent* event) noexcept nogil:
@@ -62,6 +67,7 @@ cdef inline void apply_quote(OrderBook book, const MarketEvent* event) noexcept 
     book.ask_size_lots = ask_size
     book.bid_price_ticks = event.price_ticks if bid_size else 0
     book.ask_price_ticks = <int32_t>event.order_id if ask_size else 0
+    judge_touch(book)
     count_crossed(book, event)
 
 

@@ -9,7 +9,7 @@ cimport cython
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
-from .book_fetch cimport FETCH_EVENTS, FETCH_ORDERS_MIN, FetchLists, fetch_begin, fetch_home, fetch_lists
+from .book_fetch cimport FETCH_EVENTS, FETCH_ORDERS_MIN, FetchLists, fetch_begin, fetch_home, fetch_large_book
 from .book_memory cimport BookMemory
 from .book_order cimport (
     EVENT_LOTS_MAX,
@@ -69,7 +69,7 @@ cdef inline void apply_events(OrderBook book, const MarketEvent* events, Py_ssiz
             fetch_begin(&lists)
             for row in range(first, first + some):
                 fetch_home(&lists, &book.resting, events + row)
-            fetch_lists(&lists)
+            fetch_large_book(&lists)
         for row in range(first, first + some):
             book_apply(book, events + row)
         first += some
@@ -168,7 +168,7 @@ cdef class OrderBook:
                         &self.resting.by_id, self.resting.orders, event.order_id, &at
                     )
                     if number:
-                        lower_known(self, event, number, at)
+                        lower_known(self, event, number, &at)
                     else:
                         lower_unknown(self, event)
         elif event.kind == EVENT_LEVEL:

@@ -14,6 +14,9 @@
  * buckets. Of every 64 places of the window the index counts such ids, so that a place that is free, or another's,
  * nearly always settles the question; any id is found whatever came before it.
  *
+ * A large table doubles without a stall: each id that is entered moves the ids of a few buckets from the old
+ * table into the new one, home after home, and an id's home tells in which of the two it is.
+ *
  * In C, because these must be inlined where they are called twice in a row, and only C can insist.
  */
 #ifndef ANYTICK_ORDER_INDEX_H
@@ -53,6 +56,10 @@ typedef struct {
     OrderBucket *buckets;
     uint32_t mask;
     uint32_t home_shift;
+    OrderBucket *older;       /* the smaller table that is being moved, NULL when none is             */
+    uint32_t older_mask;
+    uint32_t older_shift;
+    uint64_t moved;           /* ids of the older table's homes below it are in `buckets`             */
     uint32_t *window;         /* order numbers, 0 where free; NULL without a window                   */
     uint32_t *absent;         /* of each group, ids of the span that went to the buckets              */
     uint64_t window_mask;
@@ -81,11 +88,17 @@ ANYTICK_ALWAYS_INLINE uint64_t order_tag(uint64_t order_id)
 /* The bucket where an id belongs: where it nearly always is, if it is in. */
 ANYTICK_ALWAYS_INLINE OrderBucket *order_index_home(const OrderIndex *index, uint64_t order_id)
 {
-    return &index->buckets[order_spread(order_id) >> index->home_shift];
+    uint64_t spread = order_spread(order_id);
+    if (__builtin_expect(index->older != NULL, 0) && spread >> index->older_shift >= index->moved)
+        return &index->older[spread >> index->older_shift];
+    return &index->buckets[spread >> index->home_shift];
 }
 
 ANYTICK_ALWAYS_INLINE OrderBucket *order_bucket_after(const OrderIndex *index, const OrderBucket *bucket)
 {
+    uint64_t row = ((uintptr_t)bucket - (uintptr_t)index->older) / sizeof(OrderBucket);
+    if (index->older != NULL && row <= index->older_mask)
+        return &index->older[(uint32_t)(row + 1) & index->older_mask];
     return &index->buckets[(uint32_t)(bucket - index->buckets + 1) & index->mask];
 }
 
@@ -242,6 +255,27 @@ ANYTICK_ALWAYS_INLINE void order_index_erase(const OrderIndex *index, const Orde
     anytick_check(number != 0, "an erased order is in the index");
     (void)number;
     order_index_erase_at(index, at);
+}
+
+/* Move the ids of the older table's next home: most of them stand there, the others behind it. */
+static inline void order_index_move(OrderIndex *index, const Order *orders)
+{
+    uint64_t row = index->moved++;
+    OrderPlace at = {.home = &index->older[row], .bucket = &index->older[row]};
+    do {
+        for (at.place = 0; at.place < ORDER_BUCKET_PLACES; at.place++) {
+            uint32_t number = at.bucket->orders[at.place];
+            if ((at.bucket->tags >> 8 * at.place & 0xff) == 0)
+                continue;
+            if (order_spread(orders[number].order_id) >> index->older_shift != row)
+                continue;
+            order_index_erase_at(index, at);
+            order_buckets_enter(index, orders[number].order_id, number);
+        }
+        if (at.bucket->tags >> ORDER_PASSED_SHIFT == 0)
+            break;
+        at.bucket = order_bucket_after(index, at.bucket);
+    } while (at.bucket != at.home);
 }
 
 #endif

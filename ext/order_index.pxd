@@ -1,10 +1,9 @@
 """Where the order of an id stands. The table's layout and algorithm are in order_index.h; this makes it."""
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free
+from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from .node_memory cimport nodes_take
+from .node_arena cimport pool_give, pool_take
 
 cdef extern from "order_index.h" nogil:
     enum:
@@ -29,6 +28,10 @@ cdef extern from "order_index.h" nogil:
         OrderBucket* buckets
         uint32_t mask
         uint32_t home_shift
+        OrderBucket* older
+        uint32_t older_mask
+        uint32_t older_shift
+        uint64_t moved
         uint32_t* window
         uint32_t* absent
         uint64_t window_mask
@@ -52,25 +55,49 @@ cdef extern from "order_index.h" nogil:
     void order_index_enter(OrderIndex* index, uint64_t order_id, uint32_t number)
     void order_index_erase(const OrderIndex* index, const Order* orders, uint64_t order_id)
     void order_index_erase_at(const OrderIndex* index, OrderPlace at)
+    void order_index_move(OrderIndex* index, const Order* orders)
 
 cdef enum:
     BUCKET_FILL = 3             # on average, of a table that holds all it was made for
     BUCKETS_MIN_BITS = 3
+    MOVED_BITS_MIN = 12         # a smaller table is moved at once
+    MOVED_BUCKETS = 2           # for each id entered: a third of the entries that fill the new table
     WINDOW_PLACES = 4           # for each order the table was made for: old orders are few, but stay long
     REVIEW_ENTRIES = 64
     NEAR_IDS = 8                # for each order entered: ids this close are worth a window
 
 
+cdef inline size_t window_bytes(uint64_t places) noexcept nogil:
+    return (places + (places >> ORDER_GROUP_BITS)) * sizeof(uint32_t)
+
+
+cdef inline size_t buckets_bytes(uint32_t mask) noexcept nogil:
+    return (<size_t>mask + 1) * sizeof(OrderBucket)
+
+
+cdef inline void older_give(OrderIndex* index) noexcept nogil:
+    if index.older != NULL:
+        pool_give(NULL, index.older, buckets_bytes(index.older_mask))
+        index.older = NULL
+
+
+cdef inline void order_index_advance(OrderIndex* index, const Order* orders, uint64_t buckets) noexcept nogil:
+    """Move so many buckets of the older table, if there is one."""
+    while index.older != NULL and buckets:
+        order_index_move(index, orders)
+        buckets -= 1
+        if index.moved > index.older_mask:
+            older_give(index)
+
+
 cdef inline bint window_take(OrderIndex* index, uint64_t orders_max) noexcept nogil:
     """Give a new index a window, empty, about its newest id; False when memory is out."""
-    cdef uint64_t places = 1 << ORDER_GROUP_BITS, bytes_wanted
+    cdef uint64_t places = 1 << ORDER_GROUP_BITS
     while places < WINDOW_PLACES * orders_max:
         places *= 2
-    bytes_wanted = (places + (places >> ORDER_GROUP_BITS)) * sizeof(uint32_t)
-    index.window = <uint32_t*>nodes_take(bytes_wanted)
+    index.window = <uint32_t*>pool_take(NULL, window_bytes(places))
     if index.window == NULL:
         return False
-    memset(index.window, 0, bytes_wanted)
     index.absent = index.window + places
     index.window_mask = places - 1
     index.span_first = index.newest_id - ORDER_WINDOW_SPAN // 2
@@ -79,8 +106,11 @@ cdef inline bint window_take(OrderIndex* index, uint64_t orders_max) noexcept no
 
 
 cdef inline void order_index_close(OrderIndex* index) noexcept nogil:
-    free(index.buckets)
-    free(index.window)
+    older_give(index)
+    if index.buckets != NULL:
+        pool_give(NULL, index.buckets, buckets_bytes(index.mask))
+    if index.window != NULL:
+        pool_give(NULL, index.window, window_bytes(index.window_mask + 1))
 
 
 cdef inline void index_copy(OrderIndex* target, const OrderIndex* source, const Order* orders) noexcept nogil:
@@ -108,7 +138,9 @@ cdef inline bint index_rebuild(
     """Make room for `orders_max` ids. False, and nothing changed, when memory is out."""
     cdef uint32_t bits = BUCKETS_MIN_BITS
     cdef uint64_t bucket_count
-    cdef OrderIndex made = index[0]
+    cdef OrderIndex made
+    order_index_advance(index, orders, UINT64_MAX)
+    made = index[0]
     while BUCKET_FILL * (<uint64_t>1 << bits) < orders_max:
         bits += 1
     if bits > 31:
@@ -117,11 +149,18 @@ cdef inline bint index_rebuild(
     made.mask = <uint32_t>(bucket_count - 1)
     made.home_shift = 64 - bits
     made.window = NULL
-    made.buckets = <OrderBucket*>nodes_take(bucket_count * sizeof(OrderBucket))
+    made.buckets = <OrderBucket*>pool_take(NULL, buckets_bytes(made.mask))
     if made.buckets == NULL or (windowed and not window_take(&made, orders_max)):
         order_index_close(&made)
         return False
-    memset(made.buckets, 0, bucket_count * sizeof(OrderBucket))
+    if not windowed and index.window == NULL and index.mask >> MOVED_BITS_MIN:
+        made.older, made.older_mask, made.older_shift = index.buckets, index.mask, index.home_shift
+        made.moved = 0
+        index[0] = made
+        return True
+    if index.buckets == NULL:
+        # A table made for the capacity given gets its pages here, not under the first orders.
+        memset(made.buckets, 0, buckets_bytes(made.mask))
     index_copy(&made, index, orders)
     made.newest_id = index.newest_id
     order_index_close(index)

@@ -10,7 +10,7 @@ from libc.stdint cimport INT64_MIN, int64_t, uint64_t
 
 import numpy as np
 
-from .book_fetch cimport FETCH_EVENTS, FETCH_ORDERS_MIN, FetchLists, fetch_begin, fetch_home, fetch_lists
+from .book_fetch cimport FETCH_EVENTS, FETCH_ORDERS_MIN, FetchLists, fetch_begin, fetch_home, fetch_large_book
 from .book_memory cimport BookMemory
 from .busy cimport refuse_busy
 from .event_array cimport events_pointer
@@ -187,7 +187,7 @@ cdef inline void take_rows(
             fetch_begin(&lists)
             for ahead in range(row, last):
                 fetch_event(&lists, replay, first + ahead)
-            fetch_lists(&lists)
+            fetch_large_book(&lists)
         while row < last:
             take(replay, first + row, featured)
             row += 1
@@ -218,7 +218,7 @@ cdef inline size_t take_window(Replay replay, Merge* merge, size_t wanted, bint 
             break
         fetch_event(&lists, replay, window[count])
         count += 1
-    fetch_lists(&lists)
+    fetch_large_book(&lists)
     for row in range(count):
         take(replay, window[row], featured)
     return count

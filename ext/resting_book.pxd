@@ -15,9 +15,11 @@ from libc.string cimport memset
 from .layout cimport check
 from .node_arena cimport NodeArena, pool_give, pool_grow, pool_take
 from .order_index cimport (
+    MOVED_BUCKETS,
     Order,
     OrderIndex,
     OrderPlace,
+    order_index_advance,
     order_index_close,
     order_index_enter,
     order_index_erase,
@@ -237,9 +239,11 @@ cdef inline void order_append(
         number = book.orders_made
         book.orders_made += 1
     check(number <= book.order_capacity, "an order was reserved before it is appended")
-    order_index_enter(&book.by_id, order_id, number)
     order = &book.orders[number]
     order.order_id = order_id
+    order_index_enter(&book.by_id, order_id, number)
+    if book.by_id.older != NULL:
+        order_index_advance(&book.by_id, book.orders, MOVED_BUCKETS)
     order.size_lots = size_lots
     order.next = 0
     order.previous = level.last
@@ -272,13 +276,13 @@ cdef inline void order_remove(RestingBook* book, uint32_t number) noexcept nogil
     order_drop(book, number)
 
 
-cdef inline void order_remove_at(RestingBook* book, uint32_t number, OrderPlace at) noexcept nogil:
+cdef inline void order_remove_at(RestingBook* book, uint32_t number, const OrderPlace* at) noexcept nogil:
     """Do what order_remove does, with the order's place in the index found already."""
     cdef Order* order = &book.orders[number]
     cdef Level* level = &book.levels[order.level]
     order_unlink(book, level, order)
     level.order_count -= 1
-    order_index_erase_at(&book.by_id, at)
+    order_index_erase_at(&book.by_id, at[0])
     node_drop(book, order, number)
 
 

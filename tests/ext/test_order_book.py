@@ -380,6 +380,36 @@ def test_pools_and_ids_grow_past_their_capacity() -> None:
     assert (book.live_orders, book.level_count(+1), book.unknown_orders) == (0, 0, 0)
 
 
+def test_ids_are_found_while_a_table_that_doubled_is_moved() -> None:
+    draw = np.random.default_rng(6)
+    # The table of 16,384 ids doubles at the next one; two buckets move with each id after that.
+    standing, count = 16_384, 9_000
+    array = np.zeros(standing + count, EVENT_DTYPE)
+    array["kind"], array["side"], array["size_lots"] = ADD, 1, 1
+    array["price_ticks"] = draw.integers(1, 50, len(array))
+    array["order_id"] = np.arange(1, len(array) + 1)
+    tail = array[standing:]
+    lowering = draw.random(count) < 0.4
+    lowering[0] = False
+    tail["kind"][lowering] = CANCEL
+    # Old ones and new ones, some of them gone, and some that come again while they live.
+    tail["order_id"][lowering] = draw.integers(1, standing + count, lowering.sum())
+    tail["order_id"][1::50] = draw.integers(1, standing, len(tail[1::50]))
+    book, reference = OrderBook(standing, 64), ReferenceBook()
+    book.apply(array[:standing])
+    for row, told in enumerate(array.tolist()):
+        _, _, order_id, size, price, _, _, _, kind, side, flags, _ = told
+        reference.apply(kind, side=side, price=price, size=size, order_id=order_id, flags=flags)
+        if row >= standing:
+            book.apply(array[row : row + 1])
+            if row % 500 == 0:
+                assert_same(book, reference)
+    assert book.duplicate_orders > 50
+    assert book.unknown_orders > 1_000
+    for order_id in range(1, standing + count + 1):
+        assert (book.order(order_id) is None) == (order_id not in reference.places)
+
+
 def test_a_price_that_walks_over_the_whole_range_leaves_nothing_behind() -> None:
     prices = np.arange(INT32.min, INT32.max, 9_973, dtype=np.int64)
     array = np.zeros(2 * len(prices), EVENT_DTYPE)
