@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from data.schema import EVENT_DTYPE, ORDER_DTYPE
 from ext.ring_buffer import BroadcastRing, MpscRing, SpscRing
-from ext.ring_handle import RingHandle, SoleProducerRing
 from ext.ring_ends import RingConsumer, RingProducer
+from ext.ring_handle import RingHandle, SoleProducerRing
 from ext.ring_memory import RingMemory
 
 
