@@ -44,8 +44,12 @@ def test_a_debug_build_refuses_full_sizes(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_unknown_scenarios_are_named() -> None:
-    with pytest.raises(ConfigError, match="nonsense"):
+    with pytest.raises(ConfigError, match="--list, was nonsense"):
         run_suite(("nonsense",))
+    with pytest.raises(ConfigError, match="was rnig; near it: ring"):
+        run_suite(("rnig",))
+    with pytest.raises(ConfigError, match="--peers --list, was rings-slow; near it: rings"):
+        run_suite(("rings-slow",), peers=True)
 
 
 def test_a_name_means_its_group() -> None:
