@@ -28,6 +28,7 @@ _HEADS: Final = (
 )
 
 
+_PAYLOADS: Final = 1_024
 _HALFWAY: Final = {
     "kill-worker": "SIGKILL one worker in the middle",
     "stop-worker": "SIGSTOP one worker in the middle, which then hangs",
@@ -106,6 +107,7 @@ def _loads(args: argparse.Namespace, progress: Any) -> tuple[list[Figures], list
     from engine.inference.serving.front import Front
     from engine.inference.serving.measure import ladder_costs, largest, open_variant
 
+    from ..stress.load import like_training
     from ..stress.rivals import Hogs, run_naive, usable_cores
 
     variants, served = _models(args.models)
@@ -124,7 +126,9 @@ def _loads(args: argparse.Namespace, progress: Any) -> tuple[list[Figures], list
     open_max = max(1_024, 1 << (max(args.users) - 1).bit_length())
     options: dict[str, Any] = {"workers": args.workers, "first_answers": not args.no_first_answers, **served}
     with Front(variants, costs=costs, open_max=open_max, **options) as front, ExitStack() as stack:
-        payloads = random.standard_normal((64, *front.arena.rows.shape[1:])).astype(np.float32)
+        payloads = like_training(
+            random.standard_normal((_PAYLOADS, *front.arena.rows.shape[1:])).astype(np.float32), variants
+        )
         if args.hog:
             stack.enter_context(Hogs(usable_cores()))
         for users in args.users:
@@ -157,15 +161,17 @@ def _models(path: Path | None) -> tuple[tuple[Variant, ...], dict[str, Any]]:
 
 def _closing_notes(front: Front) -> list[str]:
     """Say what happened to the front meanwhile."""
-    notes = []
-    if front.restarts:
-        notes.append(f"workers replaced: {len(front.restarts)}")
-    switch = front.switch
+    status = front.status()
+    notes = [str(drift) for drift in status.drift]
+    notes.append(f"drift: {status.drift_verdicts} windows of inputs judged")
+    if status.restarts:
+        notes.append(f"workers replaced: {status.restarts}")
+    switch = status.switch
     if switch is not None:
         seconds = (switch.done_ns - switch.asked_ns) / 1e9
         took = "" if switch.under_way else f" after {seconds:.1f} s"
         notes.append(f"last switch: {switch.state}{took}{switch.reason and ', ' + switch.reason}")
-        notes.append(f"now serving ladder {front.ladder}")
+        notes.append(f"now serving ladder {status.ladder}")
     return notes
 
 

@@ -148,7 +148,7 @@ def test_a_switch_under_load_loses_nothing_and_the_way_back_neither(
         assert_answered_by(ended, number, variants)
     # From one moment on: what was asked after the switch is the new ladder's.
     assert set(ended["ladder"][ended["arrival_ns"] > back.done_ns].tolist()) == {3}
-    assert not front.restarts
+    assert not front.status().restarts
 
 
 def test_a_corrupt_new_version_is_refused_and_the_old_goes_on(
@@ -233,7 +233,7 @@ def test_a_ladder_that_cannot_follow_is_refused_at_once(
     with Front(ladder, costs=COSTS, workers=1, open_max=16) as front:
         with pytest.raises(ConfigError, match=r"must (take rows|score)"):
             front.replace([replace(variant, **change) for variant in ladder])
-        assert front.switch is None
+        assert front.status().switch is None
 
 
 # Served from a registry.

@@ -32,8 +32,10 @@ from ext.ring_memory import unlink_ring
 
 from ..arrays import Floats32
 from ..ladder import Variant
+from ..machine_profile import core_count
 from .arena import WORKERS_MAX, Arena
 from .desk import NONE_ENDED, Desk, refused
+from .drift_watch import DriftFeed
 from .forecast import CostTable, QuantileTracker
 from .measure import ladder_costs
 from .planning import PlanLimits, ValueTable
@@ -41,6 +43,7 @@ from .request import ANSWER_DTYPE, Answer, Outcome, answers_of, checked_requests
 from .roster import Roster, versions_before
 from .shift import Shift
 from .spec import WorkerSpec
+from .status import FrontStatus
 from .supervise import RING_PREFIX, remove_abandoned_rings
 from .switch import LadderSource, Switch
 
@@ -106,7 +109,7 @@ class Front:
         source: LadderSource | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        workers = min(_usable_cores(), WORKERS_MAX) if workers is None else workers
+        workers = min(core_count(), WORKERS_MAX) if workers is None else workers
         if not 1 <= workers <= WORKERS_MAX:
             raise ConfigError(f"a front must have 1 to {WORKERS_MAX} workers, was {workers}")
         self._closed = False
@@ -133,6 +136,7 @@ class Front:
         )
         self._desk = Desk(self.arena, stale_ns_max=stale_ns_max)
         self._ledger = self._desk.ledger
+        self._drift = DriftFeed(row_shape[1])
         self._done: list[NDArray[Any]] = []
         self._next_id = self._glance_ns = 0
         template = WorkerSpec(
@@ -366,20 +370,19 @@ class Front:
         """What the workers' pressure gauges say."""
         return tuple(self._roster.shift.admission.slowdowns)
 
-    @property
-    def switch(self) -> Switch | None:
-        """The last switch that was asked for, by the caller, the source or a breaker."""
-        return self._roster.switch
-
-    @property
-    def restarts(self) -> list[int]:
-        """When workers were replaced."""
-        return self._roster.restarts
-
-    @property
-    def trips(self) -> int:
-        """How many breakers have tripped in the workers at work."""
-        return sum(int(self.arena.status["trips"][worker.place]) for worker in self._roster.shift.crew.lanes)
+    def status(self) -> FrontStatus:
+        """Return what there is to say of it now."""
+        return FrontStatus(
+            ladder=self.ladder,
+            variants=tuple(variant.name for variant in self.variants),
+            open_requests=self.open_requests,
+            restarts=len(self._roster.restarts),
+            trips=sum(self.arena.status["trips"][worker.place] for worker in self._roster.shift.crew.lanes),
+            slowdowns=self.slowdowns,
+            switch=self._roster.switch,
+            drift_verdicts=self._drift.verdicts,
+            drift=self._drift.present,
+        )
 
     def close(self) -> None:
         """Stop the workers and free everything; again is harmless. Open requests end unanswered."""
@@ -432,6 +435,7 @@ class Front:
         lanes = self._ledger.end(slots)
         for shift in self._roster.shifts:
             shift.release(lanes)
+        self._drift.offer(ended, slots, rows=self.arena.rows, shift=self._roster.shift)
         # A worker may still read the slot of a request that ended without it; what it makes of it is
         # ignored, so the next payload may be written over it.
         self.arena.give_back(slots)
@@ -479,7 +483,3 @@ def _joined(ended: Sequence[NDArray[Any]]) -> NDArray[Any]:
     if len(ended) == 1:
         return ended[0]
     return np.concatenate(ended) if ended else NONE_ENDED
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
