@@ -139,6 +139,7 @@ class Front:
         self._drift = DriftFeed(row_shape[1])
         self._done: list[NDArray[Any]] = []
         self._next_id = self._glance_ns = 0
+        self._pause_is_near = False
         template = WorkerSpec(
             place=0,
             parent=os.getpid(),
@@ -162,7 +163,7 @@ class Front:
                 source=source,
                 clock=clock,
                 send_on=self._send_on,
-                before_pause=lambda: self._expire(clock() + _PAUSE_NS),
+                may_pause=self._may_pause,
             )
         except BaseException:
             self._give_back()
@@ -284,13 +285,12 @@ class Front:
         self._require_open()
         stop_ns = self._clock() + int(timeout_s * 1e9)
         while True:
+            # Whatever a glance takes is over before an answer is said to be there.
+            self._glance()
             self._collect()
             now_ns = self._clock()
             self._note_lateness(now_ns)
             self._expire(now_ns)
-            if now_ns - self._glance_ns >= _GLANCE_NS:
-                self._glance_ns = now_ns
-                self._roster.glance(now_ns)
             if self._done or now_ns >= stop_ns:
                 done, self._done = self._done, []
                 return _joined(done)
@@ -453,6 +453,24 @@ class Front:
             self.arena.front["guard_ns"] = self._guard_ns() + _HANDOVER_NS
 
     # Workers.
+
+    def _glance(self) -> None:
+        now_ns = self._clock()
+        if now_ns - self._glance_ns < _GLANCE_NS and not self._pause_is_near:
+            return
+        self._glance_ns = now_ns
+        self._roster.glance(now_ns)
+        for ended in self._done:
+            ended["done_ns"] = self._clock()
+
+    def _may_pause(self) -> bool:
+        """Return whether what falls due in a pause was answered and given out, at most one poll later."""
+        if self._pause_is_near:
+            self._pause_is_near = False
+            return True
+        self._expire(self._clock() + _PAUSE_NS)
+        self._pause_is_near = bool(self._done)
+        return not self._pause_is_near
 
     def _send(self, requests: NDArray[Any], workers: NDArray[np.int64]) -> None:
         # A ring as long as requests can be open never refuses; if it did, the deadline would answer.
