@@ -112,11 +112,9 @@ def _loads(args: argparse.Namespace, progress: Any) -> tuple[list[Figures], list
 
     variants, served = _models(args.models)
     measuring = progress.add_task("profiling the ladder", total=None)
-    notes: list[str] = []
-    costs = ladder_costs(variants, refresh=args.refresh, say=notes.append)
-    if args.refresh:
-        notes = ["times of all variants: measured now, as asked"]
-    notes = notes or ["times of all variants: from the profiles kept for this machine and these versions"]
+    said: list[str] = []
+    costs = ladder_costs(variants, refresh=args.refresh, say=said.append)
+    notes = [_times_note(said, asked=args.refresh)]
     naive_session = open_variant(variants[largest(variants)])
     progress.remove_task(measuring)
     random = np.random.default_rng(args.seed)
@@ -145,6 +143,16 @@ def _loads(args: argparse.Namespace, progress: Any) -> tuple[list[Figures], list
             found += _pair(args, front, payloads, users, naive, progress)
         notes += _closing_notes(front)
     return found, notes
+
+
+def _times_note(said: list[str], *, asked: bool) -> str:
+    """Say whether the models' times are kept ones, and why not."""
+    if asked:
+        return "times of all variants: measured now, as asked"
+    if not said:
+        return "times of all variants: from the profiles kept for this machine and these versions"
+    names = ", ".join(line.partition(": ")[0] for line in said)
+    return f"times of {names}: {said[0].rpartition(': ')[2]}"
 
 
 def _models(path: Path | None) -> tuple[tuple[Variant, ...], dict[str, Any]]:
