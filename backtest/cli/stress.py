@@ -65,7 +65,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--models", type=Path, metavar="DIR", help="a ladder or a model registry; default: the ladder shipped"
     )
     parser.add_argument("--refresh", action="store_true", help="time the models even where a profile is kept")
-    parser.add_argument("--workers", type=whole(1, 32), metavar="N", help="default: one per core")
+    parser.add_argument("--workers", type=whole(1, 31), metavar="N", help="default: one per core")
     explain(parser, "anytick stress --users 1 4 16 64 --seconds 10 --deadline-ms 50 --hog")
     parser.set_defaults(run=run)
 
@@ -120,8 +120,9 @@ def _loads(args: argparse.Namespace, progress: Any) -> tuple[list[Figures], list
     random = np.random.default_rng(args.seed)
     deadline_ns = int(args.deadline_ms * 1e6)
     found: list[Figures] = []
-    # A user has one question open at a time.
-    open_max = max(1_024, 1 << (max(args.users) - 1).bit_length())
+    # A user has one question open at a time, a schedule those of one deadline.
+    open_max = max(1_024, *args.users, int(1.5e-3 * (args.rate or 0.0) * args.deadline_ms))
+    open_max = 1 << (open_max - 1).bit_length()
     options: dict[str, Any] = {"workers": args.workers, "first_answers": not args.no_first_answers, **served}
     with Front(variants, costs=costs, open_max=open_max, **options) as front, ExitStack() as stack:
         payloads = like_training(
@@ -243,7 +244,8 @@ def _print(found: list[Figures]) -> None:
             f"{figures.p50_ms:.1f}",
             f"{figures.p99_ms:.1f}",
             f"{figures.p999_ms:.1f}",
-            f"{figures.refused:.2%}" + (f", {figures.refusal_ms:.1f} ms" if figures.refused else ""),
+            f"{figures.refused:.2%}"
+            + (f", {figures.refusal_p99_ms:.1f} to {figures.refusal_ms:.1f} ms" if figures.refused else ""),
             f"{figures.value:.3f}",
             f"{share:.1%}",
             f"{figures.cores:.2f}",

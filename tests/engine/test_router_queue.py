@@ -42,7 +42,7 @@ class QueueAgainstList(RuleBasedStateMachine):
 
     @rule(count=st.integers(0, 3))
     def shed(self, count: int) -> None:
-        order = sorted(reversed(self.kept), key=lambda one: one.value)[:count]
+        order = sorted(self.kept, key=lambda one: (one.value, -self.kept.index(one)))[:count]
         assert self.queue.pop_least_valuable(count) == order
         self.kept = [one for one in self.kept if one not in order]
 

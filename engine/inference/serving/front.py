@@ -34,7 +34,7 @@ from ..arrays import Floats32
 from ..ladder import Variant
 from ..machine_profile import core_count
 from .arena import WORKERS_MAX, Arena
-from .desk import NONE_ENDED, Desk, refused
+from .desk import NONE_ENDED, Desk, refusals
 from .drift_watch import DriftFeed
 from .forecast import CostTable, QuantileTracker
 from .measure import ladder_costs
@@ -265,7 +265,7 @@ class Front:
         if taken.all() and len(rows) <= self.arena.free_slots:
             return requests["request_id"].copy(), self._hand_out(requests, rows)
         taken &= np.cumsum(taken) <= self.arena.free_slots
-        ended = [refused(requests[~taken], self._clock())]
+        ended = [refusals(requests[~taken], self._clock())]
         if taken.any():
             ended.append(self._hand_out(requests[taken], rows[taken]))
         return requests["request_id"].copy(), np.concatenate(ended)
@@ -403,17 +403,17 @@ class Front:
 
     def _hand_out(self, requests: NDArray[Any], rows: Floats32) -> NDArray[Any]:
         """Send requests to workers; return those that are refused, answered with what is at hand."""
-        shift = self._roster.shift
-        self._desk.take(requests, rows, shift.first, shift.number)
+        shift, ended = self._roster.shift, NONE_ENDED
         places = shift.admission.place_many(requests["deadline_ns"].tolist(), self._clock())
         workers: NDArray[np.int64] = np.array(places)
-        ended = NONE_ENDED
+        firsts = self._desk.first_answers(requests, rows, shift.first, shift.number)
         placed = workers >= 0
         if not placed.all():
-            ended = self._desk.at_hand(requests[~placed], self._clock(), Outcome.REFUSED)
-            self.arena.give_back(requests["slot"][~placed])
-            requests, workers = requests[placed], workers[placed]
-        self._ledger.open(requests, shift.lanes(workers))
+            # No slot is written for these, so that refusing costs less than serving.
+            refused, firsts_refused = requests[~placed], firsts[~placed]
+            ended = self._desk.at_hand(refused, self._clock(), Outcome.REFUSED, firsts=firsts_refused)
+            requests, rows, firsts, workers = requests[placed], rows[placed], firsts[placed], workers[placed]
+        self._desk.enter(requests, rows, firsts, shift.lanes(workers))
         self._send(requests, workers)
         return ended
 
