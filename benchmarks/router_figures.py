@@ -24,7 +24,8 @@ from backtest.stress.rivals import Hogs, usable_cores
 from engine.inference.ladder import load_ladder
 from engine.inference.serving.front import Front
 
-from .router_days import compare_days
+from .router_days import compare_days, policies
+from .router_ladders import REFERENCE
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _PLOT_W, _PLOT_H = 760, 400, 70, 44, 650, 300
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#b5489a", "#8a6d00", "#4b5563")
@@ -132,7 +133,7 @@ class Plot:
 
 def draw_days(*, seconds: float = 4.0, seed: int = 1) -> str:
     """Return policies by hit rate and mean value over the 24 simulated loads."""
-    found = compare_days(seconds=seconds, seed=seed)
+    found = compare_days(REFERENCE, policies(REFERENCE), seconds=seconds, seed=seed)
     tenths = tuple(step / 10 for step in range(0, 11, 2))
     plot = Plot(
         "24 simulated loads: answered in time, and what the answers are worth",
