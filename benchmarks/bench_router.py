@@ -155,7 +155,7 @@ def router_users(bench: Bench) -> None:
             bench.verify(day.on_time >= 0.99 * day.requests, f"{title}: 99 % in time")
             for variant, count in zip(ladder.names, day.variant_counts, strict=True):
                 if count:
-                    bench.record(f"{title}: {variant}", "share", (count / day.requests,), floor=None)
+                    bench.record(f"{title}: {variant}", "share", (count / day.requests,), floor=1.0)
             smallest = day.variant_counts[ladder.small] / day.requests
             bench.verify(smallest < 0.5, f"{title}: not the smallest for most, was {smallest:.2f}")
 
