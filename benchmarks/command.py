@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from backtest.report.files import write_text_atomically
+from backtest.report.files import require_writable, write_text_atomically
 from data.errors import ConfigError, DataError
 
-from .comparison import Change, compare, load_document
+from .comparison import Change, compare, load_document, require_comparable
 from .curves import render_curves
+from .machine import machine_facts
 from .suite import run_suite
 from .tables import (
     CHANGE_COLUMNS,
@@ -42,6 +43,9 @@ def run(args: argparse.Namespace) -> int:
     if args.write_docs and (args.smoke or not PAGE.parent.is_dir()):
         raise ConfigError("--write-docs takes a full run in a source checkout, was --smoke or elsewhere")
     earlier = load_document(args.compare) if args.compare else None
+    _require_outputs(args)
+    if args.input is None and earlier is not None:
+        require_comparable(earlier, machine=machine_facts(), smoke=args.smoke)
     document = load_document(args.input) if args.input else _measure(args)
     if args.output is not None:
         write_text_atomically(args.output, as_text(document))
@@ -56,6 +60,16 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(document, changes)
     return _verdict(changes, args.fail_on)
+
+
+def _require_outputs(args: argparse.Namespace) -> None:
+    """Refuse now what could not be written once everything is measured."""
+    for path in (args.output, args.html):
+        if path is not None:
+            require_writable(path)
+    stored = STORED / f"{'peers' if args.peers else 'suite'}.json"
+    if args.write_docs and args.input is None and stored.is_file():
+        _require_one_machine(load_document(stored)["machine"], machine_facts())
 
 
 def as_text(document: Mapping[str, Any]) -> str:
@@ -82,13 +96,17 @@ def write_docs(document: Mapping[str, Any]) -> None:
 
 def merge(stored: Mapping[str, Any], fresh: Mapping[str, Any]) -> dict[str, Any]:
     """Return `fresh` with the scenarios of `stored` that it lacks; each keeps the facts of its own run."""
-    machines = [{key: part["machine"][key] for key in ("cpu", "cores")} for part in (stored, fresh)]
-    if machines[0] != machines[1]:
-        raise ConfigError(f"stored figures must be of this machine, was {machines[0]} and {machines[1]}")
+    _require_one_machine(stored["machine"], fresh["machine"])
     names = {scenario["name"] for scenario in fresh["scenarios"]}
     kept = [scenario for scenario in stored["scenarios"] if scenario["name"] not in names]
     scenarios = sorted([*kept, *fresh["scenarios"]], key=lambda scenario: str(scenario["name"]))
     return {**fresh, "scenarios": scenarios}
+
+
+def _require_one_machine(stored: Mapping[str, Any], fresh: Mapping[str, Any]) -> None:
+    machines = [{key: facts[key] for key in ("cpu", "cores")} for facts in (stored, fresh)]
+    if machines[0] != machines[1]:
+        raise ConfigError(f"stored figures must be of this machine, was {machines[0]} and {machines[1]}")
 
 
 def with_section(text: str, name: str, section: str) -> str:
@@ -132,8 +150,9 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(listed))
     else:
+        width = max(len(entry["name"]) for entry in listed["scenarios"]) + 2
         for entry in listed["scenarios"]:
-            print(f"{entry['name']:<18}{entry['title']}")
+            print(f"{entry['name']:<{width}}{entry['title']}")
     return _DONE
 
 

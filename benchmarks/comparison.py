@@ -78,6 +78,21 @@ def load_document(path: Path) -> dict[str, Any]:
     return document
 
 
+def require_comparable(old: Mapping[str, Any], *, machine: Mapping[str, Any], smoke: bool) -> None:
+    """Refuse to compare a document with a run on another machine, or with one that measures nothing.
+
+    Raises
+    ------
+    ConfigError
+    """
+    differing = [name for name in _SAME if old["machine"].get(name) != machine.get(name)]
+    if differing:
+        told = "; ".join(f"{name} {old['machine'].get(name)} and {machine.get(name)}" for name in differing)
+        raise ConfigError(f"runs are compared on one machine, was {told}")
+    if old["smoke"] or smoke:
+        raise ConfigError("runs are compared at full sizes, was --smoke")
+
+
 def compare(old: Mapping[str, Any], new: Mapping[str, Any], *, seed: int = 1) -> list[Change]:
     """Return the changes of all measures that both documents have, in the new one's order.
 
@@ -86,14 +101,7 @@ def compare(old: Mapping[str, Any], new: Mapping[str, Any], *, seed: int = 1) ->
     ConfigError
         The documents are of different machines, or nothing is in both.
     """
-    differing = [name for name in _SAME if old["machine"].get(name) != new["machine"].get(name)]
-    if differing:
-        told = "; ".join(
-            f"{name} {old['machine'].get(name)} and {new['machine'].get(name)}" for name in differing
-        )
-        raise ConfigError(f"runs are compared on one machine, was {told}")
-    if old["smoke"] or new["smoke"]:
-        raise ConfigError("runs are compared at full sizes, was --smoke")
+    require_comparable(old, machine=new["machine"], smoke=new["smoke"])
     before = {key: (scenario, measure) for key, scenario, measure in _measures(old)}
     step_ns = max(document["machine"]["timer_step_ns"] for document in (old, new))
     draw = np.random.default_rng(seed)

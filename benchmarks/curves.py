@@ -17,11 +17,13 @@ from .comparison import Change
 from .plates import Curve, percentile_plate, strip_plate
 from .tables import (
     CHANGE_COLUMNS,
+    COLUMNS,
     PEER_COLUMNS,
     change_rows,
     conditions_of,
     number,
     peer_rows,
+    table_rows,
 )
 
 STYLE: Final = """
@@ -58,9 +60,13 @@ th, td { text-align: right; padding: .22rem .55rem; border-bottom: 1px solid var
   white-space: nowrap; }
 th { color: var(--soft); font-weight: 600; }
 th.text, td.text { text-align: left; }
+/* Six percentiles, a count and the maximum stand beside each other without scrolling. */
+figure th, figure td { padding: .22rem .28rem; font-size: .74rem; }
+figure td.text { white-space: normal; }
 td.slower { color: var(--c1); font-weight: 600; } td.faster { color: var(--c2); font-weight: 600; }
 .swatch { display: inline-block; width: 1.4em; height: 0; border-top: 3px solid; margin-right: .5em;
   vertical-align: middle; }
+td.missed { color: var(--c1); }
 """
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
 _SHOWN: Final = (50.0, 90.0, 99.0, 99.9, 99.99)
@@ -69,20 +75,24 @@ _COLOURS: Final = 6
 
 def render_curves(document: Mapping[str, Any], changes: Sequence[Change] = ()) -> str:
     """Return the page as text; equal arguments give equal bytes."""
-    latencies = [
-        figure for scenario in document["scenarios"] if (figure := _latency_figure(scenario)) is not EMPTY
-    ]
-    strips = [
-        figure for scenario in document["scenarios"] if (figure := _strip_figure(scenario)) is not EMPTY
-    ]
+    latencies, strips = (
+        {
+            scenario["name"]: figure
+            for scenario in document["scenarios"]
+            if (figure := draw(scenario)) is not EMPTY
+        }
+        for draw in (_latency_figure, _strip_figure)
+    )
+    conditions = conditions_of(document, drawn={*latencies, *strips})
     parts = [
-        _section("Latency by percentile", _plates(latencies)) if latencies else EMPTY,
-        _section("Throughput, time an item", _plates(strips)) if strips else EMPTY,
+        _section("Latency by percentile", _plates(list(latencies.values()))) if latencies else EMPTY,
+        _section("Throughput, time an item", _plates(list(strips.values()))) if strips else EMPTY,
+        EMPTY if document["peers"] else _section("All figures", _table(COLUMNS, table_rows(document))),
         _section("Peers", _table(PEER_COLUMNS, peer_rows(document))) if peer_rows(document) else EMPTY,
         _section("Beside the earlier run", _table(CHANGE_COLUMNS, change_rows(changes)))
         if changes
         else EMPTY,
-        _section("Conditions", element("ul", *(element("li", line) for line in conditions_of(document)))),
+        _section("Conditions", element("ul", *(element("li", line) for line in conditions))),
     ]
     machine = document["machine"]
     header = join(
@@ -153,6 +163,20 @@ def brief(nanoseconds: float) -> str:
     return number(nanoseconds)
 
 
+def brief_count(count: int) -> str:
+    """Return a count in at most five signs.
+
+    Examples
+    --------
+    >>> [brief_count(count) for count in (950, 36_944, 4_000_000)]
+    ['950', '36.9k', '4M']
+    """
+    for unit, size in (("M", 1_000_000), ("k", 1_000)):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return str(count)
+
+
 def _percentile_table(curves: Sequence[Curve]) -> Markup:
     head = ("ns", "count", *(f"p{share:g}" for share in _SHOWN), "max")
     rows = []
@@ -160,7 +184,7 @@ def _percentile_table(curves: Sequence[Curve]) -> Markup:
         style = f"border-color:{curve.colour};border-top-style:{'dashed' if curve.dash else 'solid'}"
         swatch = element("span", class_="swatch", style=style)
         values = [brief(curve.at(share)) if curve.total >= 100 / (100 - share) else "-" for share in _SHOWN]
-        cells = (f"{curve.total:,}", *values, brief(curve.upper[-1]))
+        cells = (brief_count(curve.total), *values, brief(curve.upper[-1]))
         rows.append(
             element(
                 "tr",
@@ -193,7 +217,8 @@ def _strip_figure(scenario: Mapping[str, Any]) -> Markup:
 
 def _table(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Markup:
     def kind(index: int, cell: str) -> dict[str, str]:
-        classes = " ".join(("text",) * (index < 3) + (cell,) * (cell in ("slower", "faster")))
+        found = [word for word in ("slower", "faster", "missed") if cell.endswith(word)]
+        classes = " ".join(["text"] * (index < 3) + found)
         return {"class_": classes} if classes else {}
 
     header = element("tr", *(element("th", name, **kind(index, "")) for index, name in enumerate(columns)))

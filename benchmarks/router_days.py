@@ -1,8 +1,4 @@
-"""Loads times policies: what each policy makes of each trace, beside the clairvoyant's bound.
-
-The ladder is a reference one, so that a change of policy is told from a change of models: times are medians
-of the shipped shapes on one 2-core machine, values are assumed, falling as models get smaller.
-"""
+"""Loads times policies: what each policy makes of each load, beside the clairvoyant's bound."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.inference.serving.forecast import CostTable
+from engine.inference.serving.oracle import closed_loop_bound
 from engine.inference.serving.planning import ValueTable
 from engine.inference.serving.policies import (
     ClockworkPolicy,
@@ -22,30 +18,20 @@ from engine.inference.serving.policies import (
     LadderPolicy,
     Policy,
 )
-from engine.inference.serving.simulate import clairvoyant, requests_of, simulate
-from engine.inference.serving.traces import Trace, standard_traces
+from engine.inference.serving.simulate import (
+    SimulatedDay,
+    clairvoyant,
+    requests_of,
+    simulate,
+    simulate_users,
+)
+from engine.inference.serving.traces import standard_traces
+
+from .router_ladders import RouterLadder
 
 WORKERS: Final = 2
-DEADLINE_NS: Final = 50_000_000
-NAMES: Final = (
-    "mlp-tiny",
-    "tcn-small.int8",
-    "tcn-medium.int8",
-    "tcn-large.int8",
-    "encoder.int8",
-    "encoder.fp32",
-)
-SMALL, INT8, LARGE = 0, 4, 5
-_TIMES_US: Final = (
-    (10, 11, 11, 11, 13, 15, 20),
-    (35, 51, 85, 149, 277, 542, 1_056),
-    (61, 96, 172, 329, 659, 1_284, 2_560),
-    (126, 241, 446, 879, 1_732, 3_460, 6_920),
-    (847, 1_679, 3_360, 6_720, 13_440, 26_900, 53_800),
-    (1_662, 3_300, 6_600, 13_200, 26_400, 52_800, 105_600),
-)
-REFERENCE_COSTS: Final = CostTable([[time * 1e3 for time in row] for row in _TIMES_US])
-REFERENCE_VALUES: Final = ValueTable((0.22, 0.51, 0.70, 0.85, 0.985, 1.0))
+OURS: Final = "anytick"
+NO_CASCADE: Final = "anytick without its cascade"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,42 +61,50 @@ class Comparison:
         return max(policies, key=lambda policy: float(self.of(policy).mean()))
 
 
-def policies() -> tuple[Callable[[], Policy], ...]:
+def policies(ladder: RouterLadder) -> tuple[Callable[[], Policy], ...]:
     """Return makers of every policy that is compared; ours first, then every fixed choice."""
-    costs, values = REFERENCE_COSTS, REFERENCE_VALUES
+    costs, values = ladder.costs, ladder.values
 
     def fixed(variant: int) -> Callable[[], Policy]:
-        return lambda: FixedPolicy(costs, variant, workers=WORKERS, name=f"always {NAMES[variant]}")
+        return lambda: FixedPolicy(costs, variant, workers=WORKERS, name=f"always {ladder.names[variant]}")
 
     def clockwork(variant: int) -> Callable[[], Policy]:
         return lambda: ClockworkPolicy(
-            costs, variant, workers=WORKERS, name=f"Clockwork-style {NAMES[variant]}"
+            costs, variant, workers=WORKERS, name=f"Clockwork-style {ladder.names[variant]}"
         )
 
     return (
-        lambda: LadderPolicy(costs, values, workers=WORKERS),
+        lambda: LadderPolicy(costs, values, workers=WORKERS, name=OURS),
         *(fixed(variant) for variant in range(len(costs))),
-        *(clockwork(variant) for variant in (3, INT8, LARGE)),
+        *(clockwork(variant) for variant in (ladder.middle, ladder.int8, ladder.large)),
         lambda: InfaasPolicy(costs, values, workers=WORKERS),
     )
 
 
-def compare_days(*, seconds: float, seed: int) -> Comparison:
+def with_and_without_cascade(ladder: RouterLadder) -> tuple[Callable[[], Policy], ...]:
+    """Return makers of our policy, and of the same that knows no margins."""
+    plain = ValueTable(ladder.values.values)
+    return (
+        lambda: LadderPolicy(ladder.costs, ladder.values, workers=WORKERS, name=OURS),
+        lambda: LadderPolicy(ladder.costs, plain, workers=WORKERS, name=NO_CASCADE),
+    )
+
+
+def compare_days(
+    ladder: RouterLadder, makers: Sequence[Callable[[], Policy]], *, seconds: float, seed: int
+) -> Comparison:
     """Run every policy over every standard trace."""
-    unit = WORKERS * 1e9 / REFERENCE_COSTS.item_ns(LARGE)
-    traces = standard_traces(unit, seconds=seconds, seed=seed)
-    makers = policies()
+    unit = WORKERS * 1e9 / ladder.costs.item_ns(ladder.large)
+    traces = standard_traces(ladder.load * unit, seconds=seconds, seed=seed)
     names = tuple(maker().name for maker in makers)
     value, hits = np.zeros((2, len(makers), len(traces)))
     bound = np.zeros(len(traces))
     for column, trace in enumerate(traces):
-        requests = requests_of(trace, deadline_ns=DEADLINE_NS, seed=seed)
+        requests = requests_of(trace, deadline_ns=ladder.deadline_ns, seed=seed, margins=ladder.margins)
         count = max(len(requests), 1)
-        bound[column] = _bound(trace, seed) / count
+        bound[column] = clairvoyant(trace, requests, ladder.costs, ladder.worth, workers=WORKERS) / count
         for row, maker in enumerate(makers):
-            day = simulate(
-                maker(), trace, requests, REFERENCE_COSTS, REFERENCE_VALUES, workers=WORKERS, seed=seed
-            )
+            day = simulate(maker(), trace, requests, ladder.costs, ladder.worth, workers=WORKERS, seed=seed)
             value[row, column], hits[row, column] = day.value / count, day.on_time / count
     return Comparison(
         policies=names,
@@ -121,9 +115,25 @@ def compare_days(*, seconds: float, seed: int) -> Comparison:
     )
 
 
-def _bound(trace: Trace, seed: int) -> float:
-    requests = requests_of(trace, deadline_ns=DEADLINE_NS, seed=seed)
-    return clairvoyant(trace, requests, REFERENCE_COSTS, REFERENCE_VALUES, workers=WORKERS)
+def compare_users(
+    ladder: RouterLadder, users: int, *, seconds: float, seed: int
+) -> tuple[SimulatedDay, float]:
+    """Return our day with users who ask again at once, and the bound on its mean value."""
+    day = simulate_users(
+        LadderPolicy(ladder.costs, ladder.values, workers=WORKERS, name=OURS),
+        users,
+        ladder.costs,
+        ladder.worth,
+        seconds=seconds,
+        deadline_ns=ladder.deadline_ns,
+        workers=WORKERS,
+        seed=seed,
+        margins=ladder.margins,
+    )
+    bound = closed_loop_bound(
+        ladder.costs, ladder.worth, users=users, deadline_ns=ladder.deadline_ns, workers=WORKERS
+    )
+    return day, bound
 
 
 def ratio_interval(

@@ -24,9 +24,11 @@ from backtest.stress.rivals import Hogs, usable_cores
 from engine.inference.ladder import load_ladder
 from engine.inference.serving.front import Front
 
-from .router_days import compare_days
+from .router_days import compare_days, policies
+from .router_ladders import REFERENCE
 
-_WIDTH, _HEIGHT, _LEFT, _TOP, _PLOT_W, _PLOT_H = 760, 400, 70, 44, 650, 300
+_WIDTH, _HEIGHT, _LEFT, _TOP, _PLOT_W, _PLOT_H = 760, 416, 70, 60, 650, 300
+_LETTER, _LINE = 6.3, 14.0
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#b5489a", "#8a6d00", "#4b5563")
 
 
@@ -66,7 +68,10 @@ class Plot:
             self._line(_LEFT, y, _LEFT + _PLOT_W, y, "#e6e9ee")
             self._text(_LEFT - 8, y + 4, text, anchor="end")
         self._text(_LEFT + _PLOT_W / 2, _TOP + _PLOT_H + 40, across.label, anchor="middle")
-        self._text(_LEFT, _TOP - 6, up.label)
+        self._text(_LEFT, _TOP - 12, up.label)
+        # (left, top, right, bottom) of what labels keep off.
+        self._taken: list[tuple[float, float, float, float]] = []
+        self._points: list[tuple[float, float, str]] = []
 
     def x(self, value: float) -> float:
         """Return where a value lies across."""
@@ -93,13 +98,12 @@ class Plot:
             y = min(max(self.y(ys[-1]), _TOP + 10), _TOP + _PLOT_H)
             self._text(self.x(xs[-1]) - 4, y + down, label, anchor="end", colour=_COLOURS[colour])
 
-    def point(
-        self, x: float, y: float, colour: int, label: str, *, left: bool = False, down: float = 4
-    ) -> None:
-        """Draw a labelled point."""
+    def point(self, x: float, y: float, colour: int, label: str) -> None:
+        """Draw a point; its label finds a free place when all are drawn."""
         across, up = self.x(x), self.y(y)
         self._parts.append(f'<circle cx="{across:.1f}" cy="{up:.1f}" r="5" fill="{_COLOURS[colour]}"/>')
-        self._text(across + (-9 if left else 9), up + down, label, anchor="end" if left else "start")
+        self._taken.append((across - 6, up - 6, across + 6, up + 6))
+        self._points.append((across, up, label))
 
     def mark(self, x: float, label: str, *, left: bool = False) -> None:
         """Draw a dashed line across the whole height."""
@@ -110,9 +114,30 @@ class Plot:
         """Draw a dashed line along the whole width."""
         self._line(_LEFT, self.y(y), _LEFT + _PLOT_W, self.y(y), "#5a6472", dashed=True)
         self._text(_LEFT + 6, self.y(y) - 5, label)
+        self._taken.append((_LEFT, self.y(y) - 1, _LEFT + _PLOT_W, self.y(y) + 1))
+
+    def _label_points(self) -> None:
+        for across, up, label in self._points:
+            wide = _LETTER * len(label)
+            places = (
+                (start, up + down)
+                for down in (0.0, -16.0, 16.0, -30.0, 30.0, -44.0, 44.0)
+                for start in (across + 10, across - 10 - wide)
+            )
+            for left, middle in places:
+                box = (left, middle - _LINE / 2, left + wide, middle + _LINE / 2)
+                if left > _LEFT and box[2] < _LEFT + _PLOT_W and not any(_meet(box, o) for o in self._taken):
+                    break
+            self._taken.append(box)
+            self._text(left, middle + 4, label)
+            near = left if left > across else left + wide
+            if abs(middle - up) > _LINE:
+                self._line(across, up, near, middle, "#9aa3af")
+        self._points.clear()
 
     def text(self) -> str:
         """Return the file's text."""
+        self._label_points()
         return "\n".join([*self._parts, "</svg>"]) + "\n"
 
     def _line(self, x1: float, y1: float, x2: float, y2: float, colour: str, *, dashed: bool = False) -> None:
@@ -130,9 +155,13 @@ class Plot:
         )
 
 
+def _meet(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
 def draw_days(*, seconds: float = 4.0, seed: int = 1) -> str:
     """Return policies by hit rate and mean value over the 24 simulated loads."""
-    found = compare_days(seconds=seconds, seed=seed)
+    found = compare_days(REFERENCE, policies(REFERENCE), seconds=seconds, seed=seed)
     tenths = tuple(step / 10 for step in range(0, 11, 2))
     plot = Plot(
         "24 simulated loads: answered in time, and what the answers are worth",
@@ -148,9 +177,7 @@ def draw_days(*, seconds: float = 4.0, seed: int = 1) -> str:
     for row, policy in enumerate(found.policies):
         kind = 1 if policy == "anytick" else 2 if policy.startswith("Clock") else 3 if "INF" in policy else 0
         hit, value = float(found.hit_rate[row].mean()), float(found.value[row].mean())
-        # Labels keep out of each other's way.
-        down = {0: 12.0, 1: 4.0, 2: -8.0, 3: 20.0}[kind]
-        plot.point(hit, value, kind, policy, left=hit > 0.6, down=down)
+        plot.point(hit, value, kind, policy)
     return plot.text()
 
 
@@ -168,7 +195,7 @@ def draw_users(quiet: Path, hog: Path) -> str:
         users = [float(np.log(int(load["load"].split()[0])) / np.log(4.0)) for load in closed]
         for key, colour, label in (("p99_ms", 0, "anytick"), ("naive_p99_ms", 1, "one shared session")):
             heights = [float(np.log10(load[key])) for load in closed]
-            plot.curve(users, heights, colour + 2 * number, label + name, down=-9 if number else 18)
+            plot.curve(users, heights, colour + 2 * number, label + name, down=-11 if number else 24)
     return plot.text()
 
 
@@ -191,7 +218,7 @@ def draw_hog(ladder: Path | None, *, seconds: float = 4.0) -> str:
     plot = Plot(
         f"A hog on every core: the workers' slowdown has grown by a third after {reached:.0f} ms",
         Axis(label="ms since the hogs were started", low=-300, high=600, ticks=tuple(range(-300, 601, 100))),
-        Axis(label="slowdown (1 = quiet machine)", low=0.0, high=8.0, ticks=(0, 1, 2, 4, 6, 8)),
+        Axis(label="slowdown (1 = quiet machine)", low=0.0, high=4.0, ticks=(0, 1, 2, 3, 4)),
     )
     shown = [(time, value) for time, value in zip(times, slow, strict=True) if -300 <= time <= 600]
     plot.mark(0.0, "hogs start", left=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -124,7 +125,13 @@ def choose(names: Sequence[str], *, peers: bool) -> list[Scenario]:
 
     unknown = [name for name in names if not any(means(name, entry) for entry in known.values())]
     if unknown:
-        raise ConfigError(f"scenarios are {', '.join(known)}, was {', '.join(unknown)}")
+        groups = {name.split("-")[0] for name in known}
+        near = get_close_matches(unknown[0], [*known, *groups], n=3, cutoff=0.5)
+        meant = f"; near it: {', '.join(near)}" if near else ""
+        raise ConfigError(
+            f"scenarios are those of anytick bench {'--peers ' if peers else ''}--list, "
+            f"was {', '.join(unknown)}{meant}"
+        )
     return [entry for entry in known.values() if not names or any(means(name, entry) for name in names)]
 
 

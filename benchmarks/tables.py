@@ -5,7 +5,7 @@ Equal documents give equal text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from .comparison import Change
@@ -106,8 +106,8 @@ def change_rows(changes: Sequence[Change]) -> Rows:
     ]
 
 
-def conditions_of(document: Mapping[str, Any]) -> list[str]:
-    """Return the sentences that belong under the tables."""
+def conditions_of(document: Mapping[str, Any], *, drawn: Collection[str] = ()) -> list[str]:
+    """Return the sentences that belong under the tables, without those of scenarios that tell their own."""
     machine = document["machine"]
     dates = sorted({scenario["run"]["date"] for scenario in document["scenarios"]})
     caches = ", ".join(f"{name} {size}" for name, size in machine["caches"].items())
@@ -123,7 +123,8 @@ def conditions_of(document: Mapping[str, Any]) -> list[str]:
     ]
     alike: dict[str, list[str]] = {}
     for scenario in document["scenarios"]:
-        alike.setdefault(scenario["conditions"], []).append(scenario["name"])
+        if scenario["name"] not in drawn:
+            alike.setdefault(scenario["conditions"], []).append(scenario["name"])
     lines += [f"{', '.join(names)}: {conditions}" for conditions, names in alike.items()]
     lines += [
         f"{entry['name']} did not run: {', '.join(entry['needs'])} not installed."

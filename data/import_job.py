@@ -1,31 +1,31 @@
 """One import: from a source's blocks to committed partitions, all or nothing, resumable.
 
-Finished parts are staged in a folder named after what is imported, with a list of them that is replaced
-after each. Encoding them is work for a thread of its own, in the order of the events. A killed import that
-is started again finds the list, reads the source from the start, looks at everything again and writes only
-what is not staged yet. All parts become visible in one commit, which also notes that this import is done, so
-repeating it changes nothing. An error removes the staged parts: there is no partial store.
+Finished parts are staged in a folder named after what is imported, and listed there. Checking events and
+encoding parts are work for threads of their own, in the order of the events. A killed import that is started
+again writes only what is not staged yet: it looks at the staged events again and goes on in the source behind
+them, where the source can be entered there, or else reads it from the start. All parts become visible in one
+commit, which also notes that this import is done, so repeating it changes nothing. An error removes what was
+staged: there is no partial store.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import CheckFailed, ConfigError
+from .errors import CheckFailed
 from .events import EventSource
-from .manifest import partition_of
+from .import_progress import ImportProgress, Mark, Resumable
 from .partition import Partition, require_path_part
-from .partition_file import PartitionWriter, damage_of
+from .partition_file import PartitionWriter
 from .quality import QualityReport
 from .quality_gate import Gate
 from .quarantine import FOLDER_SUFFIX, Quarantine, Quarantining
@@ -37,7 +37,6 @@ from .store_stage import Stage, by_day
 from .table_file import file_sha256
 
 PART_EVENTS: Final = 1 << 22
-_PROGRESS: Final = "progress.json"
 
 Watch = Callable[[Iterable[NDArray[np.void]]], Iterator[NDArray[np.void]]]
 
@@ -173,13 +172,14 @@ class _Import:
             overwrite=options.overwrite,
             append=options.append,
         )
-        change.staging.mkdir(parents=True, exist_ok=True)
-        self._staged = _staged_parts(change.staging)
+        self._progress = ImportProgress(change.staging)
         self._writer: PartitionWriter | None = None
+        self._seen = 0
+        self._place: dict[str, Any] | None = None
 
     def run(self, watch: Watch) -> ImportResult:
         options, source = self._options, self._source
-        resumed = sum(part.rows for _, part in self._staged)
+        resumed = self._progress.events
         check = (options.gate or Gate()).check(source.instrument)
         rejected = self._change.staging / f"quarantine.parquet{STAGED_SUFFIX}"
         with Quarantine(None if options.strict else rejected) as quarantine:
@@ -193,13 +193,21 @@ class _Import:
             )
 
             def looked_at(blocks: Iterable[NDArray[np.void]]) -> Iterator[NDArray[np.void]]:
+                as_told = True
                 for block in blocks:
                     looking.do(check.update, block)
-                    yield screen.kept(block)
+                    kept = screen.kept(block)
+                    as_told = as_told and kept is block and not quarantine.counts
+                    self._pass(len(block), marked=as_told)
+                    yield kept
 
-            blocks = watch(source.blocks())
             with WorkBehind() as looking, WorkBehind() as behind:
-                for day, events in by_day(_after(looked_at(blocks), resumed), self._store.root):
+                if (mark := self._entered()) is not None:
+                    for _ in looked_at(self._progress.events_before(mark)):
+                        pass
+                blocks = looked_at(watch(self._blocks(mark)))
+                staged = resumed - (mark.events if mark else 0)
+                for day, events in by_day(_after(blocks, staged), self._store.root):
                     self._stage.require_day(day)
                     for block in events:
                         behind.do(self._write, day, block)
@@ -221,6 +229,24 @@ class _Import:
             done_before=False,
         )
 
+    def _entered(self) -> Mark | None:
+        """Return where to enter the source, None for its start."""
+        return self._progress.mark if isinstance(self._source, Resumable) else None
+
+    def _blocks(self, mark: Mark | None) -> Iterator[NDArray[np.void]]:
+        if not isinstance(self._source, Resumable):
+            yield from self._source.blocks()
+            return
+        for block, place in self._source.marked_blocks(mark.place if mark else None):
+            self._place = place
+            yield block
+
+    def _pass(self, events: int, *, marked: bool) -> None:
+        """Count events that were looked at, and note the place behind them."""
+        self._seen += events
+        if marked and self._place is not None:
+            self._progress.passed(Mark(self._seen, self._place))
+
     def _write(self, day: str, block: NDArray[np.void]) -> None:
         """Stage events of a day in parts of bounded size."""
         self._writer = self._writer or PartitionWriter(
@@ -239,19 +265,14 @@ class _Import:
             return
         part = writer.finish(instrument=self._source.instrument.symbol, venue=self._options.venue, day=day)
         self._change.sync(writer.path)
-        self._staged.append((writer.path, part))
-        rows = [[path.name, _as_row(entry)] for path, entry in self._staged]
-        # Not synced: who goes on after a power cut compares every part with its checksum anyway.
-        listed = self._change.staging / f".{_PROGRESS}.tmp"
-        listed.write_text(json.dumps(rows), encoding="utf-8")
-        listed.replace(self._change.staging / _PROGRESS)
+        self._progress.add(writer.path, part)
 
     def _commit(self, report: QualityReport) -> tuple[Partition, ...]:
-        for path, part in self._staged:
+        for path, part in self._progress.parts:
             self._stage.adopt(path, part)
         done = {
             "source": report.source,
-            "events": sum(part.rows for _, part in self._staged),
+            "events": self._progress.events,
             "quarantined": sum(report.quarantined.values()),
         }
         return self._stage.commit(imports=self._change.manifest.imports | {self._name: done})
@@ -263,30 +284,6 @@ class _Import:
         final = folder / f"{self._source.instrument.symbol}-{self._name[:12]}.parquet"
         rejected.replace(final)
         return final
-
-
-def _staged_parts(staging: Path) -> list[tuple[Path, Partition]]:
-    """Return what an earlier attempt finished, and remove what it did not."""
-    found: list[tuple[Path, Partition]] = []
-    try:
-        rows = json.loads((staging / _PROGRESS).read_bytes())
-        for name, stored in rows:
-            part = partition_of(stored)
-            path = staging / Path(name).name
-            if damage_of(part, path) is not None:
-                break
-            found.append((path, part))
-    except (OSError, ValueError, TypeError, KeyError, ConfigError):
-        found = []
-    kept = {path.name for path, _ in found}
-    for path in staging.iterdir():
-        if path.name not in kept:
-            path.unlink(missing_ok=True)
-    return found
-
-
-def _as_row(part: Partition) -> dict[str, Any]:
-    return {entry.name: getattr(part, entry.name) for entry in fields(Partition)}
 
 
 def _after(blocks: Iterator[NDArray[np.void]], skipped: int) -> Iterator[NDArray[np.void]]:

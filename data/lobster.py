@@ -26,12 +26,12 @@ resting order's price is a multiple of 100; sizes are shares.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -43,7 +43,7 @@ from .errors import DataError
 from .event_blocks import join_events
 from .instrument import Instrument
 from .lobster_files import find_pairs
-from .lobster_rows import PRICE_INCREMENT, LobsterPair, LobsterRows
+from .lobster_rows import PRICE_INCREMENT, LobsterPair, LobsterRows, RowMark
 from .read_ahead import read_ahead
 from .schema import EVENT_DTYPE
 
@@ -105,18 +105,33 @@ class LobsterEvents:
 
     def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
         """Yield events in order; a block ends where a row ends and may be a few events longer."""
-        with closing(read_ahead(self._blocks(block_events))) as blocks:
+        with closing(self.marked_blocks(block_events=block_events)) as blocks:
+            for block, _ in blocks:
+                yield block
+
+    def marked_blocks(
+        self, place: dict[str, Any] | None = None, *, block_events: int = 65_536
+    ) -> Generator[tuple[NDArray[np.void], dict[str, Any]]]:
+        """Yield events from a place on, each block with the place behind it: pair, row and its two bytes."""
+        with closing(read_ahead(self._marked(place, block_events))) as blocks:
             yield from blocks
 
-    def _blocks(self, block_events: int) -> Iterator[NDArray[np.void]]:
+    def _marked(
+        self, place: dict[str, Any] | None, block_events: int
+    ) -> Iterator[tuple[NDArray[np.void], dict[str, Any]]]:
         # A deep book's rows are wide, so rows per block shrink with depth.
         block_rows = max(256, min(block_events // 2, (1 << 20) // self.levels))
-        for pair in self.pairs:
-            previous: LobsterRows | None = None
+        entered = None if place is None else RowMark(**place["row"])
+        for number, pair in enumerate(self.pairs):
+            if place is not None and number < place["pair"]:
+                continue
+            before = None if entered is None else np.array(entered.book, np.int64)
             midnight_ns = exchange_midnight_ns(pair.day)
-            for rows in pair.rows(block_rows=block_rows):
-                yield events_of(rows, previous, midnight_ns=midnight_ns, instrument=self.instrument)
-                previous = rows
+            for rows in pair.rows(block_rows=block_rows, mark=entered):
+                events = events_of(rows, before, midnight_ns=midnight_ns, instrument=self.instrument)
+                before = rows.books[-1]
+                yield events, {"pair": number, "row": rows.mark._asdict()}
+            entered = None
 
 
 def exchange_midnight_ns(day: date) -> int:
@@ -127,15 +142,15 @@ def exchange_midnight_ns(day: date) -> int:
 
 
 def events_of(
-    rows: LobsterRows, previous: LobsterRows | None, *, midnight_ns: int, instrument: Instrument
+    rows: LobsterRows, before: NDArray[np.int64] | None, *, midnight_ns: int, instrument: Instrument
 ) -> NDArray[np.void]:
     """Return the events of a block of rows.
 
     Parameters
     ----------
     rows : LobsterRows
-    previous : LobsterRows or None
-        The block before, of which the last row counts; None at the start of a day.
+    before : array of int64, shape (4 * levels,), or None
+        The book before the first row; None at the start of a day.
     midnight_ns : int
         Added to the rows' clock.
     instrument : Instrument
@@ -144,7 +159,6 @@ def events_of(
     -------
     array of EVENT_DTYPE, shape (n_events,)
     """
-    before = None if previous is None else previous.books[-1]
     most = events_most(rows.books.shape[1] // 4)
     parts, row = [], 0
     while row < len(rows):

@@ -41,6 +41,28 @@ _RULES: Final = {
 Opener = Callable[[], IO[bytes]]
 
 
+class RowMark(NamedTuple):
+    """A place between two rows of a pair.
+
+    Parameters
+    ----------
+    row : int
+        Zero-based, of the row behind.
+    message_byte, orderbook_byte : int
+        Where in the unpacked files the row in front ends.
+    clock_ns : int
+        Time of the row in front.
+    book : list of int
+        The book after it.
+    """
+
+    row: int
+    message_byte: int
+    orderbook_byte: int
+    clock_ns: int
+    book: list[int]
+
+
 class LobsterRows(NamedTuple):
     """Consecutive messages and the book after each.
 
@@ -54,14 +76,23 @@ class LobsterRows(NamedTuple):
     books : array of int64, shape (n, 4 * levels)
         As in the file: ask price, ask size, bid price, bid size of each level, best first; size 0 and
         the price 9,999,999,999 with its sign where there is no level.
+    ends : tuple of int
+        Bytes of the message and of the orderbook file up to the end of the last row.
     """
 
     row: int
     messages: NDArray[np.int64]
     books: NDArray[np.int64]
+    ends: tuple[int, int]
 
     def __len__(self) -> int:
         return len(self.messages)
+
+    @property
+    def mark(self) -> RowMark:
+        """The place behind the last row."""
+        clock_ns = int(self.messages[-1, CLOCK_NS])
+        return RowMark(self.row + len(self), *self.ends, clock_ns, self.books[-1].tolist())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,18 +107,20 @@ class LobsterPair:
     open_message: Opener
     open_orderbook: Opener
 
-    def rows(self, *, block_rows: int = 16_384) -> Iterator[LobsterRows]:
-        """Yield the pair in blocks; both files must end together.
+    def rows(self, *, block_rows: int = 16_384, mark: RowMark | None = None) -> Iterator[LobsterRows]:
+        """Yield the pair in blocks, all of it or from a mark on; both files must end together.
 
         Each file is unpacked and read by a thread of its own.
         """
+        mark = mark or RowMark(0, 0, 0, 0, [])
         with (
-            closing(read_ahead(self._messages(block_rows))) as left,
-            closing(read_ahead(self._books(block_rows))) as right,
+            closing(read_ahead(self._messages(block_rows, mark))) as left,
+            closing(read_ahead(self._books(block_rows, mark))) as right,
         ):
-            row = 0
+            row = mark.row
             while True:
-                messages, books = next(left, None), next(right, None)
+                messages, message_byte = next(left, _ENDED)
+                books, orderbook_byte = next(right, _ENDED)
                 found = 0 if messages is None else len(messages), 0 if books is None else len(books)
                 if found[0] != found[1]:
                     short, long = self.message_path, self.orderbook_path
@@ -100,15 +133,15 @@ class LobsterPair:
                     if row == 0:
                         raise DataError("expected at least one message, was 0", path=self.message_path)
                     return
-                yield LobsterRows(row, messages, books)
+                yield LobsterRows(row, messages, books, (message_byte, orderbook_byte))
                 row += len(messages)
 
-    def _messages(self, block_rows: int) -> Iterator[NDArray[np.int64]]:
-        previous_ns, extra = 0, False
+    def _messages(self, block_rows: int, mark: RowMark) -> Iterator[_Part]:
+        previous_ns, extra = mark.clock_ns, False
 
         def parse(text: bytes, out: NDArray[np.int64], row: int) -> tuple[int, int, str, int]:
             nonlocal previous_ns, extra
-            if row == 0:
+            if row == mark.row:
                 # Later LOBSTER versions append a market participant.
                 extra = text.partition(b"\n")[0].count(b",") == 6
             found = parse_messages(text, out, previous_ns, extra)
@@ -116,45 +149,52 @@ class LobsterPair:
                 previous_ns = int(out[found[0] - 1, CLOCK_NS])
             return found
 
-        return _parsed(self.open_message, self.message_path, parse, columns=6, block_rows=block_rows)
+        return _parsed(
+            self.open_message, self.message_path, parse,
+            columns=6, block_rows=block_rows, row=mark.row, byte=mark.message_byte,
+        )  # fmt: skip
 
-    def _books(self, block_rows: int) -> Iterator[NDArray[np.int64]]:
+    def _books(self, block_rows: int, mark: RowMark) -> Iterator[_Part]:
         def parse(text: bytes, out: NDArray[np.int64], row: int) -> tuple[int, int, str, int]:
             return parse_books(text, out)
 
-        columns = 4 * self.levels
         return _parsed(
-            self.open_orderbook, self.orderbook_path, parse, columns=columns, block_rows=block_rows
-        )
+            self.open_orderbook, self.orderbook_path, parse,
+            columns=4 * self.levels, block_rows=block_rows, row=mark.row, byte=mark.orderbook_byte,
+        )  # fmt: skip
 
 
+_Part = tuple[NDArray[np.int64] | None, int]
+_ENDED: Final[_Part] = (None, 0)
 _Parse = Callable[[bytes, NDArray[np.int64], int], tuple[int, int, str, int]]
 
 
 def _parsed(
-    opener: Opener, path: Path, parse: _Parse, *, columns: int, block_rows: int
-) -> Iterator[NDArray[np.int64]]:
-    """Yield a file's rows, `block_rows` at a time and fewer at the end."""
-    out, filled, row = np.empty((block_rows, columns), np.int64), 0, 0
-    for text in _texts(opener, path):
+    opener: Opener, path: Path, parse: _Parse, *, columns: int, block_rows: int, row: int, byte: int
+) -> Iterator[_Part]:
+    """Yield a file's rows from a byte on, `block_rows` at a time and fewer at the end, and where they end."""
+    out, filled = np.empty((block_rows, columns), np.int64), 0
+    for text in _texts(opener, path, byte):
         at = 0
         while True:
             rows, taken, rule, column = parse(text[at:] if at else text, out[filled:], row)
-            at, filled, row = at + taken, filled + rows, row + rows
+            at, byte, filled, row = at + taken, byte + taken, filled + rows, row + rows
             if rule:
                 raise _refusal(text[at:], rule, column, columns=columns, path=path, row=row)
             if filled < block_rows:
                 break
-            yield out
+            yield out, byte
             out, filled = np.empty((block_rows, columns), np.int64), 0
     if filled:
-        yield out[:filled]
+        yield out[:filled], byte
 
 
-def _texts(opener: Opener, path: Path) -> Iterator[bytes]:
-    """Yield a file's bytes in pieces that end with a line."""
+def _texts(opener: Opener, path: Path, byte: int) -> Iterator[bytes]:
+    """Yield a file's bytes from a line's start on, in pieces that end with a line."""
     rest = b""
     with library_errors(path, "a readable LOBSTER file"), opener() as stream:
+        # A zip unpacks what lies before; nothing of it is parsed.
+        stream.seek(byte)
         while piece := stream.read(_READ_BYTES):
             cut = piece.rfind(b"\n") + 1
             if cut:

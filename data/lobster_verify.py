@@ -59,7 +59,8 @@ def verify_lobster(path: Path | str, *, book: LevelBook | None = None) -> Lobste
         previous: LobsterRows | None = None
         midnight_ns = exchange_midnight_ns(pair.day)
         for rows in pair.rows():
-            events = events_of(rows, previous, midnight_ns=midnight_ns, instrument=recording.instrument)
+            before = None if previous is None else previous.books[-1]
+            events = events_of(rows, before, midnight_ns=midnight_ns, instrument=recording.instrument)
             previous = rows
             bad = _mismatches(book, events, rows)
             if first is None and bad:

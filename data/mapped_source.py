@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +27,7 @@ from .columns import (
 )
 from .errors import DataError
 from .instrument import Instrument
-from .mapping import UNITS, Mapping, TimeMapping
+from .mapping import Mapping
 from .quarantine import Quarantine
 from .quote_file import symbol_in
 from .schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
@@ -40,6 +39,7 @@ from .table_file import (
     files_sha256,
     library_errors,
 )
+from .table_texts import plain_numbers, times_of
 
 TIME_RULE: Final = "time must be readable and lie between 1970 and 2200"
 NUMBER_RULE: Final = "prices and sizes must be numbers"
@@ -110,7 +110,7 @@ class MappedSource:
     def _events(self, frame: pl.DataFrame, path: Path, row: int) -> NDArray[np.void]:
         """Turn rows into events, leaving out the bad ones."""
         mapping = self.mapping
-        ts_ns, known = _times(frame, mapping.time)
+        ts_ns, known = times_of(frame, mapping.time)
         judged = _Judged(frame, path, row)
         judged.require(known & (ts_ns >= 0) & (ts_ns <= TS_NS_MAX), TIME_RULE)
         if "symbol" in mapping.columns and frame.height:
@@ -121,7 +121,7 @@ class MappedSource:
         events = np.zeros(frame.height, EVENT_DTYPE)
         events["ts_ns"], events["recv_ns"] = ts_ns, RECV_NOT_RECORDED
         if mapping.receive is not None:
-            recv_ns, known = _times(frame, mapping.receive)
+            recv_ns, known = times_of(frame, mapping.receive)
             events["recv_ns"] = np.where(known, recv_ns, RECV_NOT_RECORDED)
         events["instrument_id"] = self.instrument.instrument_id
         events["flags"] = EventFlag.LAST_IN_PACKET
@@ -216,69 +216,6 @@ def _numbers(column: pl.Series, mapping: Mapping, judged: _Judged) -> NDArray[An
     known = np.isfinite(values)
     judged.require(known, NUMBER_RULE)
     return np.where(known, values, values.dtype.type(0))
-
-
-def plain_numbers(texts: pl.Series, decimal: str, thousands: str) -> pl.Series:
-    """Return numbers with a point and without marks between thousands; null for what is not so written."""
-    if thousands:
-        mark = re.escape(thousands)
-        grouped = rf"^[+-]?(\d{{1,3}}({mark}\d{{3}})+|\d+)({re.escape(decimal)}\d*)?$"
-        texts = texts.set(~texts.str.contains(grouped), None).str.replace_all(thousands, "", literal=True)
-    elif decimal != ".":
-        texts = texts.set(texts.str.contains(".", literal=True), None)
-    return texts if decimal == "." else texts.str.replace(decimal, ".", literal=True)
-
-
-def _times(frame: pl.DataFrame, time: TimeMapping) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return nanoseconds since the epoch, and which of them could be read."""
-    column = frame[time.column]
-    if column.dtype == pl.Datetime and not time.date:
-        found = column if column.dtype.time_zone else _placed(column, time.time_zone)  # type: ignore[attr-defined]
-        ns = found.dt.timestamp("ns")
-    elif time.unit in UNITS:
-        ns = _counted(column, UNITS[time.unit])
-    else:
-        text = time_texts(frame, time)
-        form = None if time.unit == "iso" else time.unit
-        try:
-            read = text.str.to_datetime(form, time_unit="ns", strict=False, ambiguous="earliest")
-        except pl.exceptions.PolarsError:
-            read = pl.Series([None] * len(text), dtype=pl.Datetime("ns"))
-        zone = getattr(read.dtype, "time_zone", None)
-        ns = (read if zone else _placed(read, time.time_zone)).dt.timestamp("ns")
-    known = ns.is_not_null().to_numpy()
-    return ns.fill_null(0).to_numpy(), known
-
-
-def time_texts(frame: pl.DataFrame, time: TimeMapping) -> pl.Series:
-    """Return times as text, behind their dates, with a point before the fraction of a second."""
-    text = frame[time.column].cast(pl.String).str.strip_chars()
-    if time.date:
-        text = frame[time.date].cast(pl.String).str.strip_chars() + " " + text
-    return text.str.replace(r"(:\d\d),(\d+)", "${1}.${2}")
-
-
-def _placed(column: pl.Series, time_zone: str) -> pl.Series:
-    return column.dt.replace_time_zone(time_zone, ambiguous="earliest", non_existent="null")
-
-
-def _counted(column: pl.Series, digits: int) -> pl.Series:
-    """Return a count of units, perhaps with a fraction, in nanoseconds: text exactly, doubles as they are."""
-    if column.dtype.is_integer():
-        return pl.Series(column.cast(pl.Int64, strict=False) * 10**digits)
-    if column.dtype.is_float():
-        # A double holds an instant of our time to about 0.2 µs.
-        fine = (column * 10 ** max(digits - 3, 0)).round().cast(pl.Int64, strict=False)
-        return pl.Series(fine * 10 ** min(digits, 3))
-    parts = pl.DataFrame({"text": column.cast(pl.String).str.strip_chars()}).select(
-        whole=pl.col("text").str.extract(r"^(\d{1,19})(?:\.\d*)?$").cast(pl.Int64, strict=False),
-        fraction=pl.col("text").str.extract(r"^\d+\.(\d*)$").fill_null(""),
-    )
-    fraction = parts["fraction"].str.slice(0, digits).str.pad_end(digits, "0") if digits else None
-    below = fraction.cast(pl.Int64, strict=False).fill_null(0) if fraction is not None else 0
-    limit = TS_NS_MAX // 10**digits
-    fits = parts.select(pl.when(pl.col("whole") <= limit).then("whole")).to_series()
-    return pl.Series(fits * 10**digits + below)
 
 
 def read_rows(path: Path, mapping: Mapping, *, block_rows: int) -> Iterator[tuple[int, pl.DataFrame]]:

@@ -18,10 +18,10 @@ from . import columns as rule
 from .arrow_file import SUFFIXES as ARROW_SUFFIXES
 from .arrow_file import arrow_batches
 from .errors import DataError
-from .mapped_source import plain_numbers, time_texts
 from .mapping import Mapping, SideWords, TimeMapping
 from .quote_file import symbol_in
 from .table_file import PARQUET_SUFFIXES, ParquetTable, library_errors
+from .table_texts import plain_numbers, read_times, time_texts
 
 _SAMPLE_ROWS: Final = 4_096
 _SAMPLE_BYTES: Final = 1 << 18
@@ -37,7 +37,6 @@ _FORMATS: Final = (
     "%Y/%m/%d %H:%M:%S%.f", "%Y%m%d%H%M%S%3f", "%Y%m%d %H%M%S", "%d-%m-%Y %H:%M:%S%.f",
     "%m/%d/%Y %I:%M:%S %p", "%d/%m/%Y %I:%M:%S %p", "%d.%m.%Y %H:%M", "%Y.%m.%d %H:%M", "%m/%d/%Y %H:%M",
 )  # fmt: skip
-_ISO: Final = r"^\d{4}-\d\d-\d\d"
 _DATE: Final = r"^(\d{4}[-./]?\d\d[-./]?\d\d|\d{1,2}[-./]\d{1,2}[-./]\d{4})$"
 _CLOCK: Final = r"^\d{1,2}:\d\d(:\d\d([.,]\d{1,9})?)?( ?[AaPp][Mm])?$"
 _SYMBOL_NAMES: Final = ("symbol", "instrument", "ticker", "pair")
@@ -218,15 +217,7 @@ def _unit_of(sample: pl.DataFrame, time: TimeMapping) -> str | None:
     text = time_texts(sample, time)
     best, best_bad = None, len(text) / 2
     for form in ("iso", *_FORMATS):
-        try:
-            bad = text.str.to_datetime(
-                None if form == "iso" else form,
-                time_unit="ns",
-                strict=False,
-                time_zone="UTC" if form == "iso" else None,
-            ).null_count()
-        except pl.exceptions.PolarsError:
-            continue
+        bad = read_times(text, form).null_count()
         if bad < best_bad:
             best, best_bad = form, bad
     return best

@@ -99,7 +99,7 @@ def require_grid(known: Instrument | None, instrument: Instrument) -> None:
         if getattr(known, name) != getattr(instrument, name):
             raise ConfigError(
                 f"{instrument.symbol}: {name} must be {getattr(known, name)} as in the store, "
-                f"was {getattr(instrument, name)}; import the finer recording first, give its grid with this one "
+                f"was {getattr(instrument, name)}; import the finer recording first, give this its grid "
                 "(--price-increment, --lot-size), or use a --symbol or a store of its own"
             )
 

@@ -117,12 +117,10 @@ cdef inline bint state_reserve(MatchState* state, uint64_t commands) noexcept no
         for place in range(kept):
             expiry_push(&state.expiries, state.expiries.items[place])
         expiries_distinct(&state.expiries)
+    order_index_review(&state.lit.by_id, state.lit.orders, state.lit.order_capacity, state.lit.entries)
     return (
         expiry_reserve(&state.expiries, commands) and pegs_reserve(state, commands)
         and book_reserve(&state.lit, moving, moving)
-        and order_index_review(
-            &state.lit.by_id, state.lit.orders, state.lit.order_capacity, state.lit.entries
-        )
         and book_reserve(&state.dark, moving, moving)
         and book_reserve(&state.stops, commands, commands)
         and details_reserve(state, commands)

@@ -68,6 +68,7 @@ typedef struct {
     uint64_t newest_id;       /* entered last                                                         */
     uint64_t reviewed_id;     /* the newest when order_index_review looked, after so many entries     */
     uint64_t reviewed_entries;
+    uint64_t window_entries;  /* when the window was made                                             */
 } OrderIndex;
 
 _Static_assert(sizeof(Order) == 32, "two orders fill a cache line");

@@ -40,6 +40,7 @@ cdef extern from "order_index.h" nogil:
         uint64_t newest_id
         uint64_t reviewed_id
         uint64_t reviewed_entries
+        uint64_t window_entries
 
     ctypedef struct OrderPlace:
         pass
@@ -65,6 +66,7 @@ cdef enum:
     WINDOW_PLACES = 4           # for each order the table was made for: old orders are few, but stay long
     REVIEW_ENTRIES = 64
     NEAR_IDS = 8                # for each order entered: ids this close are worth a window
+    MOVE_ENTRIES = 16           # for each order the table was made for: two counters could take turns
 
 
 cdef inline size_t window_bytes(uint64_t places) noexcept nogil:
@@ -175,20 +177,23 @@ cdef inline bint order_index_resize(
     return index_rebuild(index, orders, orders_max, index.span != 0)
 
 
-cdef inline bint order_index_review(
+cdef inline void order_index_review(
     OrderIndex* index, const Order* orders, uint64_t orders_max, uint64_t entries
 ) noexcept nogil:
     """Open a window, or move it along, where the ids entered of late are close to one another.
 
-    `entries` counts all ids ever entered. False, and nothing changed, when memory is out.
+    `entries` counts all ids ever entered. Without memory for a window, ids stay where they are.
     """
     cdef uint64_t entered = entries - index.reviewed_entries
     cdef uint64_t passed = index.newest_id - index.reviewed_id
     if entered < REVIEW_ENTRIES:
-        return True
+        return
     index.reviewed_entries = entries
     index.reviewed_id = index.newest_id
     # Unsigned, so that ids that went back are as far as can be.
     if passed > NEAR_IDS * entered or index.newest_id - index.span_first < index.span // 4 * 3:
-        return True
-    return index_rebuild(index, orders, orders_max, True)
+        return
+    if index.span and entries - index.window_entries < MOVE_ENTRIES * orders_max:
+        return
+    if index_rebuild(index, orders, orders_max, True):
+        index.window_entries = entries

@@ -1,29 +1,19 @@
 """The three rings as classes. The algorithm stands in ext/ring.h, for Cython in ext/ring.pxd."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t
 
 from .ring cimport Ring
-from .ring_memory cimport RingMemory
+from .ring_handle cimport RingHandle, SoleProducerRing
 
 
-cdef class SpscRing:
-    cdef RingMemory memory
-    cdef Ring* ring             # owned; producer and consumer of one process share it
-    cdef bint produces
-    cdef bint consumes
-    cdef readonly uint64_t capacity
+cdef class SpscRing(SoleProducerRing):
+    pass
 
 
-cdef class BroadcastRing:
-    cdef RingMemory memory
-    cdef Ring* ring             # owned; the producer's
-    cdef bint produces
-    cdef readonly uint64_t capacity
+cdef class BroadcastRing(SoleProducerRing):
+    pass
 
 
-cdef class MpscRing:
-    cdef RingMemory memory
+cdef class MpscRing(RingHandle):
     cdef Ring** lanes           # owned; the consumer's
     cdef uint32_t next_lane     # where the next look begins
-    cdef bint consumes
-    cdef readonly uint64_t capacity

@@ -3,8 +3,6 @@
 Any of them lives on the heap, for threads, or under a name in POSIX shared memory, for processes. Every
 ring says once, when it is made, how it works (`mode`), what a push into a full ring does (`when_full`) and
 how its threads wait (`wait`).
-
-Over 400 lines because this is what users read: half of it is what each parameter and property means.
 """
 
 cimport cython
@@ -14,34 +12,25 @@ from libc.stdlib cimport calloc, free
 
 import numpy as np
 
-from .event_array import EVENT_DTYPE
 from .layout cimport load_acquire
-from .ring cimport (
-    RING_ACTIVE, RING_BROADCAST, RING_MPSC, RING_SPSC, Ring, ring_adopt, ring_close, ring_is_closed,
-    ring_is_drained, ring_length,
-)
-from .ring_ends cimport consumer_join, pop_records, producer_join, push_records, wait_for_records
-from .ring_memory cimport RingMemory, consumer_role, handle_open, memory_attach, memory_create
+from .ring cimport RING_ACTIVE, RING_BROADCAST, RING_MPSC, RING_SPSC, Ring, ring_is_drained, ring_length
+from .ring_ends cimport consumer_join, pop_records, producer_join, wait_for_records
+from .ring_handle cimport RingHandle, SoleProducerRing, memory_found
+from .ring_memory cimport consumer_role, handle_open
 
 cnp.import_array()
 
 
-cdef int require(bint holds, str role) except -1:
-    if not holds:
-        raise ValueError(f"this end of the ring is not its {role}")
-    return 0
-
-
-cdef int require_role(object role) except -1:
-    if role not in ("producer", "consumer"):
-        raise ValueError(f"role must be producer or consumer, was {role!r}")
-    return 0
+cdef dict options_of(mode, when_full, wait, first_cursor, name):
+    return {
+        "mode": mode, "when_full": when_full, "wait": wait, "first_cursor": first_cursor, "name": name,
+    }
 
 
 @cython.final
 @cython.no_gc
 @cython.auto_pickle(False)
-cdef class SpscRing:
+cdef class SpscRing(SoleProducerRing):
     """A bounded ring of records that one thread fills and one other thread drains.
 
     Both sides release the GIL while they copy. A full ring takes fewer records than it is offered and an
@@ -80,26 +69,13 @@ cdef class SpscRing:
         self, capacity, *, dtype=None, str mode="index", str when_full="refuse", str wait="yield",
         first_cursor=0, name=None, role="producer"
     ):
-        cdef dict options
-        require_role(role)
-        if isinstance(capacity, RingMemory):      # from attach
-            self.memory = capacity
+        cdef dict options = options_of(mode, when_full, wait, first_cursor, name)
+        self.open(RING_SPSC, capacity, dtype, options, role, 1, 1)
+        if self.memory.name is None:
+            self.produces = self.consumes = True
         else:
-            options = {
-                "mode": mode, "when_full": when_full, "wait": wait,
-                "first_cursor": first_cursor, "name": name,
-            }
-            self.memory = memory_create(
-                RING_SPSC, capacity, EVENT_DTYPE if dtype is None else dtype, options, 1, 1
-            )
-        if self.memory.name is not None:
-            self.memory.take_role(0 if role == "producer" else consumer_role(0), role)
-        self.ring = handle_open(self.memory, 0, 0)
-        self.capacity = self.ring.capacity
-        self.produces = self.memory.name is None or role == "producer"
-        self.consumes = self.memory.name is None or role == "consumer"
-        if self.produces and self.memory.name is not None:
-            ring_adopt(self.ring)
+            self.memory.take_role(0 if self.produces else consumer_role(0), role)
+        self.open_ring()
 
     @staticmethod
     def attach(str name, role, *, dtype=None):
@@ -117,39 +93,15 @@ cdef class SpscRing:
         OSError
             A living process has the role (EBUSY).
         """
-        require_role(role)
-        return SpscRing(memory_attach(RING_SPSC, name, EVENT_DTYPE if dtype is None else dtype), role=role)
-
-    def __dealloc__(self):
-        free(self.ring)
+        return SpscRing(memory_found(RING_SPSC, name, role, dtype), role=role)
 
     def __len__(self):
         return ring_length(self.ring)
 
     @property
-    def dtype(self):
-        """Of the records."""
-        return self.memory.dtype
-
-    @property
-    def name(self):
-        """Of the shared memory; None on the heap."""
-        return self.memory.name
-
-    @property
-    def closed(self):
-        """Whether the producer has said that no more records will come."""
-        return bool(ring_is_closed(self.ring))
-
-    @property
     def drained(self):
         """Whether the ring is closed and every record was taken."""
         return bool(ring_is_drained(self.ring))
-
-    @property
-    def refused(self):
-        """Records that a full ring did not take, each time they were offered."""
-        return load_acquire(&self.ring.producer.refused)
 
     @property
     def held(self):
@@ -168,35 +120,6 @@ cdef class SpscRing:
             return True
         return bool(self.memory.is_held(consumer_role(0) if self.produces else 0))
 
-    def try_push(self, cnp.ndarray events not None):
-        """Copy records in without waiting; return how many went in. Producer thread only.
-
-        Parameters
-        ----------
-        events : array of the ring's dtype, shape (n,)
-
-        Raises
-        ------
-        TypeError
-            If `events` has another dtype.
-        ValueError
-            If `events` is not contiguous, the ring is closed or this end is the consumer's.
-        """
-        require(self.produces, "producer")
-        return push_records(self.memory, self.ring, events, False, None)
-
-    def push(self, cnp.ndarray events not None, *, timeout_s=None):
-        """Copy records in, the ring's way; return how many went in. Producer thread only.
-
-        Parameters
-        ----------
-        events : array of the ring's dtype, shape (n,)
-        timeout_s : float, optional
-            With "block", how long to wait for room; None waits for ever. Others never wait.
-        """
-        require(self.produces, "producer")
-        return push_records(self.memory, self.ring, events, True, timeout_s)
-
     def pop(self, Py_ssize_t count_max):
         """Take the oldest records out, at most `count_max`. Consumer thread only.
 
@@ -205,7 +128,7 @@ cdef class SpscRing:
         array of the ring's dtype, shape (n,)
             A copy, in the order they were pushed; empty when none wait.
         """
-        require(self.consumes, "consumer")
+        self.require_consumer()
         return pop_records(self.memory, self.ring, count_max)
 
     def wait(self, *, timeout_s=None):
@@ -216,19 +139,14 @@ cdef class SpscRing:
         timeout_s : float, optional
             None waits until there are records or the ring is drained.
         """
-        require(self.consumes, "consumer")
+        self.require_consumer()
         return wait_for_records(self.memory, &self.ring, 1, timeout_s)
-
-    def close(self):
-        """Say that no more records will come. Producer thread only; again is harmless."""
-        require(self.produces, "producer")
-        ring_close(self.ring)
 
 
 @cython.final
 @cython.no_gc
 @cython.auto_pickle(False)
-cdef class BroadcastRing:
+cdef class BroadcastRing(SoleProducerRing):
     """A bounded ring that one thread fills and every consumer sees as a whole, from when it joined.
 
     With "refuse" and "block" the slowest consumer holds the producer back, and `consumers` says who did
@@ -247,51 +165,16 @@ cdef class BroadcastRing:
         self, capacity, *, consumers_max=8, dtype=None, str mode="index", str when_full="refuse",
         str wait="yield", first_cursor=0, name=None, role="producer"
     ):
-        cdef dict options
-        require_role(role)
-        if isinstance(capacity, RingMemory):      # from attach
-            self.memory = capacity
-        else:
-            options = {
-                "mode": mode, "when_full": when_full, "wait": wait,
-                "first_cursor": first_cursor, "name": name,
-            }
-            self.memory = memory_create(
-                RING_BROADCAST, capacity, EVENT_DTYPE if dtype is None else dtype, options, 1, consumers_max
-            )
-        self.produces = role == "producer"
+        cdef dict options = options_of(mode, when_full, wait, first_cursor, name)
+        self.open(RING_BROADCAST, capacity, dtype, options, role, 1, consumers_max)
         if self.produces and self.memory.name is not None:
             self.memory.take_role(0, role)
-        self.ring = handle_open(self.memory, 0, 0)
-        self.capacity = self.ring.capacity
-        if self.produces and self.memory.name is not None:
-            ring_adopt(self.ring)
+        self.open_ring()
 
     @staticmethod
     def attach(str name, role="consumer", *, dtype=None):
         """Open a ring that another process made, to subscribe or as its producer. See `SpscRing.attach`."""
-        require_role(role)
-        return BroadcastRing(
-            memory_attach(RING_BROADCAST, name, EVENT_DTYPE if dtype is None else dtype), role=role
-        )
-
-    def __dealloc__(self):
-        free(self.ring)
-
-    @property
-    def name(self):
-        """Of the shared memory; None on the heap."""
-        return self.memory.name
-
-    @property
-    def closed(self):
-        """Whether the producer has said that no more records will come."""
-        return bool(ring_is_closed(self.ring))
-
-    @property
-    def refused(self):
-        """Records that a full ring did not take, each time they were offered."""
-        return load_acquire(&self.ring.producer.refused)
+        return BroadcastRing(memory_found(RING_BROADCAST, name, role, dtype), role=role)
 
     @property
     def consumers(self):
@@ -327,26 +210,11 @@ cdef class BroadcastRing:
         """Free the places of consumers whose processes have died; a push into a full ring does it too."""
         self.memory.reap()
 
-    def try_push(self, cnp.ndarray records not None):
-        """Copy records in without waiting; return how many went in. See `SpscRing.try_push`."""
-        require(self.produces, "producer")
-        return push_records(self.memory, self.ring, records, False, None)
-
-    def push(self, cnp.ndarray records not None, *, timeout_s=None):
-        """Copy records in, the ring's way; return how many went in. See `SpscRing.push`."""
-        require(self.produces, "producer")
-        return push_records(self.memory, self.ring, records, True, timeout_s)
-
-    def close(self):
-        """Say that no more records will come. Producer thread only; again is harmless."""
-        require(self.produces, "producer")
-        ring_close(self.ring)
-
 
 @cython.final
 @cython.no_gc
 @cython.auto_pickle(False)
-cdef class MpscRing:
+cdef class MpscRing(RingHandle):
     """Many producers, one consumer: a lane of `capacity` records for each producer, visited in turn.
 
     What one producer pushed comes out in its order; between producers there is no order, so records that
@@ -365,20 +233,9 @@ cdef class MpscRing:
         self, capacity, *, producers_max=8, dtype=None, str mode="index", str when_full="refuse",
         str wait="yield", first_cursor=0, name=None, role="consumer"
     ):
-        cdef dict options
+        cdef dict options = options_of(mode, when_full, wait, first_cursor, name)
         cdef uint32_t lane
-        require_role(role)
-        if isinstance(capacity, RingMemory):      # from attach
-            self.memory = capacity
-        else:
-            options = {
-                "mode": mode, "when_full": when_full, "wait": wait,
-                "first_cursor": first_cursor, "name": name,
-            }
-            self.memory = memory_create(
-                RING_MPSC, capacity, EVENT_DTYPE if dtype is None else dtype, options, producers_max, 1
-            )
-        self.consumes = role == "consumer"
+        self.open(RING_MPSC, capacity, dtype, options, role, producers_max, 1)
         if self.consumes and self.memory.name is not None:
             self.memory.take_role(consumer_role(0), role)
         self.lanes = <Ring**>calloc(self.memory.identity.lane_count, sizeof(Ring*))
@@ -386,13 +243,11 @@ cdef class MpscRing:
             raise MemoryError("no memory for the ring's lanes")
         for lane in range(self.memory.identity.lane_count):
             self.lanes[lane] = handle_open(self.memory, lane, 0)
-        self.capacity = self.memory.identity.capacity
 
     @staticmethod
     def attach(str name, role="producer", *, dtype=None):
         """Open a ring that another process made, to produce or as its consumer. See `SpscRing.attach`."""
-        require_role(role)
-        return MpscRing(memory_attach(RING_MPSC, name, EVENT_DTYPE if dtype is None else dtype), role=role)
+        return MpscRing(memory_found(RING_MPSC, name, role, dtype), role=role)
 
     def __dealloc__(self):
         cdef uint32_t lane
@@ -403,11 +258,6 @@ cdef class MpscRing:
 
     def __len__(self):
         return sum([ring_length(self.lanes[lane]) for lane in range(self.memory.identity.lane_count)])
-
-    @property
-    def name(self):
-        """Of the shared memory; None on the heap."""
-        return self.memory.name
 
     @property
     def drained(self):
@@ -445,7 +295,7 @@ cdef class MpscRing:
         """
         cdef uint32_t _turn, lane_count = self.memory.identity.lane_count
         cdef Py_ssize_t left = count_max
-        require(self.consumes, "consumer")
+        self.require_consumer()
         runs = []
         for _turn in range(lane_count):
             run = pop_records(self.memory, self.lanes[self.next_lane], left)
@@ -464,5 +314,5 @@ cdef class MpscRing:
 
         Returns at once when every lane is closed and empty.
         """
-        require(self.consumes, "consumer")
+        self.require_consumer()
         return wait_for_records(self.memory, self.lanes, self.memory.identity.lane_count, timeout_s)

@@ -187,7 +187,9 @@ cdef RingMemory memory_attach(int kind, str name, object dtype):
     if memory.descriptor < 0 or fstat(memory.descriptor, &status):
         raise OSError(errno, os.strerror(errno), name)
     memory.name = name
-    if not S_ISREG(status.st_mode) or status.st_uid != geteuid() or status.st_mode & 0o77:
+    if not S_ISREG(status.st_mode):
+        raise ValueError(f"ring {name}: must be a plain file, was of mode {status.st_mode:o}")
+    if status.st_uid != geteuid() or status.st_mode & 0o77:
         raise ValueError(
             f"ring {name}: must be ours alone (mode 0600), was uid {status.st_uid}, "
             f"mode {status.st_mode & 0o777:o}"

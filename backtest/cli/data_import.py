@@ -101,7 +101,10 @@ def run_import(args: argparse.Namespace) -> int:
             "quality": [report.as_dict() for report in reports],
         },
     )  # fmt: skip
-    return 0
+    if rows or done_before:
+        return 0
+    print("nothing was imported: every row was rejected, or there was none", file=sys.stderr)
+    return 1
 
 
 def looked_at(gate: Gate | None, paths: list[Path], source: EventSource) -> QualityReport:

@@ -106,12 +106,17 @@ def read_labels(path: Path) -> NDArray[np.int64]:
 
 
 def rows_for(
-    summary: GraphSummary, rows: Path | None, labels: Path | None, *, seed: int
+    summary: GraphSummary, rows: Path | None, labels: Path | None, *, seed: int, model: Path, option: str
 ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None, str]:
     """Return rows, labels if there are any, and where they come from.
 
     Without files, a model of the ladder gets a generated day that no build uses; its metadata names the
     horizon and the threshold of its labels.
+
+    Parameters
+    ----------
+    option : str
+        By which the rows are named.
     """
     from engine.inference.lob_features import FEATURE_COUNT, WINDOW
 
@@ -119,6 +124,9 @@ def rows_for(
 
     if rows is not None:
         found = read_rows(rows, feature_names(summary.metadata))
+        if found.shape[1:] != summary.row_shape or not len(found):
+            expected = ", ".join(map(str, summary.row_shape))
+            raise DataError(f"rows must have the model's shape (n, {expected}), was {found.shape}", path=rows)
         return found, None if labels is None else read_labels(labels), str(rows)
     window = summary.window or 1
     try:
@@ -127,7 +135,9 @@ def rows_for(
     except (KeyError, ValueError):
         horizon, threshold = 0, 0.0
     if summary.feature_count != FEATURE_COUNT or window not in (1, WINDOW) or not 1 <= horizon <= 1_000:
-        raise ConfigError("this model is not one of a ladder: name its rows with a file")
+        raise ConfigError(
+            f"{option} must name rows for a model that is not of a ladder, was absent for {model}"
+        )
     features, truth = generated_windows(
         seed=seed, window=window, horizon=horizon, threshold=threshold, count=GENERATED_WINDOWS
     )

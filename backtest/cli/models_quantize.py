@@ -49,6 +49,7 @@ def add_action(actions: argparse._SubParsersAction[CommandParser]) -> None:
 
 
 def _quantize(args: argparse.Namespace) -> int:
+    from engine.inference.errors import ModelError
     from engine.inference.graph import check_graph
     from engine.inference.quantize_forms import form_named, quantize_as
     from engine.inference.quantize_search import search_forms
@@ -60,7 +61,11 @@ def _quantize(args: argparse.Namespace) -> int:
     if args.labels is not None and args.calibration is None:
         raise ConfigError("--labels must come with the rows they belong to: --calibration")
     summary = check_graph(model, source=args.model)
-    rows, labels, source = rows_for(summary, args.calibration, args.labels, seed=args.seed)
+    if summary.precision != "fp32":
+        raise ModelError(f"a model to quantize must be fp32, was {summary.precision}", source=args.model)
+    rows, labels, source = rows_for(
+        summary, args.calibration, args.labels, seed=args.seed, model=args.model, option="--calibration"
+    )
     if args.form is not None:
         made = quantize_as(model, rows, form_named(args.form), source=args.model)
         _write_form(output, made, form=args.form, before=len(model), rows=len(rows), as_json=args.json)

@@ -49,7 +49,9 @@ def _validate(args: argparse.Namespace) -> int:
     if args.labels is not None and args.rows is None:
         raise ConfigError("--labels must come with the rows they belong to: --rows")
     summary = check_graph(reference, source=against)
-    rows, labels, source = rows_for(summary, args.rows, args.labels, seed=args.seed)
+    rows, labels, source = rows_for(
+        summary, args.rows, args.labels, seed=args.seed, model=against, option="--rows"
+    )
     limits = ValidationLimits(
         accuracy_loss_max=args.accuracy_loss,
         agreement_min=args.agreement,

@@ -28,6 +28,7 @@ _HEADS: Final = (
 )
 
 
+_PAYLOADS: Final = 1_024
 _HALFWAY: Final = {
     "kill-worker": "SIGKILL one worker in the middle",
     "stop-worker": "SIGSTOP one worker in the middle, which then hangs",
@@ -64,7 +65,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--models", type=Path, metavar="DIR", help="a ladder or a model registry; default: the ladder shipped"
     )
     parser.add_argument("--refresh", action="store_true", help="time the models even where a profile is kept")
-    parser.add_argument("--workers", type=whole(1, 32), metavar="N", help="default: one per core")
+    parser.add_argument("--workers", type=whole(1, 31), metavar="N", help="default: one per core")
     explain(parser, "anytick stress --users 1 4 16 64 --seconds 10 --deadline-ms 50 --hog")
     parser.set_defaults(run=run)
 
@@ -106,25 +107,27 @@ def _loads(args: argparse.Namespace, progress: Any) -> tuple[list[Figures], list
     from engine.inference.serving.front import Front
     from engine.inference.serving.measure import ladder_costs, largest, open_variant
 
+    from ..stress.load import like_training
     from ..stress.rivals import Hogs, run_naive, usable_cores
 
     variants, served = _models(args.models)
     measuring = progress.add_task("profiling the ladder", total=None)
-    notes: list[str] = []
-    costs = ladder_costs(variants, refresh=args.refresh, say=notes.append)
-    if args.refresh:
-        notes = ["times of all variants: measured now, as asked"]
-    notes = notes or ["times of all variants: from the profiles kept for this machine and these versions"]
+    said: list[str] = []
+    costs = ladder_costs(variants, refresh=args.refresh, say=said.append)
+    notes = [_times_note(said, asked=args.refresh)]
     naive_session = open_variant(variants[largest(variants)])
     progress.remove_task(measuring)
     random = np.random.default_rng(args.seed)
     deadline_ns = int(args.deadline_ms * 1e6)
     found: list[Figures] = []
-    # A user has one question open at a time.
-    open_max = max(1_024, 1 << (max(args.users) - 1).bit_length())
+    # A user has one question open at a time, a schedule those of one deadline.
+    open_max = max(1_024, *args.users, int(1.5e-3 * (args.rate or 0.0) * args.deadline_ms))
+    open_max = 1 << (open_max - 1).bit_length()
     options: dict[str, Any] = {"workers": args.workers, "first_answers": not args.no_first_answers, **served}
     with Front(variants, costs=costs, open_max=open_max, **options) as front, ExitStack() as stack:
-        payloads = random.standard_normal((64, *front.arena.rows.shape[1:])).astype(np.float32)
+        payloads = like_training(
+            random.standard_normal((_PAYLOADS, *front.arena.rows.shape[1:])).astype(np.float32), variants
+        )
         if args.hog:
             stack.enter_context(Hogs(usable_cores()))
         for users in args.users:
@@ -143,6 +146,16 @@ def _loads(args: argparse.Namespace, progress: Any) -> tuple[list[Figures], list
     return found, notes
 
 
+def _times_note(said: list[str], *, asked: bool) -> str:
+    """Say whether the models' times are kept ones, and why not."""
+    if asked:
+        return "times of all variants: measured now, as asked"
+    if not said:
+        return "times of all variants: from the profiles kept for this machine and these versions"
+    names = ", ".join(line.partition(": ")[0] for line in said)
+    return f"times of {names}: {said[0].rpartition(': ')[2]}"
+
+
 def _models(path: Path | None) -> tuple[tuple[Variant, ...], dict[str, Any]]:
     """Return a ladder and, where a registry holds it, how a front follows that."""
     from engine.inference.ladder import load_ladder
@@ -157,15 +170,17 @@ def _models(path: Path | None) -> tuple[tuple[Variant, ...], dict[str, Any]]:
 
 def _closing_notes(front: Front) -> list[str]:
     """Say what happened to the front meanwhile."""
-    notes = []
-    if front.restarts:
-        notes.append(f"workers replaced: {len(front.restarts)}")
-    switch = front.switch
+    status = front.status()
+    notes = [str(drift) for drift in status.drift]
+    notes.append(f"drift: {status.drift_verdicts} windows of inputs judged")
+    if status.restarts:
+        notes.append(f"workers replaced: {status.restarts}")
+    switch = status.switch
     if switch is not None:
         seconds = (switch.done_ns - switch.asked_ns) / 1e9
         took = "" if switch.under_way else f" after {seconds:.1f} s"
         notes.append(f"last switch: {switch.state}{took}{switch.reason and ', ' + switch.reason}")
-        notes.append(f"now serving ladder {front.ladder}")
+        notes.append(f"now serving ladder {status.ladder}")
     return notes
 
 
@@ -229,7 +244,8 @@ def _print(found: list[Figures]) -> None:
             f"{figures.p50_ms:.1f}",
             f"{figures.p99_ms:.1f}",
             f"{figures.p999_ms:.1f}",
-            f"{figures.refused:.2%}" + (f", {figures.refusal_ms:.1f} ms" if figures.refused else ""),
+            f"{figures.refused:.2%}"
+            + (f", {figures.refusal_p99_ms:.1f} to {figures.refusal_ms:.1f} ms" if figures.refused else ""),
             f"{figures.value:.3f}",
             f"{share:.1%}",
             f"{figures.cores:.2f}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from contextlib import suppress
+from errno import EISDIR, ENOTDIR
 from pathlib import Path
 
 from data.errors import DataError
@@ -47,6 +48,27 @@ def write_text_atomically(path: Path, text: str) -> Path:
         with suppress(OSError):
             partial.unlink()
     return path
+
+
+def require_writable(path: Path) -> None:
+    """Raise now what `write_text_atomically` would raise after the work whose result it shall keep.
+
+    Raises
+    ------
+    DataError
+        The place cannot be written.
+    """
+    probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+        if path.parent.is_file():
+            raise NotADirectoryError(ENOTDIR, f"{os.strerror(ENOTDIR)}: {path.parent}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        probe.unlink()
+    except OSError as error:
+        raise DataError(f"expected a file that can be written, was {error.strerror}", path=path) from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -10,7 +10,7 @@ refusals are no way to faster answers.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from pathlib import Path
@@ -20,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.inference.arrays import Floats32
+from engine.inference.ladder import Variant
 from engine.inference.serving.front import Front
 from engine.inference.serving.request import ENDED_DTYPE, Outcome
+from engine.inference.standardisation import training_of
 
 _WAIT_S = 0.05
 _DRAIN_NS = 2_000_000_000
@@ -59,6 +61,21 @@ class LoadRun:
     start_ns: int
     slowdowns: tuple[tuple[float, float], ...]
     """(seconds since the start, mean of the workers' gauges), some hundred times."""
+
+
+def like_training(noise: Floats32, variants: Sequence[Variant]) -> Floats32:
+    """Return payloads whose columns lie and vary as those that the models were trained on.
+
+    Parameters
+    ----------
+    noise : array of float32, shape (k, window, features)
+        Of mean 0 and variance 1.
+    """
+    training = training_of(variants)
+    if training is None:
+        return noise
+    scale = np.where(training.inverse_scale > 0.0, 1.0 / np.maximum(training.inverse_scale, 1e-30), 0.0)
+    return (training.center + noise * scale).astype(np.float32)
 
 
 class LoadLoop:
@@ -139,7 +156,7 @@ class LoadLoop:
         """Ask once per turn, which is the stream as well; return what ended at once."""
         self._asked += len(turns)
         _, ended = self._front.submit_many(
-            self._payloads[turns % len(self._payloads)],
+            self._payloads[np.arange(self._asked - len(turns), self._asked) % len(self._payloads)],
             deadlines_ns=arrivals_ns + self._deadline_ns,
             arrivals_ns=arrivals_ns,
             streams=turns,

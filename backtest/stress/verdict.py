@@ -35,7 +35,7 @@ class Figures:
     p50_ms, p99_ms, p999_ms : float
         Of what a model answered, in time or not.
     refused : float
-        Share refused; `refusal_ms` is the slowest refusal.
+        Share refused; `refusal_ms` is the slowest refusal, `refusal_p99_ms` their 99th percentile.
     value, clairvoyant : float
         Mean value per request, and the bound on what anybody could have got with the same cores.
     variants : dict
@@ -53,6 +53,7 @@ class Figures:
     p99_ms: float
     p999_ms: float
     refused: float
+    refusal_p99_ms: float
     refusal_ms: float
     value: float
     clairvoyant: float
@@ -101,6 +102,7 @@ def figures_of(
         p99_ms=float(p99),
         p999_ms=float(p999),
         refused=float(refused.mean()) if len(refused) else 0.0,
+        refusal_p99_ms=float(np.percentile(run.latencies_ns[refused], 99)) / 1e6 if refused.any() else 0.0,
         refusal_ms=float(run.latencies_ns[refused].max()) / 1e6 if refused.any() else 0.0,
         value=worth,
         clairvoyant=_clairvoyant(run, users, costs, values, deadline_ns),

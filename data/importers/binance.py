@@ -25,7 +25,7 @@ from .binance_depth import Depth, DepthSync
 from .binance_touch import TouchCheck
 from .event_columns import EventColumns
 from .feed_source import FeedEvents, Head, Pairs, chosen_symbol, in_order_of_name, read_heads, require_time
-from .grid import instrument_of, on_a_fitting_grid
+from .grid import instrument_of, of_each
 from .json_lines import JsonRecords
 
 Levels = list[tuple[str, str]]
@@ -346,15 +346,11 @@ def verify(paths: Sequence[Path]) -> Verification:
     """Compare the book's touch after each depth update with the bookTicker of the same update id."""
     files = in_order_of_name(paths)
     symbols = sorted(read_heads(files, observe, whole=True).keys() - {""})
-    checks = [
-        on_a_fitting_grid(
-            lambda instrument, symbol=symbol: open_source(  # type: ignore[misc]
-                files, symbol=symbol, instrument=instrument, quotes=True
-            ),
-            TouchCheck.of,
-        )[1]
-        for symbol in symbols
-    ]
+    checks = of_each(
+        symbols,
+        lambda symbol, instrument: open_source(files, symbol=symbol, instrument=instrument, quotes=True),
+        lambda _, source: TouchCheck.of(source),
+    )
     implied = sum(check.implied for check in checks), sum(check.implied_total for check in checks)
     return Verification(
         matched=sum(check.matched for check in checks),

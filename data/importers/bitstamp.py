@@ -23,8 +23,8 @@ from . import Verification
 from .bitstamp_beginning import Beginning, Push, find_beginning, find_unchanging
 from .bitstamp_lines import SIDES, Order, Snapshot, Trade, parse_line, text_of
 from .event_columns import EventColumns
-from .feed_source import FeedEvents, Pairs, in_order_of_name, read_heads
-from .grid import Grid, instrument_of, on_a_fitting_grid
+from .feed_source import FeedEvents, Pairs, chosen_symbol, in_order_of_name, read_heads
+from .grid import Grid, instrument_of, of_each
 from .text_lines import lines
 
 PUSH_LAG_NS: Final = 100 * 10**6
@@ -38,12 +38,12 @@ UNTOLD_RULE: Final = "an order from before the log must have told its size"
 
 def observe(line: bytes, *, path: Path, row: int) -> tuple[str, str, Pairs] | None:
     """Say what a line holds, see `feed_source.Observer`; the log does not name its symbol."""
-    _, name, record = parse_line(line, path=path, row=row)
+    _, _, market, name, record = parse_line(line, path=path, row=row)
     if record is None:
         return None
     if isinstance(record, Snapshot):
-        return "", name, [*record.bids, *record.asks]
-    return "", name, [(text_of(record.price), text_of(record.amount))]
+        return market, name, [*record.bids, *record.asks]
+    return market, name, [(text_of(record.price), text_of(record.amount))]
 
 
 class BitstampDecoder:
@@ -58,9 +58,16 @@ class BitstampDecoder:
     """
 
     def __init__(
-        self, columns: EventColumns, left: LeftOut, *, beginning: Beginning, grid: Grid, strict: bool
+        self,
+        columns: EventColumns,
+        left: LeftOut,
+        *,
+        market: str,
+        beginning: Beginning,
+        grid: Grid,
+        strict: bool,
     ) -> None:
-        self._columns, self._left, self._beginning = columns, left, beginning
+        self._columns, self._left, self._beginning, self._market = columns, left, beginning, market
         self._grid, self._strict = grid, strict
         self._open: dict[int, int] = {}
         self._started = False
@@ -69,12 +76,19 @@ class BitstampDecoder:
 
     def line(self, line: bytes, *, path: Path, row: int) -> None:
         self.snapshot = None
-        recv_ns, name, record = parse_line(line, path=path, row=row)
-        if recv_ns < self.reached_ns:
+        ts_ns, recv_ns, market, name, record = parse_line(line, path=path, row=row)
+        if market != self._market or (market and record is None):
+            self._left.pass_over(
+                f"{name[:40]} messages" if market == self._market else "messages of other markets"
+            )
+            return
+        if ts_ns == 0:
+            raise DataError("expected a time, of the venue or of receipt, was none", path=path, row=row)
+        if ts_ns < self.reached_ns:
             self._left.pass_over("times that ran backwards, raised to the time before")
-        self.reached_ns = max(self.reached_ns, recv_ns)
+        self.reached_ns = max(self.reached_ns, ts_ns)
         if not self._started:
-            self._start(path, row)
+            self._start(recv_ns, path, row)
         if isinstance(record, Order):
             self._order(name, record, recv_ns, path, row)
         elif isinstance(record, Trade):
@@ -93,13 +107,13 @@ class BitstampDecoder:
         else:
             self._left.pass_over(f"{name[:20]} messages")
 
-    def _start(self, path: Path, row: int) -> None:
+    def _start(self, recv_ns: int, path: Path, row: int) -> None:
         """State the orders that stood before."""
         self._started = True
         self._columns.packet()
         ts_ns = self.reached_ns
         self._columns.mark(
-            ts_ns=ts_ns, recv_ns=ts_ns, row=row, kind=EventKind.CLEAR, flags=EventFlag.SNAPSHOT
+            ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=EventKind.CLEAR, flags=EventFlag.SNAPSHOT
         )
         for order in self._beginning.standing:
             lots = self._lots(order, path, row)
@@ -109,12 +123,14 @@ class BitstampDecoder:
                 self._left.reject(UNTOLD_RULE, raw={"id": order.id, "price": text_of(order.price)})
                 continue
             self._open[order.id] = lots
-            self._put(EventKind.ADD, order, self._grid.size.text(lots), ts_ns, row, flags=EventFlag.SNAPSHOT)
+            self._put(
+                EventKind.ADD, order, self._grid.size.text(lots), recv_ns, row, flags=EventFlag.SNAPSHOT
+            )
         for side, ticks, lots in self._beginning.unchanging:
             self._columns.add(
                 ((self._grid.price.text(ticks), self._grid.size.text(lots)),),
                 ts_ns=ts_ns,
-                recv_ns=ts_ns,
+                recv_ns=recv_ns,
                 row=row,
                 kind=EventKind.ADD,
                 side=side,
@@ -190,31 +206,39 @@ def open_source(
     instrument: Instrument | None = None,
     strict: bool = False,
 ) -> FeedEvents:
-    """Open an order log; it does not name its symbol, so give one."""
+    """Open an order log, which does not name its symbol, so give one; or one market of a websocket dump."""
     files = in_order_of_name(paths)
+    wanted = symbol.upper().replace("/", "").replace("-", "") if symbol else None
+    heads = read_heads(files, observe)
+    is_log = not heads.keys() - {""}
+    if not is_log:
+        heads.pop("", None)
+        heads = heads if wanted is None or wanted in heads else read_heads(files, observe, wanted=wanted)
+    market = "" if is_log else chosen_symbol(heads, wanted, path=files[0])
     if instrument is None:
-        head = read_heads(files, observe).get("")
+        head = heads.get(market)
         instrument = instrument_of(
-            symbol or "BTCUSD", head.prices if head else [], head.sizes if head else [], path=files[0]
-        )
-    grid, beginning = Grid.of(instrument), find_beginning(files)
-    unchanging = find_unchanging(_pushes(files, beginning, grid), grid)
+            market or symbol or "BTCUSD", head.prices if head else [], head.sizes if head else [],
+            path=files[0], currency=market[-3:] or "USD",
+        )  # fmt: skip
+    grid, beginning = Grid.of(instrument), find_beginning(files, market)
+    unchanging = find_unchanging(_pushes(files, market, beginning, grid), grid)
     beginning = replace(beginning, unchanging=unchanging)
     return FeedEvents(
         files,
         instrument=instrument,
         title="Bitstamp orders of",
         decoder=lambda columns, left: BitstampDecoder(
-            columns, left, beginning=beginning, grid=grid, strict=strict
+            columns, left, market=market, beginning=beginning, grid=grid, strict=strict
         ),
     )
 
 
-def _pushes(files: Sequence[Path], beginning: Beginning, grid: Grid) -> Iterator[Push]:
+def _pushes(files: Sequence[Path], market: str, beginning: Beginning, grid: Grid) -> Iterator[Push]:
     """Yield every push with the events since the one before."""
     left = LeftOut()
     columns = EventColumns(grid, left=left)
-    decoder = BitstampDecoder(columns, left, beginning=beginning, grid=grid, strict=False)
+    decoder = BitstampDecoder(columns, left, market=market, beginning=beginning, grid=grid, strict=False)
     for path in files:
         columns.path = path
         for row, line in lines(path):
@@ -229,7 +253,19 @@ def verify(paths: Sequence[Path]) -> Verification:
     A push names no event, and it comes on a channel of its own. It matches when a state that the book was in
     during the `PUSH_LAG_NS` before has the same touches, and no push goes back behind the one before it.
     """
-    return on_a_fitting_grid(lambda instrument: open_source(paths, instrument=instrument), _compare)[1]
+    markets = sorted(read_heads(in_order_of_name(paths), observe, whole=True)) or [""]
+    found = of_each(
+        markets,
+        lambda market, instrument: open_source(paths, symbol=market or None, instrument=instrument),
+        lambda _, source: _compare(source),
+    )
+    return Verification(
+        matched=sum(check.matched for check in found),
+        total=sum(check.total for check in found),
+        what=found[0].what,
+        first_mismatch=next((check.first_mismatch for check in found if check.first_mismatch), None),
+        notes=tuple(note for check in found for note in check.notes),
+    )
 
 
 def _compare(source: FeedEvents) -> Verification:

@@ -51,8 +51,15 @@ class Beginning:
     unchanging: tuple[Level, ...] = ()
 
 
-def find_beginning(paths: Sequence[Path]) -> Beginning:
-    """Find the orders that stood before the log, and those whose events are logged in the wrong order."""
+def find_beginning(paths: Sequence[Path], market: str) -> Beginning:
+    """Find the orders that stood before the log, and those whose events are logged in the wrong order.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    market : str
+        Of the websocket's channels, "" for a log.
+    """
     live: set[int] = set()
     unknown: dict[int, Order] = {}
     reordered: set[int] = set()
@@ -62,7 +69,9 @@ def find_beginning(paths: Sequence[Path]) -> Beginning:
     first_id: int | None = None
     for path in paths:
         for row, line in lines(path):
-            _, name, record = parse_line(line, path=path, row=row)
+            _, _, told, name, record = parse_line(line, path=path, row=row)
+            if told != market:
+                continue
             if isinstance(record, Trade) and lowered is not None:
                 if same_number(record.price, lowered.price):
                     executed.setdefault(lowered.id, text_of(record.amount))

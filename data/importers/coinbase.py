@@ -7,7 +7,6 @@ carries no checksum; `verify` holds the book against the best bid and offer that
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +22,7 @@ from .coinbase_orders import KINDS as ORDER_KINDS
 from .coinbase_orders import SIDE, OrderFeed
 from .event_columns import EventColumns
 from .feed_source import FeedEvents, chosen_symbol, in_order_of_name, read_heads
-from .grid import Grid, instrument_of, on_a_fitting_grid
+from .grid import Grid, instrument_of, of_each
 
 UNOPENED_RULE: Final = "an update must come after a snapshot"
 UNTIMED_RULE: Final = "a snapshot must have a time, its own, of receipt, or of an update behind it"
@@ -253,15 +252,11 @@ def verify(paths: Sequence[Path]) -> Verification:
     """
     files = in_order_of_name(paths)
     products = sorted(read_heads(files, observe, whole=True).keys() - {""})
-    found = [
-        on_a_fitting_grid(
-            lambda instrument, product=product: open_source(  # type: ignore[misc]
-                files, symbol=product, instrument=instrument
-            ),
-            partial(_compare, product),
-        )[1]
-        for product in products
-    ]
+    found = of_each(
+        products,
+        lambda product, instrument: open_source(files, symbol=product, instrument=instrument),
+        _compare,
+    )
     return Verification(
         matched=sum(entry[0] for entry in found),
         total=sum(entry[1] for entry in found),

@@ -122,7 +122,7 @@ def open_source(
     for file in files:
         if str(file.metadata.schema) not in SCHEMAS:
             raise DataError(
-                f"expected one of the schemas {', '.join(SCHEMAS)}, was {file.metadata.schema}",
+                f"expected one of the schemas {', '.join(SCHEMAS[:-1])}, was {file.metadata.schema}",
                 path=file.path,
             )
     if not files:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -91,6 +92,15 @@ def on_a_fitting_grid(
             tell(error)
     source = open_source(instrument)
     return source, use(source)
+
+
+def of_each(
+    symbols: Sequence[str],
+    open_source: Callable[[str, Instrument | None], Source],
+    use: Callable[[str, Source], Result],
+) -> list[Result]:
+    """Use the source of each symbol, as `on_a_fitting_grid` does."""
+    return [on_a_fitting_grid(partial(open_source, symbol), partial(use, symbol))[1] for symbol in symbols]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,6 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +23,7 @@ from . import Verification
 from .depth_window import DepthWindow
 from .event_columns import EventColumns
 from .feed_source import FeedEvents, Pairs, chosen_symbol, in_order_of_name, read_heads
-from .grid import Grid, instrument_of, on_a_fitting_grid
+from .grid import Grid, instrument_of, of_each
 from .json_lines import JsonRecords
 from .kraken_v2 import as_version_1, is_version_2, subscribed_depth
 from .ws_dump import received, seconds_ns
@@ -283,15 +282,11 @@ def verify(paths: Sequence[Path]) -> Verification:
     """Compare the CRC-32 of the book's best ten levels with that of every update."""
     files = in_order_of_name(paths)
     pairs = sorted(read_heads(files, observe, whole=True))
-    found = [
-        on_a_fitting_grid(
-            lambda instrument, pair=pair: open_source(  # type: ignore[misc]
-                files, symbol=pair, instrument=instrument
-            ),
-            partial(_compare, pair),
-        )[1]
-        for pair in pairs
-    ]
+    found = of_each(
+        pairs,
+        lambda pair, instrument: open_source(files, symbol=pair, instrument=instrument),
+        _compare,
+    )
     return Verification(
         matched=sum(entry[0] for entry in found),
         total=sum(entry[1] for entry in found),

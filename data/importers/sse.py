@@ -33,7 +33,7 @@ from ..schema import EVENT_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 from ..table_file import files_sha256
 from . import Verification
 from .itch_files import day_in
-from .sse_lines import DEPTH, PRICE_INCREMENT, Order, Snapshot, SseLog, Trade
+from .sse_lines import DEPTH, PRICE_INCREMENT, Order, Snapshot, SseLog, Trade, stocks_in
 
 TIME_ZONE: Final = "Asia/Shanghai"
 # China keeps one zone and, since 1991, no summer time.
@@ -99,7 +99,8 @@ class SseEvents:
             symbol=self.symbol,
             currency="CNY",
             price_increment=PRICE_INCREMENT,
-            tick_size_ticks=10,
+            # Funds count in 0.001, shares in 0.01.
+            tick_size_ticks=1 if self.symbol.startswith("5") else 10,
             time_zone=TIME_ZONE,
         )
         if self.instrument.price_increment != PRICE_INCREMENT or self.instrument.lot_size != 1.0:
@@ -185,15 +186,18 @@ def verify(paths: Sequence[Path]) -> Verification:
     levels and the same volume traded.
     """
     matched, total, first, notes = 0, 0, None, []
-    for path in paths:
-        log = SseLog(path)
+    for log in [SseLog(path, symbol) for path in paths for symbol in stocks_in(path)]:
+        path = log.path
         comparison = _Comparison(log)
         comparison.run()
         matched += comparison.matched
         total += comparison.total
         if first is None and comparison.first_mismatch is not None:
             first = f"{path}:{comparison.first_mismatch}"
-        notes.append(f"{path.name}: {comparison.left_out} snapshots outside continuous trading not compared")
+        notes.append(
+            f"{path.name}, {log.symbol}: {comparison.left_out} snapshots outside continuous trading, "
+            "not compared"
+        )
         if comparison.unknown_orders:
             notes.append(f"{path.name}: {comparison.unknown_orders} events of orders never announced")
     return Verification(

@@ -31,6 +31,7 @@ BUY, SELL, AUCTION = 66, 83, 78
 _LINE_BYTES_MAX: Final = 1 << 14
 # A field that goes on after its digits is damaged: it is then missing, not what the digits say.
 _PAIR: Final = re.compile(rb"(?<![^\s/])([A-Za-z]+(?:\[\d\]\.[A-Za-z]+)?)=(\d*)(?!\S)")
+_STOCK: Final = re.compile(rb"(?<![^\s/])SecurityID=(\d{1,12})(?!\S)")
 _PRICE_MAX: Final = (1 << 30) - 1
 _SIZE_MAX: Final = 1 << 48
 _ID_MAX: Final = (1 << 63) - 1
@@ -97,6 +98,10 @@ class SseLog:
         _, line = next(self._lines(None), (0, b""))
         fields = dict(_PAIR.findall(line))
         return self._text(fields, b"SecurityID", 0)
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield (row, line) of every message."""
+        return self._lines(None)
 
     def messages(self) -> Iterator[Order | Trade]:
         """Yield orders and trades in the exchange's order."""
@@ -248,3 +253,30 @@ class SseLog:
 
 def _biz_index(message: Order | Trade) -> int:
     return message.biz_index
+
+
+def stocks_in(path: Path) -> list[str | None]:
+    """Return the stocks of a log that has snapshots of several, each named; else None, for the only one.
+
+    Raises
+    ------
+    DataError
+        A message is of none of several stocks.
+    """
+    log = SseLog(path)
+    seen: dict[bytes, int] = {}
+    shown: set[bytes] = set()
+    for row, line in log.lines():
+        match = _STOCK.search(line)
+        if match is not None:
+            seen.setdefault(match[1], row)
+            if b"MsgType=" + SNAPSHOT + b" " in line:
+                shown.add(match[1])
+    if len(shown) < 2:
+        return [None]
+    for stock, row in seen.items():
+        if stock not in shown:
+            raise DataError(
+                f"expected one of the stocks with snapshots, was {stock.decode()}", path=path, row=row
+            )
+    return [stock.decode() for stock in sorted(shown)]

@@ -22,16 +22,29 @@ from onnx import AttributeProto, TensorProto, numpy_helper
 from .errors import ModelError, ModelRefused
 
 CLASS_COUNT: Final = 3
-OPSET_MIN: Final = 17
+# From here on the operators below mean what they mean today; LayerNormalization asks for 17 by itself.
+OPSET_MIN: Final = 13
 DOMAINS: Final = frozenset({"", "ai.onnx"})
 
 DENSE_OPERATORS: Final = frozenset({"Sub", "Mul", "Clip", "Gemm", "MatMul", "Add", "Relu", "Softmax"})
 WINDOW_OPERATORS: Final = frozenset({"Conv", "Transpose", "Reshape", "Gather", "Slice", "LayerNormalization"})
+# What other people's exports hold: the C interface runs them, our own kernels leave them to it.
+COMMON_OPERATORS: Final = frozenset(
+    {
+        *("Tanh", "Sigmoid", "LeakyRelu", "Elu", "Gelu", "Erf", "Softplus", "Identity", "BatchNormalization"),
+        *("Flatten", "Unsqueeze", "Concat", "Pad", "AveragePool", "MaxPool", "GlobalAveragePool"),
+    }
+)
 BILINEAR_OPERATORS: Final = frozenset({"ReduceMean", "Sqrt", "Div", "Squeeze"})
 DYNAMIC_OPERATORS: Final = frozenset({"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "Cast"})
 QUANTIZING_OPERATORS: Final = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 ALLOWED_OPERATORS: Final = (
-    DENSE_OPERATORS | WINDOW_OPERATORS | BILINEAR_OPERATORS | DYNAMIC_OPERATORS | QUANTIZING_OPERATORS
+    DENSE_OPERATORS
+    | WINDOW_OPERATORS
+    | COMMON_OPERATORS
+    | BILINEAR_OPERATORS
+    | DYNAMIC_OPERATORS
+    | QUANTIZING_OPERATORS
 )
 
 _CONSTANT_TYPES: Final = frozenset(
@@ -230,7 +243,8 @@ def _broken_constant(parsed: onnx.ModelProto) -> str | None:
         if tensor.data_location != TensorProto.DEFAULT or tensor.external_data:
             return f"constants must lie inside the file, was {tensor.name!r} outside"
         if tensor.data_type not in _CONSTANT_TYPES:
-            return f"constants must be float32, int8, uint8 or int32, was {tensor.name!r}"
+            kind = _type_name(tensor.data_type)
+            return f"constants must be float32, int8, uint8, int32 or int64, was {tensor.name!r} of {kind}"
         try:
             values = numpy_helper.to_array(tensor)
         except (ValueError, TypeError, OverflowError, MemoryError) as error:
@@ -293,4 +307,9 @@ def _shape_text(value: onnx.ValueInfoProto) -> str:
         str(dim.dim_value) if dim.HasField("dim_value") else (dim.dim_param or "?")
         for dim in tensor.shape.dim
     )
-    return f"{value.name!r} {TensorProto.DataType.Name(tensor.elem_type).lower()}[{dims}]"
+    return f"{value.name!r} {_type_name(tensor.elem_type)}[{dims}]"
+
+
+def _type_name(kind: int) -> str:
+    known = kind in TensorProto.DataType.values()
+    return TensorProto.DataType.Name(kind).lower() if known else f"unknown type {kind}"

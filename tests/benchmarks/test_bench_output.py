@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -141,6 +142,26 @@ def test_json_holds_the_changes(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_docs_are_not_written_from_smoke_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "journal", "--smoke", "--write-docs"]) == 2
     assert "--write-docs" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("bench")
+@pytest.mark.parametrize("option", ["--output", "--html", "--compare", "--write-docs"])
+def test_what_would_fail_in_the_end_is_refused_before_anything_is_measured(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "_measure", lambda args: pytest.fail("was measured"))
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    stranger = document()
+    stranger["machine"]["cpu"] = "another"
+    stored_page = tmp_path / "docs" / "measured" / "suite.json"
+    stored_page.parent.mkdir(parents=True)
+    stored_page.write_text(as_text(stranger), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command, "STORED", stored_page.parent)
+    values = {"--output": ["file/new.json"], "--html": ["docs"], "--compare": [str(stored_page)]}
+    assert main(["bench", "journal", option, *values.get(option, [])]) == 2
+    assert re.search("file that can be written|machine", capsys.readouterr().err)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["docs", "file"]
 
 
 @pytest.mark.parametrize("name", ["suite", "peers"])

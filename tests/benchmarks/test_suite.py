@@ -12,8 +12,10 @@ from backtest.cli import main as entry
 from benchmarks.harness import BLOCKS, SCENARIOS, Bench, Scenario, run_scenario
 from benchmarks.limits import UNITS
 from benchmarks.roofline import ROOFS, roof_of
+from benchmarks.router_ladders import REFERENCE, SHIPPED_US, reference_with_margins, shipped_ladder
 from benchmarks.suite import choose, run_suite
 from data.errors import CheckFailed, ConfigError
+from engine.inference.ladder import load_ladder
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -44,8 +46,12 @@ def test_a_debug_build_refuses_full_sizes(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_unknown_scenarios_are_named() -> None:
-    with pytest.raises(ConfigError, match="nonsense"):
+    with pytest.raises(ConfigError, match="--list, was nonsense"):
         run_suite(("nonsense",))
+    with pytest.raises(ConfigError, match="was rnig; near it: ring"):
+        run_suite(("rnig",))
+    with pytest.raises(ConfigError, match="--peers --list, was rings-slow; near it: rings"):
+        run_suite(("rings-slow",), peers=True)
 
 
 def test_a_name_means_its_group() -> None:
@@ -119,3 +125,18 @@ def test_the_first_roof_that_fits_holds() -> None:
 def test_the_command_finds_the_suite_by_its_entry_point(capsys: pytest.CaptureFixture[str]) -> None:
     assert entry.main(["bench", "journal", "--smoke", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["scenarios"][0]["name"] == "journal"
+
+
+def test_every_rung_of_the_packages_ladder_has_its_times() -> None:
+    names = {variant.name for variant in load_ladder()}
+    assert set(SHIPPED_US) == names
+    assert all(list(row) == sorted(row) for row in SHIPPED_US.values())
+
+
+def test_measured_margins_leave_the_reference_ladders_averages() -> None:
+    shipped = shipped_ladder(rows=200, seed=1)
+    found = reference_with_margins(shipped)
+    assert found.values.cascades
+    for row, value in zip(found.values.by_margin, REFERENCE.values.values, strict=True):
+        mean = sum(share * each for share, each in zip(found.values.shares, row, strict=True))
+        assert mean == pytest.approx(value)

@@ -56,7 +56,7 @@ IMPORT_OPTIONS = ImportOptions(venue="V", part_events=40, append=True)
 
 
 class MadeUp:
-    """A recording of two days in small blocks."""
+    """A recording of two days in small blocks, which can be entered at any of them."""
 
     notes: tuple[str, ...] = ()
     source = "made up"
@@ -64,8 +64,14 @@ class MadeUp:
     instrument = ACME
 
     def blocks(self, block_events: int = 25) -> Iterator[np.ndarray]:
+        return (block for block, _ in self.marked_blocks())
+
+    def marked_blocks(
+        self, place: dict[str, Any] | None = None
+    ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
         events = steady_events(75, first=1_000, step_ns=DAY_NS // 50)
-        yield from (events[first : first + 25].copy() for first in range(0, len(events), 25))
+        for first in range(place["next"] if place else 0, len(events), 25):
+            yield events[first : first + 25].copy(), {"next": first + 25}
 
 
 def run_import(store: TickStore) -> ImportResult:

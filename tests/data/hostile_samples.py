@@ -185,6 +185,7 @@ _add_lines("binance-xz", "spot.jsonl", _rows_of("test_binance", "SPOT"), pack=_e
 _add_lines("bitstamp", "day.log", _rows_of("test_bitstamp", "LOG"), **_imported("bitstamp"), **_MSGSPEC)
 _add_lines("coinbase", "feed.ws", _rows_of("test_coinbase", "DUMP"),
            **_imported("coinbase", symbol="SKL-USD"), **_MSGSPEC)  # fmt: skip
+_add_lines("coinbase-full", "full.ws", _rows_of("test_coinbase", "FULL"), **_imported("coinbase"), **_MSGSPEC)
 _add_lines("kraken-bz2", "feed.ws", _rows_of("test_kraken", "recording"), pack=_each(".bz2", bz2.compress),
            **_imported("kraken"), **_MSGSPEC)  # fmt: skip
 _add_lines("tardis", "book.csv", _rows_of("test_tardis", "BOOK"), **_imported("tardis"))
@@ -216,6 +217,15 @@ def _lean() -> Files:
 
 
 _add("lean", parts=_lean, pack=_zip("ibm_quote.zip"), **_imported("lean"))
+
+
+def _lean_bars() -> Files:
+    side = "{0}.1,{0}.2,{0}.0,{0}.15,{1}"
+    rows = [f"{ms * 1_000},{side.format(100 + ms % 5, ms)},{side.format(106, 3)}\n" for ms in range(1, 60)]
+    return {"20131007_es_minute_quote_201312.csv": "".join(rows).encode()}
+
+
+_add("lean-bars", parts=_lean_bars, pack=_zip("es_quote.zip"), **_imported("lean"))
 
 
 def _npz() -> Files:
@@ -274,6 +284,14 @@ def _arrow() -> Files:
 _MAPPED = {"open": lambda paths: MappedSource(paths, sniff_mapping(paths[0]))}
 _add_lines("table", "anything.csv", _trades, **_MAPPED)
 _add("table-arrow", parts=_arrow, **_MAPPED)
+
+
+def _written() -> list[str]:
+    rows = (f"14.11.2023;22:13:{at:02},5;1.23{at % 10},{at:02};0,{at + 1}" for at in range(60))
+    return ["Datum;Zeit;Preis;Menge", *rows]
+
+
+_add_lines("table-comma", "preise.csv", _written, **_MAPPED)
 
 
 # Our own.

@@ -149,3 +149,45 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
 def test_the_recording_is_rebuilt(market_data: Path) -> None:
     check = bitstamp.verify([market_data / "2015-05-01.log.xz"])
     assert (check.matched, check.total) == (5_011, 5_011)
+
+
+def wrapped(ms: int, event: str, channel: str, **data: object) -> str:
+    stamp = {"microtimestamp": str((BASE_MS + ms) * 1_000 + 7)}
+    return json.dumps({"event": event, "channel": channel, "data": {**data, **stamp}})
+
+
+def test_the_websocket_of_today_is_read_market_by_market(tmp_path: Path) -> None:
+    def event(ms: int, what: str, price: float, amount: float, market: str = "ethusd") -> str:
+        fields = {"id": 1_757, "order_type": 1, "price": price, "amount": amount, "price_str": str(price)}
+        return wrapped(ms, f"order_{what}", f"live_orders_{market}", **fields)
+
+    rows = [
+        '{"event":"bts:subscription_succeeded","channel":"live_orders_ethusd","data":{}}',
+        event(1, "created", 2600.1, 0.5),
+        event(2, "created", 0.05, 3, market="ethbtc"),
+        event(3, "changed", 2600.1, 0.125),
+        wrapped(4, "trade", "live_trades_ethusd", price=2600.1, amount=0.375, type=0, id=9),
+        wrapped(5, "data", "order_book_ethusd", bids=[], asks=[["2600.1", "0.12500000"]]),
+        wrapped(5, "data", "diff_order_book_ethusd", bids=[], asks=[["2600.1", "0.1"]]),
+        event(6, "deleted", 2600.1, 0.125),
+    ]
+    path = write_lines(tmp_path / "feed.jsonl", rows)
+    with pytest.raises(DataError, match="ETHBTC, ETHUSD"):
+        bitstamp.open_source([path])
+    source = bitstamp.open_source([path], symbol="eth-usd")
+    events = joined(source)
+    assert source.instrument.symbol == "ETHUSD"
+    assert told(events) == [
+        (CLEAR, 0, 0, 0, 5), (ADD, -1, 26_001, 500, 1), (REDUCE, -1, 26_001, 375, 1),
+        (TRADE, 1, 26_001, 375, 1), (CANCEL, -1, 26_001, 125, 1),
+    ]  # fmt: skip
+    assert (events["ts_ns"] - BASE_MS * 10**6).tolist() == [
+        1_007_000,
+        1_007_000,
+        3_007_000,
+        4_007_000,
+        6_007_000,
+    ]
+    assert (events["recv_ns"] < 0).all()
+    check = bitstamp.verify([path])
+    assert (check.matched, check.total) == (1, 1)

@@ -212,3 +212,10 @@ def test_venues_of_other_ticks_share_the_finer_grid(
     assert run("import", "trades", coarse, "--store", other, "--venue", "PERP") == 0
     with pytest.raises(ConfigError, match="import the finer recording first"):
         run("import", "trades", fine, "--store", other, "--venue", "SPOT")
+
+
+def test_an_import_of_nothing_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("ts_ns,price,size\n1000000000,1.5,-1\n")
+    assert run("import", "trades", path, "--store", tmp_path / "store") == 1
+    assert "nothing was imported" in capsys.readouterr().err

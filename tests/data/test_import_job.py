@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,12 @@ import dying_import
 import numpy as np
 import polars as pl
 import pytest
-from dying_import import Feed
+from dying_import import FEEDS, Feed, MarkedFeed
 from dying_writer import ACME, steady_events
 
 from data.errors import CheckFailed, ConfigError, DataError
-from data.import_job import ImportOptions, import_events
+from data.import_job import ImportOptions, ImportResult, Watch, import_events
+from data.quality import QualityReport
 from data.quality_gate import Gate
 from data.schema import EVENT_DTYPE, RECV_NOT_RECORDED
 from data.screen import Screen
@@ -35,55 +37,120 @@ def recording(tmp_path: Path) -> Path:
     return path
 
 
+def findings_of(result: ImportResult) -> QualityReport:
+    """The report but for the median latency, which is a sample of each block."""
+    assert result.report is not None
+    return replace(result.report, latency_ns={})
+
+
 def contents(store: TickStore) -> bytes:
     return np.concatenate(list(store.stream())).tobytes()
 
 
-@pytest.mark.parametrize("dies_after", [0, 1, 9, 10, 11, 25, 29])
+@pytest.mark.parametrize("feed", FEEDS)
+@pytest.mark.parametrize("dies_after", [0, 1, 9, 11, 25, 29])
 def test_a_killed_import_goes_on_and_never_duplicates(
-    tmp_path: Path, recording: Path, dies_after: int
+    tmp_path: Path, recording: Path, dies_after: int, feed: str
 ) -> None:
     store = TickStore(tmp_path / "store")
     small_parts = replace(OPTIONS, part_events=400)
     killed = subprocess.run(
-        [sys.executable, dying_import.__file__, store.root, recording, str(dies_after)],
+        [sys.executable, dying_import.__file__, store.root, recording, str(dies_after), feed],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False, timeout=120,
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert store.partitions() == ()
-    result = import_events(store, Feed(), paths=[recording], options=small_parts)
+    source = FEEDS[feed]()
+    result = import_events(store, source, paths=[recording], options=small_parts)
     # Parts end after 400 events and with the day; their encoding may be behind the blocks by a few.
     ends = [0, 400, 800, 1_000, 1_400, 1_800, 2_000, 2_400, 2_800]
     assert result.resumed_events in [end for end in ends if end <= 100 * dies_after]
     assert result.events == 3_000
-    assert result.report is not None
-    assert result.report.events == 3_000
+    if isinstance(source, MarkedFeed):
+        # Parts and days end where blocks do, so nothing staged is read again.
+        assert source.entered == result.resumed_events // 100
+    whole = import_events(TickStore(tmp_path / "whole"), Feed(), paths=[recording], options=small_parts)
+    assert findings_of(result) == findings_of(whole)
     assert contents(store) == Feed().events.tobytes()
     assert store.verify() == ()
-    again = import_events(store, Feed(), paths=[recording], options=small_parts)
+    again = import_events(store, FEEDS[feed](), paths=[recording], options=small_parts)
     assert again.done_before
     assert contents(store) == Feed().events.tobytes()
     assert not list((store.root / ".staging").iterdir())
 
 
-def test_a_staged_part_that_was_damaged_is_made_again(tmp_path: Path, recording: Path) -> None:
-    store = TickStore(tmp_path / "store")
-    small_parts = replace(OPTIONS, part_events=400)
-
-    def stopped(blocks):  # type: ignore[no-untyped-def]
+def stopped_after(blocks_left: int) -> Watch:
+    def stopped(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for number, block in enumerate(blocks):
-            if number == 20:
+            if number == blocks_left:
                 raise KeyboardInterrupt
             yield block
 
+    return stopped
+
+
+@pytest.mark.parametrize("feed", FEEDS)
+def test_a_staged_part_that_was_damaged_is_made_again(tmp_path: Path, recording: Path, feed: str) -> None:
+    store = TickStore(tmp_path / "store")
+    small_parts = replace(OPTIONS, part_events=400)
     with pytest.raises(KeyboardInterrupt):
-        import_events(store, Feed(), paths=[recording], options=small_parts, watch=stopped)
+        import_events(store, FEEDS[feed](), paths=[recording], options=small_parts, watch=stopped_after(20))
     parts = sorted((store.root / ".staging").glob("*/*.parquet.tmp"))
     whole = parts[2].read_bytes()
     parts[2].write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
-    result = import_events(store, Feed(), paths=[recording], options=small_parts)
+    source = FEEDS[feed]()
+    result = import_events(store, source, paths=[recording], options=small_parts)
     assert result.resumed_events == 800
+    assert getattr(source, "entered", 8) == 8
     assert contents(store) == Feed().events.tobytes()
+
+
+@pytest.mark.parametrize("torn", [b"", b"\n", b"[", b'["000001.parquet.tmp", {}, null]\n', b"\xff\n"])
+def test_a_list_of_parts_that_ends_in_a_torn_line_counts_up_to_it(
+    tmp_path: Path, recording: Path, torn: bytes
+) -> None:
+    store = TickStore(tmp_path / "store")
+    small_parts = replace(OPTIONS, part_events=400)
+    with pytest.raises(KeyboardInterrupt):
+        import_events(store, MarkedFeed(), paths=[recording], options=small_parts, watch=stopped_after(20))
+    (listed,) = store.root.glob(".staging/*/progress.jsonl")
+    lines = listed.read_bytes().splitlines(keepends=True)
+    listed.write_bytes(b"".join(lines[:2]) + torn)
+    source = MarkedFeed()
+    result = import_events(store, source, paths=[recording], options=small_parts)
+    # What is no text at all makes nothing of the list believed.
+    assert result.resumed_events == (0 if b"\xff" in torn else 800)
+    assert source.entered == result.resumed_events // 100
+    assert contents(store) == Feed().events.tobytes()
+
+
+class MarkedBroken(MarkedFeed):
+    """As `Broken`, but it can be entered at any block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events = Broken().events
+
+
+def test_behind_a_rejected_row_an_import_starts_anew_and_reports_the_same(
+    tmp_path: Path, recording: Path
+) -> None:
+    """The staged parts do not tell of rejected rows, so no mark is taken behind the first."""
+    store = TickStore(tmp_path / "store")
+    options = replace(OPTIONS, out_of_order="quarantine", part_events=100)
+    with pytest.raises(KeyboardInterrupt):
+        import_events(store, MarkedBroken(), paths=[recording], options=options, watch=stopped_after(20))
+    source = MarkedBroken()
+    result = import_events(store, source, paths=[recording], options=options)
+    assert result.resumed_events > 500
+    assert source.entered == 1
+    other = TickStore(tmp_path / "whole")
+    whole = import_events(other, MarkedBroken(), paths=[recording], options=options)
+    assert findings_of(result) == findings_of(whole)
+    assert contents(store) == contents(other)
+    assert result.quarantine is not None
+    assert whole.quarantine is not None
+    assert pl.read_parquet(result.quarantine).equals(pl.read_parquet(whole.quarantine))
 
 
 def test_an_error_leaves_no_partial_store(tmp_path: Path, recording: Path) -> None:

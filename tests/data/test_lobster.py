@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import random
 import zipfile
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from lobster_day import Day
 
+from benchmarks.lobster_days import lobster_day, write_lobster_days
+from data import lobster_rows
 from data.errors import DataError
-from data.lobster import exchange_midnight_ns, open_lobster
+from data.import_job import ImportOptions, import_events
+from data.lobster import LobsterEvents, exchange_midnight_ns, open_lobster
 from data.lobster_verify import verify_lobster
 from data.schema import RECV_NOT_RECORDED, EventFlag, EventKind
+from data.store import TickStore
 
 
 class PlainBook:
@@ -239,3 +246,63 @@ def test_every_recorded_row_is_rebuilt_by_the_compiled_book(market_data: Path) -
         check = verify_lobster(path)
         assert check.first_mismatch is None
         assert check.matched == check.total > 0
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["csv", "zip"])
+def test_a_recording_can_be_entered_behind_any_block(tmp_path: Path, packed: bool) -> None:
+    day = Day(seed=4, levels=2, rows=300)
+    # Later versions append a participant; some files end lines as Windows does, and leave lines empty.
+    day.messages = [f"{line},null" + "\r\n" * (row % 97 == 0) for row, line in enumerate(day.messages)]
+    if packed:
+        path = day.write_zip(tmp_path / "days.zip")
+    else:
+        for date in ("2012-06-21", "2012-06-22"):
+            day.write(tmp_path, day=date)
+        path = tmp_path
+    source = open_lobster(path)
+    told = list(source.marked_blocks(block_events=512))
+    assert len(told) >= 2
+    for number, (_, place) in enumerate(told, 1):
+        rest = [block for block, _ in source.marked_blocks(json.loads(json.dumps(place)), block_events=512)]
+        expected = [block for block, _ in told[number:]]
+        assert b"".join(block.tobytes() for block in rest) == b"".join(block.tobytes() for block in expected)
+
+
+def test_a_stopped_import_parses_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = 3_000
+    path = tmp_path / "files"
+    path.mkdir()
+    write_lobster_days(path, lobster_day(rows, seed=5), days=1)
+    parsed = 0
+    parse = lobster_rows.parse_messages
+
+    def counted(*args: Any) -> tuple[int, int, str, int]:
+        nonlocal parsed
+        found = parse(*args)
+        parsed += found[0]
+        return found
+
+    def stopped(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        for number, block in enumerate(blocks):
+            if number == 4:
+                raise KeyboardInterrupt
+            yield block
+
+    monkeypatch.setattr(lobster_rows, "parse_messages", counted)
+    # Blocks as short as they get.
+    marked = LobsterEvents.marked_blocks
+    monkeypatch.setattr(
+        LobsterEvents, "marked_blocks", lambda self, place=None, **_: marked(self, place, block_events=600)
+    )
+    store, options = TickStore(tmp_path / "store"), ImportOptions(venue="V", part_events=300)
+    with pytest.raises(KeyboardInterrupt):
+        import_events(store, open_lobster(path), paths=[path], options=options, watch=stopped)
+    parsed = 0
+    result = import_events(store, open_lobster(path), paths=[path], options=options)
+    assert 0 < result.resumed_events < result.events
+    found = np.concatenate(list(store.stream()))
+    assert found.tobytes() == np.concatenate(list(open_lobster(path).blocks())).tobytes()
+    first_new = int(found["seq"][result.resumed_events])
+    assert parsed - rows == rows - first_new
+    whole = import_events(TickStore(tmp_path / "whole"), open_lobster(path), paths=[path], options=options)
+    assert result.report == whole.report

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
@@ -18,6 +21,7 @@ from data.mapping import Mapping, TimeMapping, load_mapping
 from data.quarantine import Quarantine
 from data.schema import QUOTE_DTYPE, EventKind
 from data.sniff import sniff_mapping
+from data.table_texts import read_times
 
 TRADES = Mapping(
     kind="trades", symbol="X", price_increment=0.01, lot_size=0.001,
@@ -271,3 +275,26 @@ def test_marks_in_numbers_must_stand_where_they_belong(tmp_path: Path) -> None:
     source = MappedSource([path], sniff_mapping(path))
     assert next(source.blocks())["price_ticks"].tolist() == [12_345, 125]
     assert source.notes == ("1 rows were set aside",)
+
+
+ISO_TEXTS = (
+    "2023-11-14T22:13:20.123456789Z", "2023-11-14 22:13", "2023-11-14", "2023-11-14 22:13:20,5+09:00",
+    "2023-03-12 02:30:00-0530", "2023-11-14 22:13:20.12345 UTC", "", "22:13:20", "2023-13-14 00:00:00",
+    "2023-11-14T22:13:2+", "14.11.2023 22:13:20",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
+def test_iso_texts_are_read_by_their_parts(zone: str) -> None:
+    """As Python reads them, with the digits that it drops; and nothing else is taken for one."""
+    found = read_times(pl.Series(ISO_TEXTS), "iso", time_zone=zone).dt.timestamp("ns").to_list()
+    for text, ns in zip(ISO_TEXTS, found, strict=True):
+        try:
+            moment = datetime.fromisoformat(text.replace(" UTC", "Z"))
+        except ValueError:
+            assert ns is None
+            continue
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))
+        digits = re.search(r"[.,](\d+)", text)
+        fraction = int(digits[1].ljust(9, "0")) if digits else 0
+        assert ns == int(moment.replace(microsecond=0).timestamp()) * 10**9 + fraction, text

@@ -189,3 +189,17 @@ def test_every_recorded_snapshot_in_continuous_trading_is_matched(market_data: P
     book = OrderBook()
     book.apply(events_in(path))
     assert (book.unknown_orders, book.duplicate_orders, book.refused) == (0, 0, 0)
+
+
+def test_every_stock_of_a_log_is_verified(tmp_path: Path) -> None:
+    one = SseDay(seed=1, orders=200, symbol="600000").lines()
+    two = SseDay(seed=2, orders=200, symbol="510050").lines()
+    both = [line for pair in zip(one, two, strict=False) for line in pair]
+    path = written(tmp_path, both, "both_20240115.log")
+    check = sse.verify([path])
+    alone = sse.verify([written(tmp_path, one[: len(two)], "one_20240115.log")])
+    assert check.matched == check.total > alone.total > 0
+    assert sse.open_source([path], symbol="510050").instrument.tick_size_ticks == 1
+    written(tmp_path, [*both, one[0].replace("600000", "600001")], path.name)
+    with pytest.raises(DataError, match="expected one of the stocks with snapshots, was 600001"):
+        sse.verify([path])

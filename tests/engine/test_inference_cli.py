@@ -182,7 +182,11 @@ def test_quantize_tries_every_form_and_writes_the_fastest_that_holds(files, caps
     assert "static-s8s8-channel" in shown
     with pytest.raises(AnytickError, match="must come with the rows"):
         anytick("quantize", files / "fp32.onnx", "--labels", files / "labels.npy")
-    with pytest.raises(AnytickError, match="not one of a ladder"):
+    with pytest.raises(AnytickError, match=r"fp32\.int8\.onnx: a model to quantize must be fp32, was int8"):
+        anytick("quantize", files / "fp32.int8.onnx", "--calibration", files / "rows.npy")
+    with pytest.raises(AnytickError, match=r"labels\.npy: rows must have the model's shape \(n, "):
+        anytick("quantize", files / "fp32.onnx", "--calibration", files / "labels.npy")
+    with pytest.raises(AnytickError, match="not of a ladder"):
         anytick("quantize", files / "fp32.onnx")
 
 

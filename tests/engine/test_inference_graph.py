@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from engine.inference.errors import ModelError, ModelRefused
 from engine.inference.graph import GraphLimits, check_graph
 from engine.inference.session import OrtSession
+from engine.inference.tiers import open_session
 
 GOOD = linear_model().SerializeToString(deterministic=True)
 SOFTMAX = helper.make_node("Softmax", ["z"], ["y"], axis=-1)
@@ -129,7 +130,7 @@ def test_constants_must_match_their_shape_and_kind():
     model.graph.initializer[0].dims[0] = 1 << 40
     refused(model.SerializeToString(), "constants must match their shape")
     model = graph_model([SOFTMAX], {"text": np.array(["a"], object)})
-    refused(model.SerializeToString(), "float32, int8, uint8 or int32")
+    refused(model.SerializeToString(), "float32, int8, uint8, int32 or int64")
     model = linear_model()
     model.graph.sparse_initializer.add()
     refused(model.SerializeToString(), "dense")
@@ -138,7 +139,28 @@ def test_constants_must_match_their_shape_and_kind():
 def test_old_opsets_are_refused():
     model = linear_model()
     model.opset_import[0].version = 11
-    refused(model.SerializeToString(), "opset 17 or newer, was 11")
+    refused(model.SerializeToString(), "opset 13 or newer, was 11")
+
+
+@pytest.mark.parametrize(
+    ("opset", "operator"),
+    [(13, "Tanh"), (13, "Sigmoid"), (14, "LeakyRelu"), (17, "Erf"), (20, "Gelu"), (21, "Identity")],
+)
+def test_what_other_peoples_tools_export_runs(opset, operator):
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node(operator, ["h"], ["z"]),
+        SOFTMAX,
+    ]
+    model = graph_model(nodes, {"w": WEIGHT})
+    model.opset_import[0].version = opset
+    session = open_session(model.SerializeToString())
+    rows = np.random.default_rng(1).standard_normal((5, 4)).astype(np.float32)
+    assert session.probabilities(rows).sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
+
+
+def test_half_precision_is_refused_by_its_name():
+    refused(graph_model([SOFTMAX], {"w": WEIGHT.astype(np.float16)}).SerializeToString(), "'w' of float16")
 
 
 def test_inputs_and_outputs_have_one_fixed_form():

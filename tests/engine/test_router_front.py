@@ -118,7 +118,7 @@ def test_a_killed_worker_loses_no_request(serve: Callable[..., Front]) -> None:
     answers = finish(front, done + late)
     assert sorted(answer.request_id for answer in answers) == ids + more
     assert all(answer.on_time for answer in answers)
-    assert len(front.restarts) == 1
+    assert front.status().restarts == 1
 
 
 def test_a_stopped_worker_is_replaced_and_its_requests_answered(serve: Callable[..., Front]) -> None:
@@ -219,7 +219,7 @@ def test_a_number_of_workers_out_of_range_is_refused(ladder: tuple[Variant, ...]
 def test_on_a_machine_of_many_cores_the_places_bound_the_workers(
     ladder: tuple[Variant, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(front_module, "_usable_cores", lambda: 192)
+    monkeypatch.setattr(front_module, "core_count", lambda: 192)
     monkeypatch.setattr(Crew, "start", lambda self: None)
     with Front(ladder, costs=COSTS, open_max=64) as front:
         assert len(front.slowdowns) == 31
@@ -261,10 +261,10 @@ def test_a_spare_that_dies_while_it_starts_is_replaced_a_second_later(serve: Cal
     glance(before_ns + SECOND // 2)
     assert front._roster.shift.crew.spare is None
     assert not front._roster.shift.admission.open[0]
-    assert not front.restarts
+    assert not front.status().restarts
     later_ns = time.monotonic_ns() + 2 * SECOND
     glance(later_ns)
-    assert len(front.restarts) == 1
+    assert front.status().restarts == 1
     while not front._roster.shift.admission.open[0]:
         front.poll(timeout_s=0.05)
     ids, done = ask(front, payloads(3), room_ns=30 * SECOND)
@@ -323,7 +323,7 @@ def test_a_model_that_gives_nan_is_tripped_within_ten_answers_and_rolled_back(
     assert sorted(answer.request_id for answer in answers) == ids
     assert all(np.isfinite(answer.probabilities).all() for answer in answers)
     assert all(answer.on_time for answer in answers)
-    assert front.trips == 1
+    assert front.status().trips == 1
     # Rolled back: the variant answers again, with the version before.
     assert any(answer.variant == 2 for answer in answers)
 
@@ -336,7 +336,7 @@ def test_a_model_that_gives_nan_without_a_version_before_is_taken_out(
     answers = finish(front, done)
     assert sorted(answer.request_id for answer in answers) == ids
     assert {answer.variant for answer in answers} <= {0, 1}
-    assert front.trips >= 1
+    assert front.status().trips >= 1
 
 
 def test_a_damaged_model_file_is_refused_before_anything_is_served(

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from numpy.typing import NDArray
 
 from engine.inference.serving.ledger import LastGood, Ledger
+from engine.inference.serving.queueing import Admission
 from engine.inference.serving.request import ANSWER_DTYPE, ENDED_DTYPE, REQUEST_DTYPE, Outcome
 
 SLOTS = 40
@@ -132,3 +134,26 @@ def test_the_last_good_answer_stands_in_while_it_is_fresh() -> None:
     last.remember(good_answers([8, 9], 1))
     assert [fresh(last, stream, 1) for stream in (7, 8, 9)] == [False, True, True]
     assert not fresh(LastGood(age_ns_max=100), 0, 0), "an empty place is nobody's answer"
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.floats(1.0, 8.0), st.booleans()), min_size=1, max_size=4),
+    st.lists(st.integers(0, 200), max_size=40),
+)
+def test_many_are_placed_as_one_by_one(workers: list[tuple[int, float, bool]], deadlines: list[int]) -> None:
+    def admission() -> Admission:
+        made = Admission(len(workers), item_ns=5.0, single_ns=7.0, guard_ns=3, outstanding_max=12)
+        made.outstanding = [held for held, _, _ in workers]
+        made.slowdowns = [slowdown for _, slowdown, _ in workers]
+        made.open = [is_open for *_, is_open in workers]
+        return made
+
+    one, many = admission(), admission()
+    expected = []
+    for deadline_ns in deadlines:
+        worker = one.place(deadline_ns, 10)
+        if worker is not None:
+            one.outstanding[worker] += 1
+        expected.append(-1 if worker is None else worker)
+    assert many.place_many(deadlines, 10) == expected
+    assert many.outstanding == one.outstanding

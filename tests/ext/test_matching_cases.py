@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import resource
 import threading
 
@@ -28,12 +29,24 @@ REJECTED, EXPIRED, TRIGGERED = ReportKind.REJECTED, ReportKind.EXPIRED, ReportKi
 MAKER, TAKER = Liquidity.MAKER, Liquidity.TAKER
 
 
-def buy(order_id: int, size: int, price: int = 0, **more: int) -> Command:
-    return Command(order_id=order_id, side=+1, size=size, price=price, **more)
+owners = itertools.repeat(0)
+both_paths = pytest.mark.usefixtures("path")
+
+
+@pytest.fixture(params=["plain", "general"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take orders through ext/match_plain.pxd, or past it: it takes none with an owner."""
+    if request.param == "general":
+        monkeypatch.setitem(globals(), "owners", itertools.count(1_000))
+
+
+def buy(order_id: int, size: int, price: int = 0, *, side: int = +1, **more: int) -> Command:
+    more.setdefault("owner", next(owners))
+    return Command(order_id=order_id, side=side, size=size, price=price, **more)
 
 
 def sell(order_id: int, size: int, price: int = 0, **more: int) -> Command:
-    return Command(order_id=order_id, side=-1, size=size, price=price, **more)
+    return buy(order_id, size, price, side=-1, **more)
 
 
 def cancel(order_id: int) -> Command:
@@ -64,6 +77,7 @@ def endings(engine: MatchingEngine, *commands: Command) -> list[tuple[int, int, 
     return [(row[0], row[1], row[2], row[4]) for row in reports if row[1] not in (ACCEPTED, FILL)]
 
 
+@both_paths
 @pytest.mark.parametrize("gone", [1, 2, 3])
 def test_cancel_at_head_middle_and_tail_then_sweep(gone: int) -> None:
     engine = engine_with(sell(1, 5, 10), sell(2, 5, 10), sell(3, 5, 10), cancel(gone))
@@ -74,16 +88,18 @@ def test_cancel_at_head_middle_and_tail_then_sweep(gone: int) -> None:
     assert engine.depth_array(+1, 9).tolist() == [[10, 89]]
 
 
+@both_paths
 def test_residual_becomes_the_new_best() -> None:
     engine = engine_with(sell(1, 5, 10), sell(2, 5, 12), buy(3, 8, 11))
     assert engine.depth_array(+1, 1).tolist() == [[11, 3]]
     assert engine.depth_array(-1, 1).tolist() == [[12, 5]]
 
 
+@both_paths
 @pytest.mark.parametrize("side", [+1, -1])
 def test_modify_into_a_cross_trades_at_the_makers_price(side: int) -> None:
-    maker = Command(order_id=1, side=-side, size=5, price=100 + side * 2)
-    taker = Command(order_id=2, side=side, size=8, price=100)
+    maker = buy(1, 5, 100 + side * 2, side=-side)
+    taker = buy(2, 8, 100, side=side)
     engine = engine_with(maker, taker)
     assert fills(engine, replace(2, 8, 100 + side * 4)) == [
         (1, 5, 0, 100 + side * 2),
@@ -92,12 +108,14 @@ def test_modify_into_a_cross_trades_at_the_makers_price(side: int) -> None:
     assert engine.depth_array(side, 1).tolist() == [[100 + side * 4, 3]]
 
 
+@both_paths
 def test_a_sibling_survives_a_modify() -> None:
     engine = engine_with(buy(1, 5, 10), buy(2, 5, 10), buy(3, 5, 10), replace(2, 5, 9))
     assert engine.queue_array(+1, 10).tolist() == [[1, 5], [3, 5]]
     assert engine.queue_array(+1, 9).tolist() == [[2, 5]]
 
 
+@both_paths
 def test_less_at_the_same_price_keeps_the_place_and_more_loses_it() -> None:
     engine = engine_with(buy(1, 5, 10), buy(2, 5, 10), replace(1, 3, 10))
     assert engine.queue_array(+1, 10).tolist() == [[1, 3], [2, 5]]
@@ -107,6 +125,7 @@ def test_less_at_the_same_price_keeps_the_place_and_more_loses_it() -> None:
     assert engine.queue_array(+1, 10).tolist() == [[2, 5], [1, 4]]
 
 
+@both_paths
 def test_stale_cancel_or_modify_after_a_fill_is_rejected() -> None:
     engine = engine_with(sell(1, 5, 10), buy(2, 5, 10))
     assert endings(engine, cancel(1), replace(2, 1, 1), cancel(77)) == [
@@ -116,11 +135,13 @@ def test_stale_cancel_or_modify_after_a_fill_is_rejected() -> None:
     ]
 
 
+@both_paths
 def test_an_id_is_free_again_after_cancel_and_after_fill() -> None:
     engine = engine_with(sell(1, 5, 10), cancel(1), sell(1, 5, 11), buy(2, 5, 11))
     assert fills(engine, buy(1, 3, 9), sell(2, 3, 9)) == [(1, 3, 0, 9), (2, 3, 0, 9)]
 
 
+@both_paths
 def test_a_resend_of_a_live_order_is_answered_again_and_changes_nothing() -> None:
     engine = engine_with(buy(1, 5, 10))
     before = engine.state_hash()
@@ -128,15 +149,17 @@ def test_a_resend_of_a_live_order_is_answered_again_and_changes_nothing() -> Non
     assert engine.state_hash() == before
 
 
+@both_paths
 @pytest.mark.parametrize("side", [+1, -1])
 def test_trades_happen_at_the_makers_price_both_ways(side: int) -> None:
-    engine = engine_with(Command(order_id=1, side=-side, size=5, price=50))
-    assert fills(engine, Command(order_id=2, side=side, size=5, price=50 + side * 20)) == [
+    engine = engine_with(buy(1, 5, 50, side=-side))
+    assert fills(engine, buy(2, 5, 50 + side * 20, side=side)) == [
         (1, 5, 0, 50),
         (2, 5, 0, 50),
     ]
 
 
+@both_paths
 def test_no_phantom_level_stays_behind() -> None:
     engine = engine_with(
         sell(1, 5, 10), buy(2, 5, 10), sell(3, 5, 11), cancel(3), buy(4, 5, 9), replace(4, 5, 8)
@@ -145,18 +168,21 @@ def test_no_phantom_level_stays_behind() -> None:
     assert engine.depth_array(+1, 9).tolist() == [[8, 5]]
 
 
+@both_paths
 def test_an_ioc_residual_is_cancelled_and_never_rests() -> None:
     engine = engine_with(sell(1, 5, 10))
     assert endings(engine, buy(2, 8, 10, tif=TimeInForce.IOC)) == [(2, CANCELLED, Reason.NO_LIQUIDITY, 3)]
     assert engine.live_orders == 0
 
 
+@both_paths
 def test_a_marketable_limit_stops_at_its_limit() -> None:
     engine = engine_with(sell(1, 5, 10), sell(2, 5, 11), sell(3, 5, 12))
     assert [fill[3] for fill in fills(engine, buy(4, 99, 11)) if fill[0] == 4] == [10, 11]
     assert engine.depth_array(-1, 9).tolist() == [[12, 5]]
 
 
+@both_paths
 def test_a_sweep_of_five_thousand_fills() -> None:
     engine = MatchingEngine(64, 64)
     engine.submit(orders(*(sell(number, 1, 100 + number // 100) for number in range(1, 5_001))))
@@ -166,12 +192,14 @@ def test_a_sweep_of_five_thousand_fills() -> None:
     assert engine.live_orders == 0
 
 
+@both_paths
 def test_first_in_first_out_at_one_price() -> None:
     engine = engine_with(*(sell(number, 2, 10) for number in (4, 2, 9, 1)))
     assert [fill[0] for fill in fills(engine, buy(5, 7, 10)) if fill[0] != 5] == [4, 2, 9, 1]
     assert engine.queue_array(-1, 10).tolist() == [[1, 1]]
 
 
+@both_paths
 def test_a_partial_fill_leaves_the_rest_and_the_sum_is_the_order() -> None:
     engine = engine_with(buy(1, 10, 10))
     assert fills(engine, sell(2, 4, 10), sell(3, 6, 10)) == [
@@ -180,11 +208,13 @@ def test_a_partial_fill_leaves_the_rest_and_the_sum_is_the_order() -> None:
     assert engine.traded_lots == 10
 
 
+@both_paths
 def test_two_orders_never_fill_from_the_same_lots() -> None:
     engine = engine_with(sell(1, 5, 10))
     assert sum(fill[1] for fill in fills(engine, buy(2, 5, 10), buy(3, 5, 10)) if fill[0] != 1) == 5
 
 
+@both_paths
 def test_fill_or_kill_takes_all_or_nothing() -> None:
     engine = engine_with(sell(1, 5, 10), sell(2, 5, 11))
     fok = TimeInForce.FOK
@@ -193,12 +223,14 @@ def test_fill_or_kill_takes_all_or_nothing() -> None:
     assert [fill[:2] for fill in fills(engine, buy(5, 10, 11, tif=fok)) if fill[0] == 5] == [(5, 5), (5, 5)]
 
 
+@both_paths
 def test_fill_or_kill_counts_reserves_and_hidden_lots() -> None:
     engine = engine_with(sell(1, 9, 10, display=2), sell(2, 3, 10, flags=OrderFlag.HIDDEN))
     assert endings(engine, buy(3, 13, 10, tif=TimeInForce.FOK))[0][2] == Reason.NO_LIQUIDITY
     assert sum(fill[1] for fill in fills(engine, buy(4, 12, 10, tif=TimeInForce.FOK)) if fill[0] == 4) == 12
 
 
+@both_paths
 def test_a_market_order_takes_what_there_is_and_never_rests() -> None:
     market = OrderType.MARKET
     engine = engine_with(sell(1, 5, 10))
@@ -206,6 +238,7 @@ def test_a_market_order_takes_what_there_is_and_never_rests() -> None:
     assert endings(engine, sell(3, 9, order_type=market)) == [(3, CANCELLED, Reason.NO_LIQUIDITY, 9)]
 
 
+@both_paths
 def test_post_only_is_refused_where_it_would_trade_hidden_lots_included() -> None:
     engine = engine_with(sell(1, 5, 10), sell(2, 5, 9, flags=OrderFlag.HIDDEN))
     post = OrderFlag.POST_ONLY
@@ -215,6 +248,7 @@ def test_post_only_is_refused_where_it_would_trade_hidden_lots_included() -> Non
     assert engine.order(4) is not None
 
 
+@both_paths
 def test_the_ends_of_the_value_range() -> None:
     engine = engine_with(buy(2**64 - 1, 2**48, INT32_MIN), sell(2**63, 2**48, INT32_MAX))
     assert engine.depth_array(+1, 1).tolist() == [[INT32_MIN, 2**48]]

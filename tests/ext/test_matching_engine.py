@@ -232,6 +232,22 @@ def test_ids_that_follow_one_another_are_found_among_others(name: str) -> None:
     assert engine.live_orders == len(live)
 
 
+def test_counted_ids_are_found_while_their_window_moves_with_them() -> None:
+    engine, live = MatchingEngine(16, 16), list[int]()
+    for first in (1, 2**32, 2**33, 10_007, 2**63, 2**64 - 5_000):
+        for number in range(first, first + 4_000):  # far more than the window stays for
+            engine.limit(number, +1, 100, 1)
+            if number % 1_000:
+                assert engine.cancel(number) == 1
+                assert engine.cancel(number) == 0
+            else:
+                live.append(number)
+        assert [number for number in live if engine.order(number) is None] == []
+        assert engine.live_orders == len(live)
+    assert [engine.cancel(number) for number in live] == [1] * len(live)
+    engine.verify()
+
+
 def test_reports_may_go_into_an_array_of_the_callers() -> None:
     commands = orders(*flow(3, 400, core_only=False))
     wanted = MatchingEngine().submit(commands)

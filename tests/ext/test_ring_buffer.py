@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from data.schema import EVENT_DTYPE, ORDER_DTYPE
 from ext.ring_buffer import BroadcastRing, MpscRing, SpscRing
 from ext.ring_ends import RingConsumer, RingProducer
+from ext.ring_handle import RingHandle, SoleProducerRing
 from ext.ring_memory import RingMemory
 
 
@@ -254,3 +255,9 @@ def test_bad_arrays_are_refused_by_rule() -> None:
     with pytest.raises(ValueError, match="not be negative, was -1"):
         ring.pop(-1)
     assert len(ring) == 0
+
+
+@pytest.mark.parametrize("base", [RingHandle, SoleProducerRing])
+def test_what_rings_have_in_common_is_no_ring(base: type) -> None:
+    with pytest.raises(TypeError, match="make an SpscRing"):
+        base()

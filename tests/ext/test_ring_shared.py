@@ -59,6 +59,14 @@ class Partner:
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+        while state_of(self.process) != "T":
+            os.sched_yield()
+
+    def resume(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(60)
@@ -180,16 +188,14 @@ def test_a_stopped_consumer_gates_and_is_counted_then_goes_on(
     slow = partner("BroadcastRing", name, "consumer", "wait", "pop:24")
     assert slow.answer() == "ready"
     quick = ring.subscribe()
-    slow.process.send_signal(signal.SIGSTOP)
-    while state_of(slow.process) != "T":
-        os.sched_yield()
+    slow.stop()
     assert ring.try_push(numbered(0, 16)) == 16
     assert len(quick.pop(16)) == 16
     assert ring.try_push(numbered(16, 8)) == 0
     held = [entry[2] for entry in ring.consumers]
     assert held == [1, 0]
     assert ring.refused == 8
-    slow.process.send_signal(signal.SIGCONT)
+    slow.resume()
     slow.go_on()
     pushed = 16
     while pushed < 24:
@@ -204,14 +210,57 @@ def test_a_stopped_consumer_of_a_dropping_ring_counts_what_it_lost(
     ring = BroadcastRing(16, name=name, when_full="drop-oldest")
     slow = partner("BroadcastRing", name, "consumer", "wait", "pop:16", "wait")
     assert slow.answer() == "ready"
-    slow.process.send_signal(signal.SIGSTOP)
-    while state_of(slow.process) != "T":
-        os.sched_yield()
+    slow.stop()
     assert ring.try_push(numbered(0, 1_000)) == 1_000
-    slow.process.send_signal(signal.SIGCONT)
+    slow.resume()
     slow.go_on()
     assert int(slow.answer()) == sum(range(984, 1_000))
     assert ring.consumers[0] == (True, 0, 0, 984)
+
+
+@pytest.mark.parametrize("kind", [SpscRing, BroadcastRing])
+@pytest.mark.parametrize("wait", ["yield", "block"])
+def test_a_stopped_consumer_holds_a_blocking_producer_for_its_time_and_no_longer(
+    name: str, partner: Callable[..., Partner], kind: type[SpscRing | BroadcastRing], wait: Any
+) -> None:
+    ring = kind(16, name=name, when_full="block", wait=wait)
+    slow = partner(kind.__name__, name, "consumer", "wait", "pop:24")
+    assert slow.answer() == "ready"
+    slow.stop()
+    assert ring.push(numbered(0, 20), timeout_s=0.01) == 16
+    assert ring.refused == 4
+    assert (ring.held if isinstance(ring, SpscRing) else ring.consumers[0][2]) == 1
+    slow.resume()
+    slow.go_on()
+    assert ring.push(numbered(16, 8), timeout_s=60) == 8
+    assert int(slow.answer()) == sum(range(24))
+
+
+def test_a_stopped_consumer_loses_the_oldest_of_a_dropping_ring_and_says_how_many(
+    name: str, partner: Callable[..., Partner]
+) -> None:
+    ring = SpscRing(16, name=name, when_full="drop-oldest")
+    slow = partner("SpscRing", name, "consumer", "wait", "pop:16")
+    assert slow.answer() == "ready"
+    slow.stop()
+    assert ring.push(numbered(0, 1_000)) == 1_000
+    slow.resume()
+    slow.go_on()
+    assert int(slow.answer()) == sum(range(984, 1_000))
+    assert (ring.lost, ring.refused) == (984, 0)
+
+
+def test_a_stopped_producer_holds_nobody_back(name: str, partner: Callable[..., Partner]) -> None:
+    ring = MpscRing(64, name=name, producers_max=2)
+    slow = partner("MpscRing", name, "producer", "push:7", "wait", "push:2", "wait")
+    assert slow.answer() == "ready"
+    slow.stop()
+    assert ring.producer().push(numbered(0, 5)) == 5
+    assert len(ring.pop(99)) == 12
+    slow.resume()
+    slow.go_on()
+    assert slow.answer() == "ready"
+    assert ring.pop(99)["order_id"].tolist() == [7, 8]
 
 
 def test_a_killed_broadcast_consumer_gates_nobody(name: str, partner: Callable[..., Partner]) -> None:
@@ -335,6 +384,30 @@ def test_other_sizes_owners_and_cursors_are_refused(name: str) -> None:
     (SHM / name).write_bytes(whole)
     (SHM / name).chmod(0o644)
     with pytest.raises(ValueError, match="mode 0600"):
+        SpscRing.attach(name, "consumer")
+
+
+def test_what_is_no_file_of_ours_is_refused(name: str) -> None:
+    SpscRing(8, name=f"{name}-real")
+    try:
+        (SHM / name).symlink_to(SHM / f"{name}-real")
+        with pytest.raises(OSError, match="symbolic link"):
+            SpscRing.attach(name, "consumer")
+        with pytest.raises(FileExistsError):
+            SpscRing(8, name=name)
+    finally:
+        unlink_ring(f"{name}-real")
+    (SHM / name).unlink()
+    os.mkfifo(SHM / name, 0o600)
+    with pytest.raises(ValueError, match="must be a plain file"):
+        SpscRing.attach(name, "consumer")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_the_ring_of_another_user_is_refused(name: str) -> None:
+    SpscRing(8, name=name)
+    os.chown(SHM / name, 65_534, -1)
+    with pytest.raises(ValueError, match="was uid 65534"):
         SpscRing.attach(name, "consumer")
 
 

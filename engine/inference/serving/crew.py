@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -33,8 +33,6 @@ class Crew:
     places : deque of int
         Free status lines of the arena, shared with the front's other crews. The one that has been free for
         longest is taken, so that a record of a worker that is gone is not laid at another's door.
-    before_pause : callable
-        Called before a process is started or killed, which stops this one for some milliseconds.
     """
 
     def __init__(
@@ -44,14 +42,13 @@ class Crew:
         *,
         count: int,
         places: deque[int],
-        before_pause: Callable[[], None] = lambda: None,
     ) -> None:
         self.lanes: list[WorkerProcess] = []
         self.spare: WorkerProcess | None = None
         self.count = count
         self._template = template
         self._status = arena.status
-        self._places, self._before_pause = places, before_pause
+        self._places = places
         self._spawned = self._spawn_after_ns = 0
 
     def start(self) -> None:
@@ -147,24 +144,26 @@ class Crew:
         late = now_ns - worker.started_ns > _START_S_MAX * 1e9
         return not worker.alive or (late and not self.is_ready(worker))
 
-    def keep_spare(self, now_ns: int) -> None:
-        """Let a spare that is ready drop its ring's name; replace one that failed."""
+    def needs_spare(self, now_ns: int) -> bool:
+        """Look after the spare and drop one that failed; return whether one is to be started."""
         if self.spare is not None:
             self.is_ready(self.spare)
             if self.has_failed(self.spare, now_ns):
                 spare, self.spare = self.spare, None
                 self._discard(spare)
-        if self.spare is None and now_ns >= self._spawn_after_ns:
-            try:
-                self.spare = self._spawn()
-            except OSError:
-                # No memory or no descriptor just now; the workers at work go on.
-                self._spawn_after_ns = now_ns + _RESPAWN_NS
+        return self.spare is None and now_ns >= self._spawn_after_ns
+
+    def start_spare(self, now_ns: int) -> None:
+        """Start a spare, where that can be done just now."""
+        try:
+            self.spare = self._spawn()
+        except OSError:
+            # No memory or no descriptor; the workers at work go on.
+            self._spawn_after_ns = now_ns + _RESPAWN_NS
 
     def relieve(self, lane: int) -> bool:
         """End a lane's worker and put the spare in its place; False while there is none."""
         lost = self.lanes[lane]
-        self._before_pause()
         lost.kill()
         if self.spare is None:
             return False
@@ -173,7 +172,6 @@ class Crew:
         return True
 
     def _spawn(self) -> WorkerProcess:
-        self._before_pause()
         self._spawned += 1
         place = self._places.popleft()
         self._status[place : place + 1] = 0
@@ -188,7 +186,6 @@ class Crew:
             raise
 
     def _discard(self, worker: WorkerProcess) -> None:
-        self._before_pause()
         worker.kill()
         self._places.append(worker.place)
         if not self._status["ready"][worker.place]:

@@ -37,21 +37,30 @@ class Desk:
         # By slot: the first answer, and which model's it is.
         self._first: NDArray[Any] = np.zeros(len(arena.rows), ENDED_DTYPE)
 
-    def take(self, requests: NDArray[Any], rows: Floats32, first: FirstModel, ladder: int) -> None:
-        """Give requests slots, of which there must be enough, and their first answers."""
+    def first_answers(
+        self, requests: NDArray[Any], rows: Floats32, first: FirstModel, ladder: int
+    ) -> NDArray[Any]:
+        """Return what the first model says, its margins written into the requests; nothing is taken yet."""
+        found = first.answer(rows)
+        firsts = np.zeros(len(requests), ENDED_DTYPE)
+        if found is None:
+            requests["margin"] = np.nan
+            return firsts
+        ranked = np.sort(found, axis=1)
+        requests["margin"] = ranked[:, -1] - ranked[:, -2]
+        firsts["probabilities"], firsts["variant"], firsts["ladder"] = found, first.index, ladder
+        firsts["outcome"] = np.where(np.isfinite(found).all(axis=1), Outcome.MODEL, 0)
+        return firsts
+
+    def enter(
+        self, requests: NDArray[Any], rows: Floats32, firsts: NDArray[Any], lanes: NDArray[np.int64]
+    ) -> None:
+        """Give requests slots, of which there must be enough, and write down who has them."""
         slots = self.arena.take(len(requests))
         requests["slot"] = slots
         self.arena.rows[slots] = rows
-        found = first.answer(rows)
-        records = np.zeros(len(requests), ENDED_DTYPE)
-        if found is None:
-            requests["margin"] = np.nan
-        else:
-            ranked = np.sort(found, axis=1)
-            requests["margin"] = ranked[:, -1] - ranked[:, -2]
-            records["probabilities"], records["variant"], records["ladder"] = found, first.index, ladder
-            records["outcome"] = np.where(np.isfinite(found).all(axis=1), Outcome.MODEL, 0)
-        self._first[slots] = records
+        self._first[slots] = firsts
+        self.ledger.open(requests, lanes)
 
     def answered(self, answers: NDArray[Any], now_ns: int) -> NDArray[Any]:
         """Return how requests end with workers' answers, records of ANSWER_DTYPE that match the ledger."""
@@ -68,25 +77,38 @@ class Desk:
             ended[~by_model] = self.at_hand(requests[~by_model], now_ns, Outcome.ABSTAIN)
         return ended
 
-    def at_hand(self, requests: NDArray[Any], now_ns: int, otherwise: Outcome) -> NDArray[Any]:
-        """Return how requests end with the first answer, the stream's last good one, or `otherwise`."""
-        ended = refused(requests, now_ns)
+    def at_hand(
+        self,
+        requests: NDArray[Any],
+        now_ns: int,
+        otherwise: Outcome,
+        *,
+        firsts: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:
+        """Return how requests end with the first answer, the stream's last good one, or `otherwise`.
+
+        Parameters
+        ----------
+        firsts : array of ENDED_DTYPE, optional
+            First answers of requests that were not entered.
+        """
+        ended = refusals(requests, now_ns)
         ended["outcome"] = otherwise
-        first = self._first[requests["slot"]]
-        firsts = first["outcome"] == Outcome.MODEL
-        if firsts.all():
+        first = self._first[requests["slot"]] if firsts is None else firsts
+        said = first["outcome"] == Outcome.MODEL
+        if said.all():
             for name in _SAID:
                 ended[name] = first[name]
             return ended
         fresh, last = self._last_good.find(requests["stream"], now_ns)
         last["outcome"] = Outcome.LAST_GOOD
-        for chosen, source in ((firsts, first), (fresh & ~firsts, last)):
+        for chosen, source in ((said, first), (fresh & ~said, last)):
             for name in _SAID:
                 ended[name][chosen] = source[name][chosen]
         return ended
 
 
-def refused(requests: NDArray[Any], now_ns: int) -> NDArray[Any]:
+def refusals(requests: NDArray[Any], now_ns: int) -> NDArray[Any]:
     """Return how requests end that nobody answers."""
     ended = _ended(requests, now_ns)
     ended["outcome"], ended["variant"], ended["probabilities"] = Outcome.REFUSED, NO_VARIANT, np.nan

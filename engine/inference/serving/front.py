@@ -32,8 +32,10 @@ from ext.ring_memory import unlink_ring
 
 from ..arrays import Floats32
 from ..ladder import Variant
+from ..machine_profile import core_count
 from .arena import WORKERS_MAX, Arena
-from .desk import NONE_ENDED, Desk, refused
+from .desk import NONE_ENDED, Desk, refusals
+from .drift_watch import DriftFeed
 from .forecast import CostTable, QuantileTracker
 from .measure import ladder_costs
 from .planning import PlanLimits, ValueTable
@@ -41,6 +43,7 @@ from .request import ANSWER_DTYPE, Answer, Outcome, answers_of, checked_requests
 from .roster import Roster, versions_before
 from .shift import Shift
 from .spec import WorkerSpec
+from .status import FrontStatus
 from .supervise import RING_PREFIX, remove_abandoned_rings
 from .switch import LadderSource, Switch
 
@@ -106,7 +109,7 @@ class Front:
         source: LadderSource | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        workers = min(_usable_cores(), WORKERS_MAX) if workers is None else workers
+        workers = min(core_count(), WORKERS_MAX) if workers is None else workers
         if not 1 <= workers <= WORKERS_MAX:
             raise ConfigError(f"a front must have 1 to {WORKERS_MAX} workers, was {workers}")
         self._closed = False
@@ -133,8 +136,10 @@ class Front:
         )
         self._desk = Desk(self.arena, stale_ns_max=stale_ns_max)
         self._ledger = self._desk.ledger
+        self._drift = DriftFeed(row_shape[1])
         self._done: list[NDArray[Any]] = []
         self._next_id = self._glance_ns = 0
+        self._pause_is_near = False
         template = WorkerSpec(
             place=0,
             parent=os.getpid(),
@@ -158,7 +163,7 @@ class Front:
                 source=source,
                 clock=clock,
                 send_on=self._send_on,
-                before_pause=lambda: self._expire(clock() + _PAUSE_NS),
+                may_pause=self._may_pause,
             )
         except BaseException:
             self._give_back()
@@ -260,7 +265,7 @@ class Front:
         if taken.all() and len(rows) <= self.arena.free_slots:
             return requests["request_id"].copy(), self._hand_out(requests, rows)
         taken &= np.cumsum(taken) <= self.arena.free_slots
-        ended = [refused(requests[~taken], self._clock())]
+        ended = [refusals(requests[~taken], self._clock())]
         if taken.any():
             ended.append(self._hand_out(requests[taken], rows[taken]))
         return requests["request_id"].copy(), np.concatenate(ended)
@@ -280,13 +285,12 @@ class Front:
         self._require_open()
         stop_ns = self._clock() + int(timeout_s * 1e9)
         while True:
+            # Whatever a glance takes is over before an answer is said to be there.
+            self._glance()
             self._collect()
             now_ns = self._clock()
             self._note_lateness(now_ns)
             self._expire(now_ns)
-            if now_ns - self._glance_ns >= _GLANCE_NS:
-                self._glance_ns = now_ns
-                self._roster.glance(now_ns)
             if self._done or now_ns >= stop_ns:
                 done, self._done = self._done, []
                 return _joined(done)
@@ -366,20 +370,19 @@ class Front:
         """What the workers' pressure gauges say."""
         return tuple(self._roster.shift.admission.slowdowns)
 
-    @property
-    def switch(self) -> Switch | None:
-        """The last switch that was asked for, by the caller, the source or a breaker."""
-        return self._roster.switch
-
-    @property
-    def restarts(self) -> list[int]:
-        """When workers were replaced."""
-        return self._roster.restarts
-
-    @property
-    def trips(self) -> int:
-        """How many breakers have tripped in the workers at work."""
-        return sum(int(self.arena.status["trips"][worker.place]) for worker in self._roster.shift.crew.lanes)
+    def status(self) -> FrontStatus:
+        """Return what there is to say of it now."""
+        return FrontStatus(
+            ladder=self.ladder,
+            variants=tuple(variant.name for variant in self.variants),
+            open_requests=self.open_requests,
+            restarts=len(self._roster.restarts),
+            trips=sum(self.arena.status["trips"][worker.place] for worker in self._roster.shift.crew.lanes),
+            slowdowns=self.slowdowns,
+            switch=self._roster.switch,
+            drift_verdicts=self._drift.verdicts,
+            drift=self._drift.present,
+        )
 
     def close(self) -> None:
         """Stop the workers and free everything; again is harmless. Open requests end unanswered."""
@@ -400,17 +403,17 @@ class Front:
 
     def _hand_out(self, requests: NDArray[Any], rows: Floats32) -> NDArray[Any]:
         """Send requests to workers; return those that are refused, answered with what is at hand."""
-        shift = self._roster.shift
-        self._desk.take(requests, rows, shift.first, shift.number)
+        shift, ended = self._roster.shift, NONE_ENDED
         places = shift.admission.place_many(requests["deadline_ns"].tolist(), self._clock())
         workers: NDArray[np.int64] = np.array(places)
-        ended = NONE_ENDED
+        firsts = self._desk.first_answers(requests, rows, shift.first, shift.number)
         placed = workers >= 0
         if not placed.all():
-            ended = self._desk.at_hand(requests[~placed], self._clock(), Outcome.REFUSED)
-            self.arena.give_back(requests["slot"][~placed])
-            requests, workers = requests[placed], workers[placed]
-        self._ledger.open(requests, shift.lanes(workers))
+            # No slot is written for these, so that refusing costs less than serving.
+            refused, firsts_refused = requests[~placed], firsts[~placed]
+            ended = self._desk.at_hand(refused, self._clock(), Outcome.REFUSED, firsts=firsts_refused)
+            requests, rows, firsts, workers = requests[placed], rows[placed], firsts[placed], workers[placed]
+        self._desk.enter(requests, rows, firsts, shift.lanes(workers))
         self._send(requests, workers)
         return ended
 
@@ -432,6 +435,7 @@ class Front:
         lanes = self._ledger.end(slots)
         for shift in self._roster.shifts:
             shift.release(lanes)
+        self._drift.offer(ended, slots, rows=self.arena.rows, shift=self._roster.shift)
         # A worker may still read the slot of a request that ended without it; what it makes of it is
         # ignored, so the next payload may be written over it.
         self.arena.give_back(slots)
@@ -449,6 +453,24 @@ class Front:
             self.arena.front["guard_ns"] = self._guard_ns() + _HANDOVER_NS
 
     # Workers.
+
+    def _glance(self) -> None:
+        now_ns = self._clock()
+        if now_ns - self._glance_ns < _GLANCE_NS and not self._pause_is_near:
+            return
+        self._glance_ns = now_ns
+        self._roster.glance(now_ns)
+        for ended in self._done:
+            ended["done_ns"] = self._clock()
+
+    def _may_pause(self) -> bool:
+        """Return whether what falls due in a pause was answered and given out, at most one poll later."""
+        if self._pause_is_near:
+            self._pause_is_near = False
+            return True
+        self._expire(self._clock() + _PAUSE_NS)
+        self._pause_is_near = bool(self._done)
+        return not self._pause_is_near
 
     def _send(self, requests: NDArray[Any], workers: NDArray[np.int64]) -> None:
         # A ring as long as requests can be open never refuses; if it did, the deadline would answer.
@@ -479,7 +501,3 @@ def _joined(ended: Sequence[NDArray[Any]]) -> NDArray[Any]:
     if len(ended) == 1:
         return ended[0]
     return np.concatenate(ended) if ended else NONE_ENDED
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -41,8 +41,8 @@ class Roster:
         Of a shift, without the spare.
     send_on : callable
         Told of a shift and a worker of it that is gone, to send on what that one held.
-    before_pause : callable
-        Called before something that stops this process for some milliseconds.
+    may_pause : callable
+        Asked before a process is started, which stops this one for some milliseconds; False is "not yet".
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class Roster:
         first_answers: bool,
         clock: Callable[[], int],
         send_on: Callable[[Shift, int], None],
-        before_pause: Callable[[], None] = lambda: None,
+        may_pause: Callable[[], bool] = lambda: True,
         source: LadderSource | None = None,
     ) -> None:
         self._template, self._arena, self._workers = template, arena, workers
         self._first_answers, self._clock, self._send_on = first_answers, clock, send_on
-        self._before_pause = before_pause
+        self._may_pause = may_pause
         self._source, self._source_ns = source, 0
         self._places = deque(range(PLACES))
         self._switcher: Switcher | None = None
@@ -100,7 +100,6 @@ class Roster:
         self._switcher = Switcher(
             switch,
             costs=costs,
-            before_pause=self._before_pause,
             build=lambda switch, costs: self._build(
                 switch.variants, switch.previous, costs, number=self.shift.number + 1
             ),
@@ -111,7 +110,8 @@ class Roster:
     def glance(self, now_ns: int) -> None:
         """Look after everybody once."""
         crew, admission = self.shift.crew, self.shift.admission
-        crew.keep_spare(now_ns)
+        if crew.needs_spare(now_ns) and self._may_pause():
+            crew.start_spare(now_ns)
         for lane, worker in enumerate(crew.lanes):
             admission.slowdowns[lane] = float(self._arena.status["slowdown"][worker.place])
             if admission.open[lane]:
@@ -186,7 +186,9 @@ class Roster:
 
     def _go_over(self, switcher: Switcher, now_ns: int) -> None:
         # There are never more than two shifts; the last request of one that leaves has a deadline.
-        coming = switcher.advance(now_ns) if self.leaving is None else None
+        if self.leaving is not None or (switcher.starts_process and not self._may_pause()):
+            return
+        coming = switcher.advance(now_ns)
         if coming is not None:
             self.leaving, self.shift = self.shift, coming
             self.leaving.crew.leave()
@@ -235,13 +237,7 @@ class Roster:
             variants=variants,
             previous=previous,
             costs=costs,
-            crew=Crew(
-                template,
-                self._arena,
-                count=self._workers,
-                places=self._places,
-                before_pause=self._before_pause,
-            ),
+            crew=Crew(template, self._arena, count=self._workers, places=self._places),
             limits=self._template.limits,
             open_max=self._template.slots,
             first_answers=self._first_answers,

@@ -16,6 +16,7 @@ from ..arrays import Floats32
 from ..errors import ModelError
 from ..ladder import Variant
 from ..session import InferenceSession
+from ..standardisation import training_of
 from .crew import Crew
 from .forecast import CostTable, LatencyForecast
 from .measure import first_variant, open_variant, value_table
@@ -89,6 +90,7 @@ class Shift:
         self.number, self.crew = number, crew
         self.variants, self.previous = tuple(variants), tuple(previous)
         self.costs, self.values = costs, value_table(self.variants)
+        self.training = training_of(self.variants)
         self.first = FirstModel(
             self.variants, first_variant(costs, self.values) if first_answers else None, reuse=reuse
         )

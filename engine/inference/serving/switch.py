@@ -81,10 +81,9 @@ class Switcher:
         *,
         costs: CostTable | None,
         build: Callable[[Switch, CostTable], Shift],
-        before_pause: Callable[[], None],
     ) -> None:
         self.switch = switch
-        self._build, self._costs, self._before_pause = build, costs, before_pause
+        self._build, self._costs = build, costs
         self._preparation: Preparation | None = None
         self._shift: Shift | None = None
 
@@ -94,6 +93,14 @@ class Switcher:
         crew = None if self._shift is None else self._shift.crew
         return crew is not None and len(crew.lanes) == crew.count and crew.is_ready(crew.lanes[-1])
 
+    @property
+    def starts_process(self) -> bool:
+        """Whether the next `advance` does so."""
+        if self._shift is None:
+            return self._preparation is None
+        crew = self._shift.crew
+        return not crew.lanes or (len(crew.lanes) < crew.count and crew.is_ready(crew.lanes[-1]))
+
     def advance(self, now_ns: int) -> Shift | None:
         """Take a step; return the shift when all of its workers are ready."""
         try:
@@ -102,7 +109,6 @@ class Switcher:
             if self._costs is None:
                 self._prepare()
             else:
-                self._before_pause()
                 self.switch.state = SwitchState.OPENING
                 self._shift = self._build(self.switch, self._costs)
         except (AnytickError, OSError) as error:
@@ -122,7 +128,6 @@ class Switcher:
     def _prepare(self) -> None:
         switch = self.switch
         if self._preparation is None:
-            self._before_pause()
             before = [variant for variant in switch.previous if variant is not None]
             self._preparation = Preparation([*switch.variants, *before])
             return

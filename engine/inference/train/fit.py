@@ -27,6 +27,8 @@ from ..graph import CLASS_COUNT
 from ..labels import UNKNOWN
 from .networks import Network, make_network
 
+# Rows of a pass that answers for all of them.
+_ANSWER_ROWS: Final = 1_024
 _TEMPERATURES: Final = np.geomspace(0.5, 4.0, 61)
 
 
@@ -144,21 +146,28 @@ def fit_network(
 def answer_windows(network: Network, features: Floats32, ends: NDArray[np.int64]) -> Floats32:
     """Return the probabilities of every horizon for windows ending at the given rows.
 
+    A network sees no further back than its window, so one pass over a stretch answers as its windows would.
+
     Returns
     -------
     array of float32, shape (m, horizons, 3)
     """
-    from ..lob_features import windows
-
     shape, found = network.shape, []
+    context, order = shape.reach - 1, np.argsort(ends, kind="stable")
     network.module.eval()
     with torch.inference_mode():
-        for start in range(0, len(ends), 256):
-            rows = windows(features, ends[start : start + 256], window=shape.window)
-            answer = network.module(torch.from_numpy(rows))
-            answer = answer if shape.window == 1 else answer[:, -1]
-            found.append(answer.reshape(len(rows), shape.heads_out, CLASS_COUNT).softmax(-1).numpy())
-    return np.concatenate(found) if found else np.empty((0, shape.heads_out, CLASS_COUNT), np.float32)
+        for start in range(0, len(features), _ANSWER_ROWS):
+            first, stop = max(start - context, 0), start + _ANSWER_ROWS
+            low, high = np.searchsorted(ends[order], (start, stop))
+            if low == high:
+                continue
+            answer = network.module(torch.from_numpy(features[None, first:stop]))[0]
+            answer = answer[torch.from_numpy(ends[order[low:high]] - first)]
+            found.append(answer.reshape(-1, shape.heads_out, CLASS_COUNT).softmax(-1).numpy())
+    answers = np.empty((len(ends), shape.heads_out, CLASS_COUNT), np.float32)
+    if found:
+        answers[order] = np.concatenate(found)
+    return answers
 
 
 def _rate(step: int, steps: int) -> float:
