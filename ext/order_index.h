@@ -95,7 +95,8 @@ ANYTICK_ALWAYS_INLINE OrderBucket *order_index_home(const OrderIndex *index, uin
     return &index->buckets[spread >> index->home_shift];
 }
 
-ANYTICK_ALWAYS_INLINE OrderBucket *order_bucket_after(const OrderIndex *index, const OrderBucket *bucket)
+/* Hardly ever asked for, so it is kept out of the way of what is. */
+static __attribute__((noinline, unused)) OrderBucket *order_bucket_after(const OrderIndex *index, const OrderBucket *bucket)
 {
     uint64_t row = ((uintptr_t)bucket - (uintptr_t)index->older) / sizeof(OrderBucket);
     if (index->older != NULL && row <= index->older_mask)
@@ -259,7 +260,7 @@ ANYTICK_ALWAYS_INLINE void order_index_erase(const OrderIndex *index, const Orde
 }
 
 /* Move the ids of the older table's next home: most of them stand there, the others behind it. */
-static inline void order_index_move(OrderIndex *index, const Order *orders)
+static __attribute__((noinline, unused)) void order_index_move(OrderIndex *index, const Order *orders)
 {
     uint64_t row = index->moved++;
     OrderPlace at = {.home = &index->older[row], .bucket = &index->older[row]};
