@@ -63,7 +63,7 @@ cdef enum:
     BUCKETS_MIN_BITS = 3
     MOVED_BITS_MIN = 12         # a smaller table is moved at once
     MOVED_BUCKETS = 2           # for each id entered: a third of the entries that fill the new table
-    WINDOW_PLACES = 4           # for each order the table was made for: old orders are few, but stay long
+    WINDOW_PLACES = 8           # for each order the table was made for: old orders are few, but stay long
     REVIEW_ENTRIES = 64
     NEAR_IDS = 8                # for each order entered: ids this close are worth a window
     MOVE_ENTRIES = 16           # for each order the table was made for: two counters could take turns
