@@ -3,6 +3,7 @@
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from .layout cimport EVENT_CANCEL, MarketEvent, check
+from .lots cimport LEVEL_LOTS_MAX, SIZE_LOTS_MAX
 from .order_book cimport OrderBook, judge_touch
 from .order_index cimport Order, OrderPlace
 from .price_index cimport price_of
@@ -23,22 +24,13 @@ from .resting_book cimport (
 cdef enum:
     NO_SIDE = -1
 
-cdef extern from *:
-    """
-    /* No market comes near either; within them no sum leaves an int64. */
-    #define ANYTICK_EVENT_LOTS_MAX ((int64_t)1 << 48)
-    #define ANYTICK_LEVEL_LOTS_MAX ((int64_t)1 << 62)
-    """
-    const int64_t EVENT_LOTS_MAX "ANYTICK_EVENT_LOTS_MAX"
-    const int64_t LEVEL_LOTS_MAX "ANYTICK_LEVEL_LOTS_MAX"
-
 
 cdef inline int side_of(const MarketEvent* event) noexcept nogil:
     return BID if event.side == 1 else ASK if event.side == -1 else NO_SIDE
 
 
 cdef inline bint is_positive(int64_t size_lots) noexcept nogil:
-    return 0 < size_lots <= EVENT_LOTS_MAX
+    return 0 < size_lots <= SIZE_LOTS_MAX
 
 
 cdef inline void refresh_touch(OrderBook book, int side) noexcept nogil:

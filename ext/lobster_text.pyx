@@ -7,6 +7,8 @@ comes back by name, with its row and column; nothing is read beyond the last lin
 
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t
 
+from .lots cimport SIZE_LOTS_MAX
+
 cdef enum:
     ZERO = 48                   # "0"
     COMMA = 44
@@ -27,7 +29,6 @@ cdef enum:
     SIDE
 
 cdef int64_t DAY_NS = 86_400_000_000_000
-cdef int64_t SIZE_TOP = 1 << 48
 cdef int64_t PRICE_TOP = (1 << 30) - 1
 cdef int64_t ABSENT = 9_999_999_999
 
@@ -235,7 +236,7 @@ cdef inline Rule _broken(const int64_t* row, int64_t previous_ns, int* column) n
     if row[TYPE] < 1 or row[TYPE] > STATUS_TYPE:
         return RULE_TYPE
     column[0] = SIZE
-    if is_order and (row[SIZE] <= 0 or row[SIZE] > SIZE_TOP):
+    if is_order and (row[SIZE] <= 0 or row[SIZE] > SIZE_LOTS_MAX):
         return RULE_SIZE
     column[0] = SIDE
     if (row[SIDE] != 1 and row[SIDE] != -1) and (is_order or row[SIDE] != 0):
@@ -273,7 +274,7 @@ cdef inline Rule _book(const uint8_t** place, int64_t* row, int columns, int* co
                 before = INT64_MAX if index == 0 else 0
                 continue
             if (
-                price <= 0 or price > PRICE_TOP or row[level + 1] <= 0 or row[level + 1] > SIZE_TOP
+                price <= 0 or price > PRICE_TOP or row[level + 1] <= 0 or row[level + 1] > SIZE_LOTS_MAX
                 or (price <= before if index == 0 else price >= before)
             ):
                 return RULE_BIDS if index else RULE_ASKS

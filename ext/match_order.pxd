@@ -39,6 +39,7 @@ from .layout cimport (
     TIF_IOC,
     OrderCommand,
 )
+from .lots cimport LEVEL_LOTS_MAX, SIZE_LOTS_MAX
 from .match_state cimport (
     NO_PRICE,
     PHASE_CONTINUOUS,
@@ -55,19 +56,10 @@ from .match_sweep cimport Entry, can_trade, is_beyond, sweep, sweep_past, tradab
 from .price_index cimport price_of
 from .resting_book cimport ASK, BID, Level, RestingBook, level_require, order_append
 
-# Sums of a few thousand sizes of 2^48 stay within an int64; a level refuses what would exceed its half.
 cdef enum:
     FLAGS_KNOWN = ORDER_POST_ONLY | ORDER_HIDDEN
     # Every slice of an iceberg that one order trades with is two reports.
     SLICES_MAX = 65_536
-
-cdef extern from *:
-    """
-    #define ANYTICK_SIZE_LOTS_MAX ((int64_t)1 << 48)
-    #define ANYTICK_LEVEL_LOTS_MAX ((int64_t)1 << 62)
-    """
-    const int64_t SIZE_LOTS_MAX "ANYTICK_SIZE_LOTS_MAX"
-    const int64_t LEVEL_LOTS_MAX "ANYTICK_LEVEL_LOTS_MAX"
 
 
 cdef inline bint size_is_valid(int64_t size_lots, uint32_t display_lots) noexcept nogil:

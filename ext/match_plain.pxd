@@ -27,7 +27,8 @@ from .layout cimport (
     ACTION_NEW,
     OrderCommand,
 )
-from .match_order cimport LEVEL_LOTS_MAX, SIZE_LOTS_MAX, order_lapse
+from .lots cimport LEVEL_LOTS_MAX, SIZE_LOTS_MAX
+from .match_order cimport order_lapse
 from .match_state cimport (
     PHASE_CONTINUOUS,
     MatchState,

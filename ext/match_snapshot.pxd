@@ -20,8 +20,9 @@ from .layout cimport (
     TIF_GTD,
     TIF_IOC,
 )
+from .lots cimport SIZE_LOTS_MAX
 from .match_memory cimport state_reserve
-from .match_order cimport FLAGS_KNOWN, SIZE_LOTS_MAX, book_append, is_peg, is_stop, size_is_valid
+from .match_order cimport FLAGS_KNOWN, book_append, is_peg, is_stop, size_is_valid
 from .match_state cimport PHASE_AUCTION, SELF_TRADE_DECREMENT, MatchState, OrderDetail, Peg, state_find
 from .match_sweep cimport Entry
 from .match_verify cimport BOOK_COUNT, state_book, state_fault, state_orders

@@ -12,7 +12,6 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from .book_fetch cimport FETCH_EVENTS, FETCH_ORDERS_MIN, FetchLists, fetch_begin, fetch_home, fetch_large_book
 from .book_memory cimport BookMemory
 from .book_order cimport (
-    EVENT_LOTS_MAX,
     NO_SIDE,
     add_order,
     lower_known,
@@ -34,6 +33,7 @@ from .layout cimport (
     cycle_stamp,
     monotonic_ns,
 )
+from .lots cimport SIZE_LOTS_MAX
 from .order_index cimport Order, OrderPlace, order_index_find_at
 from .price_index cimport price_of
 from .resting_book cimport (
@@ -183,7 +183,7 @@ cdef class OrderBook:
 
     cdef void set_level(self, const MarketEvent* event, int side) noexcept nogil:
         cdef uint32_t level
-        if side == NO_SIDE or not 0 <= event.size_lots <= EVENT_LOTS_MAX:
+        if side == NO_SIDE or not 0 <= event.size_lots <= SIZE_LOTS_MAX:
             self.refused += 1
             return
         if event.size_lots:
