@@ -194,7 +194,9 @@ def test_what_a_leaving_worker_cannot_answer_is_sent_on(
 ) -> None:
     front = serve()
     switch = front.replace(ladder, costs=COSTS)
-    while front._roster._switcher is not None and not front._roster._switcher.ready:
+    switcher = front._roster._switcher
+    assert switcher is not None
+    while switcher._shift is None or not switcher._shift.crew.lanes:
         front.poll(timeout_s=0.01)
     # It hangs with all of this when the new ones take over.
     os.kill(front.worker_ids[0], signal.SIGSTOP)

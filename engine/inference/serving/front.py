@@ -36,7 +36,8 @@ from ..machine_profile import core_count
 from .arena import WORKERS_MAX, Arena
 from .desk import NONE_ENDED, Desk, refusals
 from .drift_watch import DriftFeed
-from .forecast import CostTable, QuantileTracker
+from .forecast import CostTable
+from .guard import DeadlineGuard
 from .measure import ladder_costs
 from .planning import PlanLimits, ValueTable
 from .request import ANSWER_DTYPE, Answer, Outcome, answers_of, checked_requests
@@ -49,13 +50,8 @@ from .switch import LadderSource, Switch
 
 _GLANCE_NS: Final = 5_000_000
 _POP_MAX: Final = 1_024
-_HANDOVER_NS: Final = 1_000_000
 # What starting or killing a process takes of this one, at most, on a busy machine.
 _PAUSE_NS: Final = 15_000_000
-_GUARD_NS_MAX: Final = 15_000_000
-_LATENESS_SHARE: Final = 0.98
-_LATENESS_START_NS: Final = 500_000.0
-_LATENESS_GAIN: Final = 0.1
 _SERIALS: Final = count(1)
 
 
@@ -117,13 +113,10 @@ class Front:
         self.limits = limits or PlanLimits()
         variants = tuple(variants)
         costs = costs or ladder_costs(variants)
-        # How late timed wake-ups come: the last moment for an answer is that much before the deadline.
-        self._lateness = QuantileTracker(_LATENESS_SHARE, start=_LATENESS_START_NS, gain=_LATENESS_GAIN)
-        self._planned_ns = 0
         shapes = [variant.input_shape for variant in variants]
         row_shape = (max(window for window, _ in shapes), max(features for _, features in shapes))
         self.arena = Arena(slots=open_max, row_shape=row_shape)
-        self.arena.front["guard_ns"] = self.limits.guard_ns + _HANDOVER_NS
+        self._guard = DeadlineGuard(self.limits.guard_ns, self.arena)
         remove_abandoned_rings()
         self._name = f"{RING_PREFIX}{os.getpid()}-{next(_SERIALS)}"
         self._answers = MpscRing(
@@ -289,7 +282,7 @@ class Front:
             self._glance()
             self._collect()
             now_ns = self._clock()
-            self._note_lateness(now_ns)
+            self._guard.note(now_ns)
             self._expire(now_ns)
             if self._done or now_ns >= stop_ns:
                 done, self._done = self._done, []
@@ -297,8 +290,8 @@ class Front:
             wake_ns = min(stop_ns, now_ns + _GLANCE_NS)
             due_ns = self._ledger.next_deadline_ns()
             if due_ns is not None:
-                wake_ns = min(wake_ns, due_ns - self._guard_ns())
-            self._planned_ns = wake_ns
+                wake_ns = min(wake_ns, due_ns - self._guard.ns)
+            self._guard.plan(wake_ns)
             self._answers.wait(timeout_s=max(wake_ns - now_ns, 0) / 1e9)
 
     def replace(
@@ -424,7 +417,7 @@ class Front:
 
     def _expire(self, until_ns: int) -> None:
         """Answer with what is at hand whatever falls due by then."""
-        slots = self._ledger.due(until_ns + self._guard_ns())
+        slots = self._ledger.due(until_ns + self._guard.ns)
         if len(slots):
             ended = self._desk.at_hand(self._ledger.requests[slots], self._clock(), Outcome.ABSTAIN)
             self._end(ended, slots)
@@ -440,17 +433,6 @@ class Front:
         # ignored, so the next payload may be written over it.
         self.arena.give_back(slots)
         self._done.append(ended)
-
-    def _guard_ns(self) -> int:
-        """Return how long before its deadline a request is answered with what is at hand."""
-        return min(self.limits.guard_ns + int(self._lateness.value), _GUARD_NS_MAX)
-
-    def _note_lateness(self, now_ns: int) -> None:
-        if self._planned_ns and now_ns >= self._planned_ns:
-            self._lateness.update(max(now_ns - self._planned_ns, 1.0))
-            self._planned_ns = 0
-            # Workers end a little sooner than the front gives up on them.
-            self.arena.front["guard_ns"] = self._guard_ns() + _HANDOVER_NS
 
     # Workers.
 

@@ -88,12 +88,6 @@ class Switcher:
         self._shift: Shift | None = None
 
     @property
-    def ready(self) -> bool:
-        """Whether the next `advance` returns the shift."""
-        crew = None if self._shift is None else self._shift.crew
-        return crew is not None and len(crew.lanes) == crew.count and crew.is_ready(crew.lanes[-1])
-
-    @property
     def starts_process(self) -> bool:
         """Whether the next `advance` does so."""
         if self._shift is None:
