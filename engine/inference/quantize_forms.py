@@ -150,6 +150,9 @@ def _run_tools(
     limit = CALIBRATION_ROWS_MAX if calibration.ndim == 2 else _WINDOW_ROWS_MAX
     # An addition of constants before the first layer belongs to standardising, whose sums need floats.
     softmaxes = [node.name for node in parsed.graph.node if node.op_type == "Softmax"]
+    # What is added before a Softmax may be a mask of −10,000: 256 steps of that leave none for the scores.
+    asked = {name for node in parsed.graph.node if node.op_type == "Softmax" for name in node.input}
+    masked = [node.name for node in parsed.graph.node if node.op_type == "Add" and asked & {*node.output}]
     quantize_static(
         origin,
         target,
@@ -158,7 +161,7 @@ def _run_tools(
         activation_type=QuantType.QUInt8 if form.activation == "u8" else QuantType.QInt8,
         weight_type=QuantType.QInt8,
         op_types_to_quantize=list(_STATIC_OPERATORS),
-        nodes_to_exclude=[last_layer, *softmaxes],
+        nodes_to_exclude=[last_layer, *softmaxes, *masked],
         per_channel=form.per_channel,
         reduce_range=True,
         extra_options={"MatMulConstBOnly": True},
