@@ -8,6 +8,7 @@ import numpy as np
 cimport cython
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from .book_fetch cimport FETCH_EVENTS, FETCH_ORDERS_MIN, FetchLists, fetch_begin, fetch_home, fetch_large_book
 from .book_memory cimport BookMemory
@@ -19,7 +20,8 @@ from .book_order cimport (
     refresh_touch,
     side_of,
 )
-from .event_array cimport events_pointer
+from .book_snapshot cimport EventWriter, write_book
+from .event_array cimport events_empty, events_pointer
 from .layout cimport (
     EVENT_ADD,
     EVENT_CLEAR,
@@ -73,6 +75,32 @@ cdef inline void apply_events(OrderBook book, const MarketEvent* events, Py_ssiz
         for row in range(first, first + some):
             book_apply(book, events + row)
         first += some
+
+
+cdef int replace_state(OrderBook book, const MarketEvent* events, Py_ssize_t count) except -1:
+    """Apply events to the emptied book. 0 where it took issue with one; the counters are as before."""
+    cdef uint64_t applied = book.applied, crossed = book.crossed, refused = book.refused
+    cdef uint64_t unknown = book.unknown_orders, duplicate = book.duplicate_orders, lost = book.lost
+    cdef MarketEvent clear
+    cdef bint taken, complete
+    memset(&clear, 0, sizeof(MarketEvent))
+    clear.kind = EVENT_CLEAR
+    book.memory.enter()
+    with nogil:
+        book_apply(book, &clear)
+        apply_events(book, events, count)
+    taken = (
+        book.refused == refused and book.unknown_orders == unknown and book.duplicate_orders == duplicate
+    )
+    complete = book.lost == lost
+    if not complete:
+        book_apply(book, &clear)
+    book.applied, book.crossed, book.refused, book.lost = applied, crossed, refused, lost
+    book.unknown_orders, book.duplicate_orders = unknown, duplicate
+    book.memory.leave()
+    if not complete:
+        raise MemoryError(f"no memory for a book of {count} events")
+    return taken
 
 
 cdef int require_side(int side) except -1:
@@ -394,6 +422,47 @@ cdef class OrderBook:
         if self.find_order(order_id, &view):
             return view
         return None
+
+    def snapshot(self):
+        """Return the events that make this book again, from an empty one.
+
+        Returns
+        -------
+        array of EVENT_DTYPE, shape (n,)
+            One per identified order, level without orders and quote; times and numbers are 0. `restore` and
+            `apply` both take them.
+        """
+        cdef EventWriter out
+        self.memory.require_idle()
+        out.events, out.count = NULL, 0
+        write_book(&out, self)
+        events = events_empty(out.count)
+        out.events, out.count = <MarketEvent*>cnp.PyArray_DATA(events), 0
+        write_book(&out, self)
+        return events
+
+    def restore(self, cnp.ndarray events not None):
+        """Replace the book's state by what events from `snapshot` make; the counters stay.
+
+        `state_hash()` is then that of the book the snapshot was taken of; `entry` counts from here.
+
+        Parameters
+        ----------
+        events : array of EVENT_DTYPE, shape (n,)
+
+        Raises
+        ------
+        ValueError
+            An event breaks a rule of the book, which then stands as it stood before.
+        MemoryError
+            If memory ran out; the book is then empty.
+        """
+        cdef const MarketEvent* first = events_pointer(events)
+        before = self.snapshot()
+        if replace_state(self, first, cnp.PyArray_SIZE(events)):
+            return
+        replace_state(self, events_pointer(before), cnp.PyArray_SIZE(before))
+        raise ValueError("a snapshot must hold events that an empty book takes, was otherwise")
 
     def state_hash(self):
         """Return 64 bits that identify the touch, every level, and every order in its place.

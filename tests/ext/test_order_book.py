@@ -455,6 +455,64 @@ def test_a_book_walked_through_a_thousand_million_levels_keeps_its_size() -> Non
     assert book.bid_price_ticks == 499_999_999
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_restored_book_goes_on_like_the_one_it_was_taken_of(seed: int) -> None:
+    array = events(*random_flow(seed, 6_000))
+    book, other = OrderBook(64, 64), book_of(event(ADD, +1, 3, 5, 77), event(ADD, -1, 9, 5, 78))
+    for first in range(0, len(array), 1_500):
+        book.apply(array[first : first + 1_500])
+        other.apply(array[: first // 2])
+        counted = other.applied, other.crossed, other.refused, other.duplicate_orders, other.unknown_orders
+        other.restore(book.snapshot())
+        assert other.state_hash() == book.state_hash()
+        assert other.live_orders == book.live_orders > 0
+        assert counted == (
+            other.applied, other.crossed, other.refused, other.duplicate_orders, other.unknown_orders
+        )  # fmt: skip
+        for one in (book, other):
+            one.apply(array[first + 1_500 : first + 1_600])
+        assert other.state_hash() == book.state_hash()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        (),
+        (event(ADD, +1, 10, 5, 1), event(LEVEL, +1, 10, 3)),
+        (event(ADD, +1, 10, 5, 1), event(ADD, +1, 10, 4), event(ADD, -1, 11, 2, 2)),
+        (event(ADD, -1, 7, 1 << 48), event(ADD, -1, 7, 1 << 48), event(ADD, -1, 7, 3, 9)),
+        (event(ADD, -1, 7, 1 << 48, 1), event(ADD, -1, 7, 1 << 48, 2), event(REDUCE, -1, 7, 1, 5)),
+    ],
+)
+@pytest.mark.parametrize("quoted", [False, True])
+@pytest.mark.parametrize("takes_back", [(), (+1,), (-1,)])
+def test_a_snapshot_holds_totals_and_quotes(
+    rows: tuple[Any, ...], quoted: bool, takes_back: tuple[int, ...]
+) -> None:
+    book = book_of(*rows)
+    if quoted:
+        book.apply(quotes((-7, 3, -5, 2**32 - 1)))
+        book.apply(events(*(event(LEVEL, side, 10_000, 0) for side in takes_back)))
+    other = OrderBook()
+    other.restore(book.snapshot())
+    assert other.state_hash() == book.state_hash()
+    assert touch(other) == touch(book)
+    for one in (book, other):
+        one.apply(events(event(ADD, +1, -9, 1, 40), event(LEVEL, -1, 12, 0)))
+    assert touch(other) == touch(book)
+    assert other.state_hash() == book.state_hash()
+
+
+def test_a_bad_snapshot_changes_nothing() -> None:
+    book = book_of(event(ADD, +1, 10, 5, 1), event(ADD, -1, 12, 5, 2))
+    before = book.state_hash()
+    for bad in (event(ADD, 0, 10, 5, 3), event(CANCEL, +1, 10, 5, 4), event(99)):
+        with pytest.raises(ValueError, match="a snapshot must hold events"):
+            book.restore(events(event(ADD, +1, 11, 5, 3), bad))
+        assert book.state_hash() == before
+        assert (book.applied, book.refused, book.unknown_orders) == (2, 0, 0)
+
+
 def test_a_level_refuses_lots_that_would_pass_its_limit() -> None:
     book = OrderBook()
     adds = np.repeat(events(event(ADD, +1, 100, 2**48, 1)), 2**14 + 1)

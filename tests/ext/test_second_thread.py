@@ -88,7 +88,18 @@ def test_a_merge_refuses_a_second_thread(look: str, into_replay: bool) -> None:
 
 @pytest.mark.parametrize(
     "look",
-    ["state_hash", "apply", "time_events", "size_at", "depth_array", "depth_view", "queue_array", "order"],
+    [
+        "state_hash",
+        "snapshot",
+        "restore",
+        "apply",
+        "time_events",
+        "size_at",
+        "depth_array",
+        "depth_view",
+        "queue_array",
+        "order",
+    ],
 )
 @pytest.mark.parametrize("owner", ["itself", "table", "replay"])
 def test_a_book_refuses_a_second_thread(look: str, owner: str) -> None:
@@ -102,6 +113,8 @@ def test_a_book_refuses_a_second_thread(look: str, owner: str) -> None:
     }
     looks: dict[str, Callable[[], object]] = {
         "state_hash": book.state_hash,
+        "snapshot": book.snapshot,
+        "restore": lambda: book.restore(NOTHING),
         "apply": lambda: book.apply(NOTHING),
         "time_events": lambda: book.time_events(NOTHING),
         "size_at": lambda: book.size_at(1, 1),
