@@ -111,6 +111,8 @@ cdef int require_side(int side) except -1:
     raise ValueError(f"side must be +1 for bids or -1 for asks, was {side}")
 
 
+# The collector may clear what an object refers to before it frees it, and the memory must outlive the book.
+@cython.no_gc
 @cython.final
 @cython.auto_pickle(False)
 cdef class OrderBook:

@@ -52,7 +52,7 @@ cdef extern from "order_index.h" nogil:
         const OrderIndex* index, const Order* orders, uint64_t order_id, OrderPlace* at
     )
     uint32_t order_index_guess(const OrderBucket* home, uint64_t order_id)
-    uint32_t order_first_guess(const OrderIndex* index, const void* first, uint64_t order_id)
+    uint32_t order_first_guess(const OrderIndex* index, uint64_t order_id)
     void order_index_enter(OrderIndex* index, uint64_t order_id, uint32_t number)
     void order_index_erase(const OrderIndex* index, const Order* orders, uint64_t order_id)
     void order_index_erase_at(const OrderIndex* index, OrderPlace at)
