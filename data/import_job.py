@@ -172,7 +172,7 @@ class _Import:
             overwrite=options.overwrite,
             append=options.append,
         )
-        self._progress = ImportProgress(change.staging)
+        self._progress = ImportProgress(change.staging, venue_id=self._stage.venue_id)
         self._writer: PartitionWriter | None = None
         self._seen = 0
         self._place: dict[str, Any] | None = None

@@ -3,6 +3,9 @@
 The list gets a line for each part. A source that can be entered anywhere gives a mark with every block, and a
 part is listed with the newest mark that lies before its end. Marks are kept only while every event so far was
 staged as the source told it: then the staged parts say all that the source, entered there, no longer will.
+
+A line counts where it is whole and its part carries the number that the store gives the venue now: somebody
+else's commit may have taken the number that a killed import stamped into its events.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ext.packed_block import crc32c
 
 from .errors import ConfigError
 from .manifest import partition_of
@@ -62,10 +67,12 @@ class ImportProgress:
     ----------
     staging : Path
         The import's own folder; what an earlier attempt finished there is taken over, the rest removed.
+    venue_id : int
+        That its events carry.
     """
 
-    def __init__(self, staging: Path) -> None:
-        self._list = staging / _PROGRESS
+    def __init__(self, staging: Path, *, venue_id: int) -> None:
+        self._list, self._venue_id = staging / _PROGRESS, venue_id
         self._marks: deque[Mark] = deque()
         self._newest: Mark | None = None
         self.parts: list[tuple[Path, Partition]] = []
@@ -101,16 +108,24 @@ class ImportProgress:
             self._newest = self._marks.popleft()
         mark = None if self._newest is None else [self._newest.events, self._newest.place]
         stored = {item.name: getattr(part, item.name) for item in fields(Partition)}
+        entry = json.dumps([path.name, stored, mark])
         # Not synced: who goes on after a power cut compares every part with its checksum anyway.
         with self._list.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps([path.name, stored, mark]) + "\n")
+            stream.write(f"{self._seal(entry)} {entry}\n")
+
+    def _seal(self, entry: str) -> str:
+        """Return the checksum of a line of the list, over the venue's number too."""
+        return f"{crc32c(f'{self._venue_id} {entry}'.encode()):08x}"
 
     def _take_over(self) -> None:
         """Find the parts that are whole, up to the first that is not; a line may have been cut off."""
         lines = []
         with suppress(OSError, ValueError, TypeError, KeyError, ConfigError):
             for line in self._list.read_text(encoding="utf-8").splitlines():
-                name, stored, mark = json.loads(line)
+                seal, _, entry = line.partition(" ")
+                if seal != self._seal(entry):
+                    break
+                name, stored, mark = json.loads(entry)
                 part, path = partition_of(stored), self._list.with_name(Path(name).name)
                 found = None if mark is None else Mark(*mark)
                 if damage_of(part, path) is not None:

@@ -112,6 +112,9 @@ def _parsed(text: bytes, path: Path) -> Manifest:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, AnytickError) as error:
         raise DataError(f"expected a tick store manifest, was: {error!r}", path=path) from error
+    for name, versions in manifest.instruments.items():
+        if not versions or any(entry.symbol != name for entry in versions):
+            raise DataError(f"expected descriptions of {name} alone, was otherwise", path=path)
     table = manifest.partitions
     if unknown := {*table.instruments} - {*manifest.instruments} | {*table.venues} - {*manifest.venues}:
         raise DataError(f"expected {', '.join(sorted(unknown))} to be described", path=path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,7 +95,8 @@ class PartitionWriter:
         if self._held_rows:
             self._write_group(join_events(self._held))
         assert self._writer is not None, "a partition holds at least one event"
-        self._writer.close()
+        with _named_failure(self.path):
+            self._writer.close()
         footer_crc32c = self._taken_crc32c()
         self._close()
         return Partition(
@@ -113,7 +115,8 @@ class PartitionWriter:
             self._writer = pq.ParquetWriter(self._file, SCHEMA, **_options(events))
             self.first_ts_ns = int(events["ts_ns"][0])
         begun = self._bytes
-        self._writer.write_table(_to_table(events, self._stamps), row_group_size=ROW_GROUP_EVENTS)
+        with _named_failure(self.path):
+            self._writer.write_table(_to_table(events, self._stamps), row_group_size=ROW_GROUP_EVENTS)
         self.rows, self.last_ts_ns = self.rows + len(events), int(events["ts_ns"][-1])
         crc = self._taken_crc32c()
         self._groups.append(
@@ -139,6 +142,15 @@ class PartitionWriter:
     def _close(self) -> None:
         self._file.close()
         os.close(self._descriptor)
+
+
+@contextmanager
+def _named_failure(path: Path) -> Iterator[None]:
+    """Say which file a full disk left unwritten: Arrow does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, str(error), str(path)) from error
 
 
 def _options(events: NDArray[np.void]) -> dict[str, Any]:

@@ -50,8 +50,9 @@ _NO_FILES: Final = np.empty(0, FILE_DTYPE)
 _NO_GROUPS: Final = np.empty(0, GROUP_DTYPE)
 _KEY: Final = ("instrument", "venue", "day", "generation", "index")
 _EPOCH: Final = date(1970, 1, 1).toordinal()
-_COUNT_MAX: Final = 1 << 48
-"""Sums of so many counts below it stay within int64."""
+_COUNT_MAX: Final = 1 << 40
+_GROUPS_MAX: Final = 1 << 22
+"""Of a file: the sum of so many counts stays within int64."""
 
 
 class PartitionTable(Mapping[Key, Partition]):
@@ -259,7 +260,7 @@ class PartitionTable(Mapping[Key, Partition]):
         files = self.files
         for name, least, most in (
             ("day", date.min.toordinal() - _EPOCH, date.max.toordinal() - _EPOCH),
-            ("group_count", 1, _COUNT_MAX), ("generation", 0, _COUNT_MAX), ("index", 0, _COUNT_MAX),
+            ("group_count", 1, _GROUPS_MAX), ("generation", 0, _COUNT_MAX), ("index", 0, _COUNT_MAX),
             ("rows", 1, _COUNT_MAX), ("bytes", 1, _COUNT_MAX),
         ):  # fmt: skip
             if len(files) and not (least <= int(files[name].min()) and int(files[name].max()) <= most):

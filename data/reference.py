@@ -12,6 +12,7 @@ from datetime import date
 
 from .errors import ConfigError
 from .instrument import Instrument
+from .partition import require_path_part
 
 _FIRST_DAY = date(1970, 1, 1)
 _LAST_DAY = date(9999, 12, 31)
@@ -69,6 +70,8 @@ class Rename:
     first_day: date
 
     def __post_init__(self) -> None:
+        for symbol in (self.old, self.new):
+            require_path_part("instrument", symbol)
         if self.old == self.new:
             raise ConfigError(f"a rename must change the symbol, was {self.old} twice")
 

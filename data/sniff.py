@@ -40,6 +40,7 @@ _FORMATS: Final = (
 _DATE: Final = r"^(\d{4}[-./]?\d\d[-./]?\d\d|\d{1,2}[-./]\d{1,2}[-./]\d{4})$"
 _CLOCK: Final = r"^\d{1,2}:\d\d(:\d\d([.,]\d{1,9})?)?( ?[AaPp][Mm])?$"
 _SYMBOL_NAMES: Final = ("symbol", "instrument", "ticker", "pair")
+_BAR_NAMES: Final = {"open", "high", "low", "close"}
 _NUMBER: Final = re.compile(r"^[+-]?\d+([.,]\d+)*([eE][+-]?\d+)?$")
 _GROUPED: Final = re.compile(r"^[+-]?\d{1,3}([.,'])\d{3}(?:\1\d{3})*(?:([.,])\d+)?$")
 _COMMA: Final = re.compile(r"^[+-]?\d+,\d+$")
@@ -114,6 +115,8 @@ def _sample(path: Path) -> _Sample:
         return _Sample(frame)
     with library_errors(path, "a readable text file"), _opened(path) as stream:
         text = stream.read(_SAMPLE_BYTES).decode("utf-8-sig", errors="replace")
+    if "\0" in text:
+        raise DataError("expected a table as UTF-8 text, Parquet or Arrow, was binary", path=path)
     lines = text.splitlines()
     # The last line may be cut off.
     lines = (lines if len(text) < _SAMPLE_BYTES else lines[:-1])[: _SAMPLE_ROWS + 1]
@@ -246,6 +249,8 @@ def _parts_by_value(
     sample: pl.DataFrame, names: Sequence[str], side: str | None, path: Path
 ) -> tuple[str, dict[str, str]]:
     """Guess where names say nothing: two columns within 5 % of each other are bid and ask."""
+    if {_letters(name) for name in names} >= _BAR_NAMES:
+        raise DataError(f"expected quotes, trades or levels, was bars: {', '.join(names)}", path=path)
     numeric = [name for name in names if len(_floats(sample[name])) == sample.height]
     counters = [name for name in numeric if _counts(_floats(sample[name]))]
     if len(numeric) - len(counters) >= 2:
@@ -256,7 +261,8 @@ def _parts_by_value(
         if close.mean() > 0.99 and (low != high).any():
             bid, ask = (left, right) if (low <= high).mean() > 0.5 else (right, left)
             return "quotes", {"bid": bid, "ask": ask}
-    if len(numeric) >= 2:
+    one_sided = _named(names, (*rule.BID_NAMES, *rule.ASK_NAMES))
+    if len(numeric) >= 2 and one_sided is None:
         return "trades", {"price": numeric[0], "size": numeric[1]} | ({"side": side} if side else {})
     raise DataError(
         f"expected columns of bid and ask, or of price and size, was {', '.join(sample.columns)}", path=path

@@ -270,14 +270,12 @@ class TickStore:
 
     def rename(self, old: str, new: str, *, first_day: date) -> None:
         """Record a change of symbol: reading `new` also reads `old` up to the day before."""
-        for symbol in (old, new):
-            require_path_part("instrument", symbol)
+        entry = Rename(old=old, new=new, first_day=first_day)
         with transaction(self.root) as change:
             if old not in change.manifest.instruments:
                 raise ConfigError(f"{old} must be in the store, was not")
             instruments = dict(change.manifest.instruments)
             instruments.setdefault(new, (replace(instruments[old][-1], symbol=new),))
-            entry = Rename(old=old, new=new, first_day=first_day)
             change.commit(instruments=instruments, renames=(*change.manifest.renames, entry))
 
     # The packed cache.

@@ -124,6 +124,36 @@ def test_a_list_of_parts_that_ends_in_a_torn_line_counts_up_to_it(
     assert contents(store) == Feed().events.tobytes()
 
 
+def test_a_changed_digit_in_the_list_of_parts_is_not_believed(tmp_path: Path, recording: Path) -> None:
+    store = TickStore(tmp_path / "store")
+    small_parts = replace(OPTIONS, part_events=400)
+    with pytest.raises(KeyboardInterrupt):
+        import_events(store, MarkedFeed(), paths=[recording], options=small_parts, watch=stopped_after(20))
+    (listed,) = store.root.glob(".staging/*/progress.jsonl")
+    text = listed.read_text()
+    assert text.count('{"block": 8}') == 1
+    listed.write_text(text.replace('{"block": 8}', '{"block": 9}'))
+    source = MarkedFeed()
+    result = import_events(store, source, paths=[recording], options=small_parts)
+    assert (result.resumed_events, source.entered) == (400, 4)
+    assert contents(store) == Feed().events.tobytes()
+
+
+def test_parts_that_carry_a_number_which_another_venue_took_are_made_again(
+    tmp_path: Path, recording: Path
+) -> None:
+    store = TickStore(tmp_path / "store")
+    small_parts = replace(OPTIONS, part_events=400)
+    with pytest.raises(KeyboardInterrupt):
+        import_events(store, MarkedFeed(), paths=[recording], options=small_parts, watch=stopped_after(20))
+    store.write([steady_events(10, first=0)], instrument=ACME, venue="W")
+    result = import_events(store, MarkedFeed(), paths=[recording], options=small_parts)
+    assert (result.resumed_events, result.events) == (0, 3_000)
+    for venue, venue_id in store.manifest().venues.items():
+        (found,) = {*np.concatenate([block["venue_id"] for block in store.stream(venues=[venue])]).tolist()}
+        assert found == venue_id
+
+
 class MarkedBroken(MarkedFeed):
     """As `Broken`, but it can be entered at any block."""
 

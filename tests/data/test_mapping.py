@@ -201,8 +201,13 @@ def test_a_damaged_arrow_file_is_read_or_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a\n1\n", "a,b\nx,y\n", "a,b,c\n1,2,3\n", "time;price;size\n2024-01-01T00:00:00Z;1,5,5;2\n"]
-)
+    "text",
+    [
+        "", "a\n1\n", "a,b\nx,y\n", "a,b,c\n1,2,3\n", "time;price;size\n2024-01-01T00:00:00Z;1,5,5;2\n",
+        "time,open,high,low,close\n2024-01-01T00:00:00Z,1.5,1.6,1.4,1.5\n",
+        "time,bid,spread\n2024-01-01T00:00:00Z,1.5,0.1\n", "PK\x03\x04,\0\0\n",
+    ],
+)  # fmt: skip
 def test_what_holds_no_market_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "odd.csv"
     path.write_text(text)

@@ -158,6 +158,17 @@ def test_arrays_that_describe_no_files_are_refused(
         PartitionTable(table.instruments, table.venues, files, groups)
 
 
+def test_sizes_whose_sum_passes_int64_are_refused() -> None:
+    table = two_files()
+    count = 1 << 16
+    files, groups = table.files[:1].copy(), np.zeros(count, GROUP_DTYPE)
+    files["group_count"], files["rows"], groups["rows"] = count, count, 1
+    # Modulo 2**64 these add up to nothing.
+    groups["bytes"] = 1 << 48
+    with pytest.raises(ConfigError, match="counts from 1 up"):
+        PartitionTable(table.instruments, table.venues, files, groups)
+
+
 def test_names_are_guarded() -> None:
     table = two_files()
     for names in (["../x"], ["B", "A"], ["A", "A"]):

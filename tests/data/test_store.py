@@ -179,6 +179,9 @@ def test_any_damaged_byte_is_named_by_verify_and_never_half_read(tmp_path: Path,
         lambda stored: stored["partitions"].update(groups=""),
         lambda stored: stored.update(partitions=[]),
         lambda stored: stored["instruments"]["ACME"][0].update(lot_size=-1),
+        lambda stored: stored["instruments"].update(ACME=[]),
+        lambda stored: stored["instruments"]["ACME"][0].update(symbol={}),
+        lambda stored: stored.update(renames=[{"old": [], "new": "ACME", "first_day": "2020-01-01"}]),
     ],
 )
 def test_a_hostile_manifest_is_refused(tmp_path: Path, change) -> None:  # type: ignore[no-untyped-def]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,21 @@ def files(store: TickStore) -> list[Path]:
     return sorted(
         path for path in store.root.rglob("*") if path.suffix in (".json", ".parquet", ".packed")
     )  # fmt: skip
+
+
+def test_a_full_disk_is_told_by_file_and_leaves_the_store_as_it_was(store: TickStore) -> None:
+    before, limits = files(store), resource.getrlimit(resource.RLIMIT_FSIZE)
+    more = steady_events(5_000, first=300, step_ns=10**9 * 700)
+    more["order_id"] = np.random.default_rng(2).integers(0, 2**62, len(more))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_096, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as found:
+            store.write([more], instrument=ACME, venue="V")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(found.value.filename).endswith(".parquet.tmp")
+    assert (files(store), store.verify()) == (before, ())
+    assert list((store.root / ".staging").iterdir()) == []
 
 
 def structural_places(store: TickStore, path: Path) -> Iterator[int]:
