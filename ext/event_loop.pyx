@@ -145,16 +145,18 @@ cdef class EventLoop(TickPath):
         Raises
         ------
         RuntimeError
-            Called again without the drain that the last call returned for.
+            Called again without the drain that the last call returned for, or while the loop is at work: from
+            another thread, or from a callback.
         AssertionError
             A record was lost; the reserve is too small, or memory has run out.
         """
         cdef size_t handled
-        if self.stalled and not (has_room(self) and has_sample_room(self)):
-            raise RuntimeError("drain the journal, samples, fills and equity before run is called again")
+        self.require_idle(True)
+        self.busy = True
         with nogil:
             self.start()
             handled = self.drain(count_max)
+        self.busy = False
         self.raise_overflow()
         return 1 if handled == 0 and self.stalled else handled
 
@@ -171,8 +173,8 @@ cdef class EventLoop(TickPath):
         RuntimeError, AssertionError
             As `run`.
         """
-        if self.stalled and not (has_room(self) and has_sample_room(self)):
-            raise RuntimeError("drain the journal, samples, fills and equity before run_live is called again")
+        self.require_idle(True)
+        self.busy = True
         with nogil:
             self.start()
             while True:
@@ -182,8 +184,17 @@ cdef class EventLoop(TickPath):
                     ring_relax()
                 elif self.stalled:
                     break
+        self.busy = False
         self.raise_overflow()
         return not self.stalled
+
+    cdef int require_idle(self, bint drained) except -1:
+        """Refuse a second thread, a callback that calls its own loop and, if asked, a loop not drained."""
+        if self.busy:
+            raise RuntimeError("the loop is at work already, in another thread or for the callback that asks")
+        if drained and self.stalled and not (has_room(self) and has_sample_room(self)):
+            raise RuntimeError("drain the journal, samples, fills and equity before the loop goes on")
+        return 0
 
     cdef raise_overflow(self):
         if self.records.overflowed:
@@ -195,9 +206,12 @@ cdef class EventLoop(TickPath):
         May be called when the ring is empty; returns True when all is done, False when the journal
         and the other buffers have to be drained and `finish` called again.
         """
+        self.require_idle(False)
         self.ended = True
+        self.busy = True
         with nogil:
             self.deliver_rest()
+        self.busy = False
         self.raise_overflow()
         if not has_room(self):
             return False

@@ -5,8 +5,7 @@ begins where the orders outgrow the second-level cache. It runs in three steps, 
 the one before: the id's place in the window, or its bucket; the order in it, and the last order where a
 new one would queue; that order's neighbours and level. Whether a command is new or cancels is a coin's
 toss, so every step asks for what either would need: a fetch in vain is cheaper than a branch that went
-wrong. From step to step go numbers, not addresses: the command between two steps may be the one that gives
-an emptied table of ids back.
+wrong.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -25,22 +24,29 @@ cdef enum:
     BUCKET_AHEAD = 24
     ORDER_AHEAD = 16
     NEIGHBOURS_AHEAD = 8
-    FETCHES = 16                    # a power of two, at least ORDER_AHEAD
+    FETCHES = 32                    # a power of two above BUCKET_AHEAD
 
 
 cdef struct Fetched:
-    uint32_t[FETCHES] orders        # of a row at row % FETCHES
+    const void* firsts[FETCHES]     # of a row at row % FETCHES, from BUCKET_AHEAD on
+    uint32_t[FETCHES] orders        # from ORDER_AHEAD on
 
 
-cdef inline void fetch_bucket(RestingBook* book, const OrderCommand* command) noexcept nogil:
-    prefetch(order_index_first(&book.by_id, command.client_order_id))
+cdef inline void fetch_bucket(
+    RestingBook* book, const OrderCommand* commands, Py_ssize_t row, Fetched* fetched
+) noexcept nogil:
+    cdef const void* first = order_index_first(&book.by_id, commands[row].client_order_id)
+    fetched.firsts[row & (FETCHES - 1)] = first
+    prefetch(first)
 
 
 cdef inline void fetch_order(
     RestingBook* book, const OrderCommand* commands, Py_ssize_t row, Fetched* fetched
 ) noexcept nogil:
     cdef const OrderCommand* command = &commands[row]
-    cdef uint32_t number = order_first_guess(&book.by_id, command.client_order_id)
+    cdef uint32_t number = order_first_guess(
+        &book.by_id, fetched.firsts[row & (FETCHES - 1)], command.client_order_id
+    )
     cdef int side = command.side < 0
     cdef uint32_t level = index_guess(&book.prices[side], rank_of(command.price_ticks, side))
     fetched.orders[row & (FETCHES - 1)] = number
@@ -86,11 +92,12 @@ cdef inline void batch_apply(
             plain = command_do(state, &commands[row], plain, NULL if stamps == NULL else &stamps[row])
         return
     for row in range(BUCKET_AHEAD):
-        fetch_bucket(book, &commands[row])
+        fetch_bucket(book, commands, row, &fetched)
     for row in range(ORDER_AHEAD):
         fetch_order(book, commands, row, &fetched)
+    # Pools and tables stay where they are within a chunk, so an address fetched now is good when it is used.
     for row in range(count - BUCKET_AHEAD):
-        fetch_bucket(book, &commands[row + BUCKET_AHEAD])
+        fetch_bucket(book, commands, row + BUCKET_AHEAD, &fetched)
         fetch_order(book, commands, row + ORDER_AHEAD, &fetched)
         fetch_neighbours(book, row + NEIGHBOURS_AHEAD, &fetched)
         plain = command_do(state, &commands[row], plain, NULL if stamps == NULL else &stamps[row])

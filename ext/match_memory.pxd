@@ -6,12 +6,13 @@ from libc.stdlib cimport free, realloc
 from .expiry_heap cimport Expiry, ExpiryHeap, expiry_before, expiry_pop, expiry_push, expiry_reserve
 from .match_state cimport NO_PRICE, MatchState, OrderDetail, Peg, reports_reserve, state_find
 from .node_arena cimport pool_give, pool_grow, pool_take
-from .order_index cimport order_index_review
+from .order_index cimport order_index_review, order_index_tidy
 from .resting_book cimport RestingBook, book_close, book_open, levels_extend, order_find, orders_extend
 
 
 cdef inline bint book_reserve(RestingBook* book, uint64_t orders, uint64_t levels) noexcept nogil:
     """Make sure that so many more orders and levels fit."""
+    order_index_tidy(&book.by_id)
     cdef uint64_t capacity = book.order_capacity
     while capacity - book.order_count < orders:
         capacity *= 2

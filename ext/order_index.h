@@ -193,11 +193,11 @@ ANYTICK_ALWAYS_INLINE const void *order_index_first(const OrderIndex *index, uin
     return order_index_home(index, order_id);
 }
 
-ANYTICK_ALWAYS_INLINE uint32_t order_first_guess(const OrderIndex *index, uint64_t order_id)
+ANYTICK_ALWAYS_INLINE uint32_t order_first_guess(const OrderIndex *index, const void *first, uint64_t order_id)
 {
     if (order_index_is_near(index, order_id))
-        return index->window[order_id & index->window_mask];
-    return order_index_guess(order_index_home(index, order_id), order_id);
+        return *(const uint32_t *)first;
+    return order_index_guess((const OrderBucket *)first, order_id);
 }
 
 ANYTICK_ALWAYS_INLINE void order_buckets_enter(OrderIndex *index, uint64_t order_id, uint32_t number)

@@ -52,7 +52,7 @@ cdef extern from "order_index.h" nogil:
         const OrderIndex* index, const Order* orders, uint64_t order_id, OrderPlace* at
     )
     uint32_t order_index_guess(const OrderBucket* home, uint64_t order_id)
-    uint32_t order_first_guess(const OrderIndex* index, uint64_t order_id)
+    uint32_t order_first_guess(const OrderIndex* index, const void* first, uint64_t order_id)
     void order_index_enter(OrderIndex* index, uint64_t order_id, uint32_t number)
     void order_index_erase(const OrderIndex* index, const Order* orders, uint64_t order_id)
     void order_index_erase_at(const OrderIndex* index, OrderPlace at)
@@ -84,12 +84,19 @@ cdef inline void older_give(OrderIndex* index) noexcept nogil:
 
 
 cdef inline void order_index_advance(OrderIndex* index, const Order* orders, uint64_t buckets) noexcept nogil:
-    """Move so many buckets of the older table, if there is one."""
-    while index.older != NULL and buckets:
+    """Move so many buckets of the older table, if there is one.
+
+    Emptied, it stays until order_index_tidy: a batch may have looked up a bucket there for a later command.
+    """
+    while index.older != NULL and index.moved <= index.older_mask and buckets:
         order_index_move(index, orders)
         buckets -= 1
-        if index.moved > index.older_mask:
-            older_give(index)
+
+
+cdef inline void order_index_tidy(OrderIndex* index) noexcept nogil:
+    """Give an emptied older table back, while nobody has an address in it."""
+    if index.older != NULL and index.moved > index.older_mask:
+        older_give(index)
 
 
 cdef inline bint window_take(OrderIndex* index, uint64_t orders_max) noexcept nogil:
@@ -142,6 +149,7 @@ cdef inline bint index_rebuild(
     cdef uint64_t bucket_count
     cdef OrderIndex made
     order_index_advance(index, orders, UINT64_MAX)
+    order_index_tidy(index)
     made = index[0]
     while BUCKET_FILL * (<uint64_t>1 << bits) < orders_max:
         bits += 1

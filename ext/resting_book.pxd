@@ -26,6 +26,7 @@ from .order_index cimport (
     order_index_erase_at,
     order_index_find,
     order_index_resize,
+    order_index_tidy,
 )
 from .price_index cimport (
     PriceIndex,
@@ -210,6 +211,7 @@ cdef inline void level_lower(RestingBook* book, uint32_t number, int64_t lots) n
 
 cdef inline bint order_reserve(RestingBook* book) noexcept nogil:
     """Make sure that one more order fits. False when memory is out."""
+    order_index_tidy(&book.by_id)
     if book.free_order or book.orders_made <= book.order_capacity:
         return True
     return orders_extend(book, <uint64_t>book.order_capacity * 2)

@@ -12,11 +12,17 @@ import pytest
 from benchmarks.replay_markets import level_market
 from data.schema import EVENT_DTYPE
 from ext.book_table import BookTable
+from ext.event_loop import EventLoop
 from ext.feature_set import FeatureSet
 from ext.features import FEATURE_NAMES
+from ext.journal import JournalBuffer
 from ext.merge import EventMerge
 from ext.order_book import OrderBook
 from ext.replay import Replay
+from ext.ring_buffer import SpscRing
+from ext.risk_gate import RiskGate
+from ext.sim_venue import SimulatedVenue
+from ext.tick_path import Agent
 
 ROUNDS_MAX = 2_000
 NOTHING = np.zeros(0, EVENT_DTYPE)
@@ -126,3 +132,30 @@ def test_a_book_refuses_a_second_thread(look: str, owner: str) -> None:
     assert refusals(work[owner], looks[look])
     work[owner]()
     looks[look]()
+
+
+def test_a_loop_refuses_a_second_thread() -> None:
+    rules = {"order_latency_ns": 0, "ack_latency_ns": 0, "feed_latency_ns": 0}
+    loop = EventLoop(
+        ring=SpscRing(8),
+        venues=[SimulatedVenue(rules, venue_id=0, tick_value=1.0, seed=1, book=OrderBook(8, 8))],
+        agent=Agent(),
+        gate=RiskGate(
+            order_size_lots_max=1, price_band_ticks=1, position_lots_max=1, messages_per_second_max=1
+        ),
+        journal=JournalBuffer(1 << 14),
+    )
+    worker = threading.Thread(target=loop.run_live)
+    loop.ring.try_push(np.zeros(1, EVENT_DTYPE))
+    worker.start()
+    while loop.events == 0:  # once it has taken one, it looks for more until the ring is closed
+        pass
+    try:
+        for look in (loop.run, loop.run_live, loop.finish):
+            with pytest.raises(RuntimeError, match="at work already"):
+                look()
+    finally:
+        loop.ring.close()
+        worker.join()
+    assert loop.run() == 0
+    assert loop.finish()
