@@ -293,9 +293,10 @@ class QualityCheck:
             return
         windows = np.lib.stride_tricks.sliding_window_view(joined[1], 5)
         middle = windows[:, 2]
-        # Most windows are flat; only where one strays from its neighbours is there a median to find.
+        # Most windows are flat; only where one strays from its neighbours is there a median to find. It lies
+        # among those three, so it is no further from the price than they are, nor nearer to nothing than so.
         spread = np.maximum(np.abs(middle - windows[:, 1]), np.abs(middle - windows[:, 3]))
-        strays = np.flatnonzero(spread > self._settings.outlier_share * np.abs(middle))
+        strays = np.flatnonzero(spread > self._settings.outlier_share * (np.abs(middle) - spread))
         if len(strays):
             median = np.median(windows[strays], axis=1)
             share = np.abs(middle[strays] - median) / np.maximum(np.abs(median), 1)

@@ -159,7 +159,7 @@ class TickStore:
         read_manifest(self.root, fresh=True)
         with self.snapshot() as snapshot:
             parts = snapshot.partitions()
-            found = [damage_of(part, locate(self.root, part)) for part in parts]
+            found = [_damage_in_place(self.root, part) for part in parts]
             caches = [(part, path) for part in parts if (path := cache_path(self.root, part)).exists()]
             found += [cache_damage_of(part, path) for part, path in caches]
         damage = tuple(text for text in found if text is not None)
@@ -319,6 +319,14 @@ class TickStore:
         written = writer.finish(instrument=part.instrument, venue=part.venue, day=part.day)
         change.add(path, written)
         return written.rows
+
+
+def _damage_in_place(root: Path, part: Partition) -> str | None:
+    """As `damage_of`; a writer may move the file before it is open."""
+    path = locate(root, part)
+    found = damage_of(part, path)
+    moved = path if found is None else locate(root, part)
+    return found if moved == path else damage_of(part, moved)
 
 
 def _without(

@@ -121,8 +121,8 @@ class StoreSnapshot:
             raise DataError("expected at least one matching partition, was 0", path=self.root)
         groups: dict[tuple[str, str], list[Path]] = {}
         for part in chosen:
-            path = require_length(part, locate(self.root, part))
-            groups.setdefault((part.instrument, part.venue), []).append(self._held(part, path))
+            path = require_length(part, self._held(part))
+            groups.setdefault((part.instrument, part.venue), []).append(path)
         frame = pl.concat(
             pl.scan_parquet(paths, hive_partitioning=False).with_columns(
                 instrument=pl.lit(symbol), venue=pl.lit(venue)
@@ -173,23 +173,43 @@ class StoreSnapshot:
             ]
             yield from merge_feeds(feeds)
 
-    def read(self, partition: Partition) -> Iterator[NDArray[np.void]]:
-        """Yield a file's events by row group, from the Parquet file itself."""
-        return read_partition(partition, locate(self.root, partition))
+    def read(
+        self, partition: Partition, *, start_ns: int | None = None, stop_ns: int | None = None
+    ) -> Iterator[NDArray[np.void]]:
+        """Yield a file's row groups that may hold a range of time, from the Parquet file itself."""
+        path = locate(self.root, partition)
+        blocks = read_partition(partition, path, start_ns=start_ns, stop_ns=stop_ns)
+        try:
+            first = next(blocks, None)
+        except DataError:
+            # A writer may have moved the file before it was open; from then on it stays so.
+            moved = locate(self.root, partition)
+            if moved == path:
+                raise
+            blocks = read_partition(partition, moved, start_ns=start_ns, stop_ns=stop_ns)
+            first = next(blocks, None)
+        if first is not None:
+            yield first
+            yield from blocks
 
-    def _held(self, part: Partition, path: Path) -> Path:
+    def _held(self, part: Partition) -> Path:
+        path = locate(self.root, part)
         if self._holder is None:
             return path
         link = self._holder / f"{part.name.replace('/', ',')}{HELD_SUFFIX}"
-        try:
-            self._holder.mkdir(parents=True, exist_ok=True)
-            link.hardlink_to(path)
-        except FileExistsError:
-            pass
-        except OSError:
-            # Some file systems know no links, and some users may only read.
-            return path
-        return link
+        while True:
+            try:
+                self._holder.mkdir(parents=True, exist_ok=True)
+                link.hardlink_to(path)
+                return link
+            except FileExistsError:
+                return link
+            except OSError:
+                # Some file systems know no links, and some users may only read.
+                moved = locate(self.root, part)
+                if moved == path:
+                    return path
+                path = moved
 
     def _require_one_grid(self, symbol: str, days: Mapping[str, tuple[date, date]]) -> None:
         versions = [
@@ -244,7 +264,7 @@ class StoreSnapshot:
                 warnings.warn(f"the cache is damaged, its Parquet file is read instead: {error}",
                               RuntimeWarning, stacklevel=2)  # fmt: skip
         yield from _resumed(
-            read_partition(part, locate(self.root, part), start_ns=after_ns, stop_ns=stop_ns),
+            self.read(part, start_ns=after_ns, stop_ns=stop_ns),
             after_ns,
             seen_at_instant,
         )

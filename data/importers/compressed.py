@@ -140,10 +140,13 @@ def _decoded(raw: IO[bytes], maker: Callable[[], _Decoder], chunk_bytes: int) ->
         if chunk := decoder.decompress(data, chunk_bytes):
             yield chunk
         if decoder.eof:
-            # Files may hold several members one after another; padding of zeros ends them.
-            data = (decoder.unused_data or raw.read(chunk_bytes)).lstrip(b"\0")
-            if not data:
-                return
+            # Files may hold several members one after another, with padding of zeros between and behind them.
+            data = decoder.unused_data.lstrip(b"\0")
+            while not data:
+                piece = raw.read(chunk_bytes)
+                if not piece:
+                    return
+                data = piece.lstrip(b"\0")
             decoder = maker()
         else:
             data = raw.read(chunk_bytes) if decoder.needs_input else b""

@@ -56,8 +56,10 @@ def test_every_packing_yields_the_same_bytes(tmp_path: Path, packing: str, chunk
 def test_members_behind_one_another_are_one_text(tmp_path: Path, packing: str) -> None:
     path = tmp_path / "feed"
     pack = PACKINGS[packing]
-    path.write_bytes(pack(TEXT[:100]) + pack(b"") + pack(TEXT[100:]) + bytes(512))
-    assert b"".join(chunks(path, chunk_bytes=1_000)) == TEXT
+    path.write_bytes(pack(TEXT[:100]) + pack(b"") + bytes(512) + pack(TEXT[100:]) + bytes(512))
+    # Also where a piece that is read ends within the padding, or is nothing else.
+    for chunk_bytes in (64, 100, 1_000):
+        assert b"".join(chunks(path, chunk_bytes=chunk_bytes)) == TEXT
 
 
 @pytest.mark.parametrize("packing", [name for name in PACKINGS if name != "raw"])

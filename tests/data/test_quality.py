@@ -93,6 +93,26 @@ def test_every_count_is_that_of_the_slow_reference(seed: int, count: int, pieces
         assert report.count(rule) == expected[rule], rule
 
 
+@given(
+    prices=st.lists(st.integers(-3, 3) | st.integers(90, 210) | st.just(2_000), min_size=5, max_size=30),
+    share=st.sampled_from((0.05, 0.5, 1.5)),
+)
+def test_an_outlier_is_far_from_the_median_around_it_whatever_its_neighbours(
+    prices: list[int], share: float
+) -> None:
+    events = np.zeros(len(prices), EVENT_DTYPE)
+    events["ts_ns"], events["price_ticks"] = MONDAY_NS + np.arange(len(prices)), prices
+    events["kind"], events["size_lots"], events["flags"] = EventKind.TRADE, 1, EventFlag.LAST_IN_PACKET
+    check = QualityCheck(ALWAYS, QualitySettings(outlier_share=share))
+    check.update(events)
+    medians = [sorted(prices[at - 2 : at + 3])[2] for at in range(2, len(prices) - 2)]
+    expected = sum(
+        2 * abs(price - median) > share * max(2 * abs(median), 1)
+        for price, median in zip(prices[2:-2], medians, strict=True)
+    )
+    assert check.report(source="x").count("outliers") == expected
+
+
 def test_a_crossed_book_is_seen_between_packets_only() -> None:
     events = np.zeros(4, EVENT_DTYPE)
     events["ts_ns"], events["kind"], events["size_lots"] = MONDAY_NS, 6, 10

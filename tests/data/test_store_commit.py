@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from dying_writer import ACME, CHANGES, START_NS, run_import, steady_events
 
+from data import store_commit, store_snapshot
 from data.errors import ConfigError, DataError
+from data.partition import Partition
 from data.store import TickStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +43,34 @@ def deaths_of(folder: Path, change: str, *, stride: int = 1) -> int:
     assert ran.returncode == 0, ran.stderr
     assert int(ran.stdout) >= 10
     return int(ran.stdout)
+
+
+@pytest.mark.parametrize("verb", ["stream", "scan", "check"])
+def test_a_file_that_moves_between_looking_and_opening_is_found_again(
+    tmp_path: Path, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = base_store(tmp_path)
+    moves = 0
+
+    def moving(root: Path, partition: Partition) -> Path:
+        nonlocal moves
+        path = store_commit.locate(root, partition)
+        moves += 1
+        if moves == 1:
+            TickStore(root).compact()
+            assert not path.exists()
+        return path
+
+    with store.snapshot() as snapshot:
+        monkeypatch.setattr(store_snapshot, "locate", moving)
+        monkeypatch.setattr("data.store.locate", moving)
+        if verb == "stream":
+            assert sum(map(len, snapshot.stream())) == 240
+        elif verb == "scan":
+            assert snapshot.scan().collect().height == 240
+    if verb == "check":
+        assert store.check().damage == ()
+    assert moves > 2
 
 
 @pytest.mark.parametrize("change", CHANGES)
