@@ -14,7 +14,11 @@ MARGINS = (0.1, 0.3, 0.6, float("nan"))
 
 
 def walk(
-    planner: Planner, rung: tuple[int, ...], below: tuple[int, ...], line: list[tuple[int, int]], usable: float
+    planner: Planner,
+    rung: tuple[int, ...],
+    below: tuple[int, ...],
+    line: list[tuple[int, int]],
+    usable: float,
 ) -> tuple[bool, list[int]]:
     """Whether a rung is affordable, and who runs with the head, request by request."""
     batches, forecast = planner.forecast.costs.efficient, planner.forecast

@@ -77,8 +77,7 @@ class CostTable:
         self.efficient = tuple(_efficient_batch(row) for row in self._by_size)
         # A rounding less, so that no sum of batches is below a sum of these.
         self.least_item_ns = tuple(
-            (1.0 - 1e-9) * min(time / size for size, time in enumerate(row) if size)
-            for row in self._by_size
+            (1.0 - 1e-9) * min(time / size for size, time in enumerate(row) if size) for row in self._by_size
         )
 
     def __len__(self) -> int:

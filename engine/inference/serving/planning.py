@@ -287,9 +287,7 @@ class Planner:
         # Where nothing fits the whole queue: the cheapest for as many of the head as its deadline allows.
         return self._plan(self.rungs[place or 0], line)
 
-    def _line(
-        self, deadlines: Sequence[int], bins: bytes | bytearray, now_ns: int, slowdown: float
-    ) -> Line:
+    def _line(self, deadlines: Sequence[int], bins: bytes | bytearray, now_ns: int, slowdown: float) -> Line:
         return Line(
             deadlines,
             bins,
