@@ -50,14 +50,14 @@ def router_plan(bench: Bench) -> None:
 
         def plan(queues: list[list[int]] = queues, planner: Planner = planner) -> None:
             for turn in range(count):
-                planner.choose(queues[turn % len(queues)], (), 0, 1.0)
+                planner.choose(queues[turn % len(queues)], b"", 0, 1.0)
 
         def order(queues: list[list[int]] = queues) -> None:
             for turn in range(count):
                 sorted(queues[turn % len(queues)])
 
         bench.throughput(f"{waiting} waiting", plan, count=count, floor=order)
-        answer = planner.choose(queues[0], (), 0, 1.0)
+        answer = planner.choose(queues[0], b"", 0, 1.0)
         bench.verify(answer is None or answer.tail_ns <= queues[0][0], "a run ends before its first deadline")
 
 

@@ -41,24 +41,26 @@ def add_action(actions: argparse._SubParsersAction[CommandParser]) -> None:
 
 def _validate(args: argparse.Namespace) -> int:
     from engine.inference.graph import check_graph
-    from engine.inference.validate import ValidationLimits, validate_model
+    from engine.inference.validate import ValidationLimits, judge_alone, validate_model
 
     candidate = read_model(args.model)
     against = args.against or args.model
     reference = read_model(against)
     if args.labels is not None and args.rows is None:
         raise ConfigError("--labels must come with the rows they belong to: --rows")
-    summary = check_graph(reference, source=against)
-    rows, labels, source = rows_for(
-        summary, args.rows, args.labels, seed=args.seed, model=against, option="--rows"
-    )
     limits = ValidationLimits(
         accuracy_loss_max=args.accuracy_loss,
         agreement_min=args.agreement,
         mean_abs_difference_max=args.difference,
         latency_ms_max=args.latency_ms,
     )
-    outcomes = validate_model(candidate, reference, rows, labels, limits=limits)
+    outcomes, source = judge_alone(candidate, limits=limits), "no rows"
+    if args.against is not None or all(outcome.passed for outcome in outcomes):
+        summary = check_graph(reference, source=against)
+        rows, labels, source = rows_for(
+            summary, args.rows, args.labels, seed=args.seed, model=against, option="--rows"
+        )
+        outcomes = validate_model(candidate, reference, rows, labels, limits=limits)
     passed = all(outcome.passed for outcome in outcomes)
     if args.json:
         rules = [asdict(outcome) for outcome in outcomes]

@@ -68,6 +68,16 @@ def versions_before(registry: ModelRegistry) -> dict[str, Variant]:
 
 
 def _ladder(registry: ModelRegistry, versions: Sequence[ModelVersion]) -> tuple[Variant, ...]:
+    try:
+        return _ladder_of_rungs(registry, versions)
+    # A rung is text to the registry, which takes any.
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"rungs must be lines of a ladder's manifest, was not: {error!r}", path=registry.pointer
+        ) from error
+
+
+def _ladder_of_rungs(registry: ModelRegistry, versions: Sequence[ModelVersion]) -> tuple[Variant, ...]:
     tables = [tomllib.loads(version.rung) for version in versions]
     horizons = sorted({table["horizon"] for table in tables})
     if len(horizons) > 1:

@@ -111,6 +111,22 @@ def validate_model(
     return tuple(outcomes)
 
 
+def judge_alone(candidate: bytes, *, limits: ValidationLimits | None = None) -> tuple[RuleOutcome, ...]:
+    """Judge whether a model that has no reference but itself can be one; it can when every outcome passed.
+
+    What no rule could measure then is failed, as in `validate_model`.
+    """
+    limits = limits or ValidationLimits()
+    session, opened = _open_rules(candidate, None, limits)
+    outcomes = [_size_rule(candidate, limits), *opened]
+    if session is None:
+        none = np.zeros((0, 3), np.float32)
+        outcomes.append(_finite_rule(None, None, none))
+        outcomes += _agreement_rules(none, None, None, limits)
+        outcomes.append(_latency_rule(None, none, limits, time.perf_counter_ns))
+    return tuple(outcomes)
+
+
 def _size_rule(candidate: bytes, limits: ValidationLimits) -> RuleOutcome:
     size = len(candidate)
     return RuleOutcome(
@@ -122,9 +138,12 @@ def _size_rule(candidate: bytes, limits: ValidationLimits) -> RuleOutcome:
 
 
 def _open_rules(
-    candidate: bytes, expected: GraphSummary, limits: ValidationLimits
+    candidate: bytes, expected: GraphSummary | None, limits: ValidationLimits
 ) -> tuple[OrtSession | None, list[RuleOutcome]]:
-    """Judge what the file holds and that it runs; the session is None where either failed."""
+    """Judge what the file holds and that it runs; the session is None where either failed.
+
+    Without an expected summary any input will do.
+    """
     graph_limits = GraphLimits(model_bytes_max=max(limits.model_bytes_max, GraphLimits().model_bytes_max))
     outcomes, session, summary = [], None, None
     measured = "kept"
@@ -140,14 +159,13 @@ def _open_rules(
             passed=summary is not None,
         )
     )
-    same = summary is not None and summary.row_shape == expected.row_shape
+    expected = expected or summary
+    same = summary is not None and expected is not None and summary.row_shape == expected.row_shape
     outcomes.append(
         RuleOutcome(
             rule="input",
-            limit=f"(batch, {', '.join(map(str, expected.row_shape))})",
-            measured=_NOT_MEASURED
-            if summary is None
-            else f"(batch, {', '.join(map(str, summary.row_shape))})",
+            limit=_input_of(expected, "(batch, …)"),
+            measured=_input_of(summary, _NOT_MEASURED),
             passed=same,
         )
     )
@@ -162,6 +180,10 @@ def _open_rules(
         RuleOutcome(rule="runs", limit="gives probabilities", measured=measured, passed=session is not None)
     )
     return session, outcomes
+
+
+def _input_of(summary: GraphSummary | None, otherwise: str) -> str:
+    return otherwise if summary is None else f"(batch, {', '.join(map(str, summary.row_shape))})"
 
 
 def _finite_rule(session: OrtSession | None, answers: Floats32 | None, rows: Floats32) -> RuleOutcome:

@@ -135,7 +135,7 @@ def test_the_command_serves_kills_and_tells(
     write_ladder(tmp_path)
     before = signal.getsignal(signal.SIGTERM)
     try:
-        arguments = ("--users", "2", "--seconds", "0.5", "--deadline-ms", "5000", "--workers", "1")
+        arguments = ("--users", "2", "--seconds", "0.2", "--deadline-ms", "5000", "--workers", "1")
         code = entry.main(["stress", *arguments, "--kill-worker", "--models", str(tmp_path), "--json"])
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -162,7 +162,7 @@ def test_a_registry_is_served_and_switched_under_load(
     assert entry.main(["models", "promote", "--staged", *registry]) == 0
     before = signal.getsignal(signal.SIGTERM)
     try:
-        arguments = ("--users", "2", "--seconds", "1", "--deadline-ms", "5000", "--workers", "1", "--json")
+        arguments = ("--users", "2", "--seconds", "0.2", "--deadline-ms", "5000", "--workers", "1", "--json")
         entry.main(
             ["stress", *arguments, "--switch", "--no-first-answers", "--models", str(tmp_path / "registry")]
         )

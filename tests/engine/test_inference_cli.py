@@ -128,6 +128,11 @@ def test_validate_prints_every_rule_and_exits_with_1_when_one_is_broken(files, c
     words = ("validate", files / "half.onnx", "--against", files / "fp32.onnx", "--rows", files / "rows.npy")
     assert anytick(*words) == 1
     assert "BROKEN" in capsys.readouterr().out
+    # Without a form to be held against, a refused file still gets its table.
+    assert anytick("validate", files / "half.onnx") == 1
+    shown = capsys.readouterr().out
+    assert shown.count("not measured") == 6
+    assert "refused, on no rows" in shown
     np.save(files / "labels.npy", np.full(len(FEATURES), 3))
     with pytest.raises(AnytickError, match="0, 1 or 2, was 3"):
         anytick(*words, "--labels", files / "labels.npy")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from router_ladder import dense
 
 from engine.inference.ladder import load_ladder
+from engine.inference.serving.drift import DriftMonitor
 from engine.inference.serving.drift_watch import DriftFeed, DriftWatch
 from engine.inference.serving.request import ENDED_DTYPE, NO_VARIANT, Outcome
 from engine.inference.standardisation import Standardisation, read_standardisation, training_of
@@ -54,6 +55,29 @@ class Served:
         for part in np.array_split(np.arange(len(rows)), 7 * count):
             said += self.watch.observe(rows[part], variants[part], classes[part])
         return [f"{drift.against} {drift.channels}" for drift in said]
+
+
+def test_rows_that_are_like_their_neighbours_are_no_alarm() -> None:
+    random = np.random.default_rng(3)
+    rows = random.standard_normal((8 * WINDOW, FEATURES))
+    for place in range(1, len(rows)):
+        rows[place] = 0.85 * rows[place - 1] + 0.53 * rows[place]
+    watch = DriftWatch(FEATURES, 1, training=None, window=WINDOW)
+    nobody = np.zeros(WINDOW, np.int64)
+    for part in np.split(rows.astype(np.float32), 8):
+        assert not watch.observe(part, nobody, nobody)
+    # By independent samples one of these windows would have drifted.
+    assert watch._monitor is not None
+    assert watch._monitor._threshold == pytest.approx(0.1)
+    assert 0.1 < max(largest(rows, part) for part in range(1, 8)) < 0.25
+
+
+def largest(rows: NDArray[np.float64], part: int) -> float:
+    """The index of one window against the first."""
+    monitor = DriftMonitor(rows[:WINDOW].astype(np.float32), window=WINDOW)
+    report = monitor.observe(rows[part * WINDOW : (part + 1) * WINDOW].astype(np.float32))
+    assert report is not None
+    return float(report.psi.max())
 
 
 def test_no_drift_is_no_alarm() -> None:

@@ -133,9 +133,12 @@ def test_a_stopped_worker_is_replaced_and_its_requests_answered(serve: Callable[
 
 def test_a_stopped_worker_does_not_hold_a_deadline(serve: Callable[..., Front]) -> None:
     front = serve()
-    os.kill(front.worker_ids[0], signal.SIGSTOP)
+    stopped = front.worker_ids[0]
+    os.kill(stopped, signal.SIGSTOP)
     ids, done = ask(front, payloads(5), room_ns=SECOND // 10)
     answers = finish(front, done)
+    # Closing would wait for it.
+    os.kill(stopped, signal.SIGKILL)
     assert sorted(answer.request_id for answer in answers) == ids
     # The first answer stands in: the smallest model's, at hand since submission.
     assert {answer.variant for answer in answers} == {0}

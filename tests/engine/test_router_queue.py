@@ -1,4 +1,4 @@
-"""The deadline queue against a sorted list: order, margins and values after any mix of takings."""
+"""The deadline queue against a sorted list: order, bins and values after any mix of takings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class QueueAgainstList(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.queue, self.number = EdfQueue(), 0
+        self.queue, self.number = EdfQueue(lambda margin: round(10 * margin)), 0
         self.kept: list[Request] = []
 
     @rule(deadline=st.integers(0, 9), value=st.sampled_from([1.0, 2.0]), margin=st.sampled_from([0.1, 0.6]))
@@ -50,7 +50,7 @@ class QueueAgainstList(RuleBasedStateMachine):
     def agree(self) -> None:
         assert len(self.queue) == len(self.kept)
         assert list(self.queue.deadlines()) == [one.deadline_ns for one in self.kept]
-        assert list(self.queue.margins()) == [one.margin for one in self.kept]
+        assert list(self.queue.bins()) == [round(10 * one.margin) for one in self.kept]
         assert self.queue.values_differ() == (len({one.value for one in self.kept}) > 1)
 
 

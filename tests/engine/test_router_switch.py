@@ -20,6 +20,7 @@ from data.errors import ConfigError, DataError
 from engine.inference.ladder import Variant, format_ladder, load_ladder
 from engine.inference.registry import ModelRegistry, ModelState
 from engine.inference.rungs import RegistrySource, live_ladder, stage_ladder
+from engine.inference.serving import prepare
 from engine.inference.serving.crew import Crew
 from engine.inference.serving.forecast import CostTable
 from engine.inference.serving.front import Front
@@ -223,6 +224,27 @@ def test_the_later_switch_wins_and_closing_ends_both(
     assert second.state is SwitchState.SUPERSEDED
 
 
+def test_a_preparation_that_hangs_is_given_up(
+    serve: Callable[..., Front], ladder: tuple[Variant, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = serve()
+    switch = front.replace(ladder)
+    front.poll(timeout_s=0.01)
+    switcher = front._roster._switcher
+    assert switcher is not None
+    assert switcher._preparation is not None
+    process = switcher._preparation._process
+    os.kill(process.pid, signal.SIGSTOP)
+    front.poll(timeout_s=0.02)
+    assert switch.under_way
+    monkeypatch.setattr(prepare, "_SECONDS_MAX", 0.0)
+    users = Users(front)
+    users.until(lambda: not switch.under_way)
+    assert (switch.state, process.poll()) == (SwitchState.REFUSED, -signal.SIGKILL)
+    assert "within 0 s" in switch.reason
+    users.finish()
+
+
 @pytest.mark.parametrize(
     "change",
     [{"input_shape": (WINDOW + 1, FEATURES)}, {"input_shape": (1, FEATURES - 1)}, {"score": 0.1}],
@@ -275,6 +297,15 @@ def test_a_registry_without_a_ladder_says_so(
         live_ladder(registry)
 
 
+@pytest.mark.parametrize("rung", ["x", "horizon = 10", "variant = 1", "variant = []\nhorizon = 10"])
+def test_a_rung_that_is_no_manifest_is_refused(
+    registry: ModelRegistry, ladder: tuple[Variant, ...], rung: str
+) -> None:
+    registry.promote("tiny", registry.stage(ladder[0].read(), name="tiny", rung=rung).number)
+    with pytest.raises(DataError, match="lines of a ladder's manifest"):
+        live_ladder(registry)
+
+
 def test_a_promotion_is_served_without_stopping_and_rolled_back_in_the_registry_if_it_gives_nan(
     serve: Callable[..., Front],
     registry: ModelRegistry,
@@ -311,7 +342,13 @@ def test_a_damaged_pointer_stops_nobody(
     with caplog.at_level(logging.ERROR, "anytick.serving"):
         users.until(lambda: "must be undamaged" in caplog.text)
         users.answers(100)
-    assert len(caplog.records) == 1, "it is said once"
+        assert len(caplog.records) == 1, "it is said once"
+        # Nor does one that cannot even be looked at.
+        moved = registry.folder.rename(registry.folder.with_name("moved"))
+        registry.folder.touch()
+        users.until(lambda: "Not a directory" in caplog.text)
+        registry.folder.unlink()
+        moved.rename(registry.folder)
     users.finish()
 
 

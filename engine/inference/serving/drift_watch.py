@@ -11,8 +11,9 @@ first window
 answers
     The classes that each variant answered first. Per variant, because the mix of variants follows the load.
 
-Rows are sampled, so that watching costs the same at any load; consecutive rows of a market are alike, so
-verdicts are about seconds and minutes, and an index a little above its threshold is a hint, not a proof.
+Rows are sampled, so that watching costs the same at any load. Consecutive rows of a market are alike, which
+the index does not account for: against the first window its threshold is at least 0.25, and a little above it
+is a hint, not a proof.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ _CLASSES: Final = 3
 _ANSWERS: Final = 500
 # Of the rows of a window: so many on one side of training's centre by a scale, or off it by two.
 _HALF: Final = 0.5
+# Neighbouring rows are alike, so a window holds fewer than the index's threshold counts: windows of one and
+# the same generated day differ by up to .2 of it.
+_PSI_ALIKE: Final = 0.25
 _SAMPLE_NS: Final = 4_000_000
 _SAMPLES: Final = 32
 _LOG: Final = logging.getLogger("anytick.serving")
@@ -125,7 +129,7 @@ class DriftWatch:
         report = self._monitor.observe(rows)
         if report is not None:
             self.verdicts += 1
-            news += self._note("first window", report.psi, report.threshold)
+            news += self._note("first window", report.psi, max(report.threshold, _PSI_ALIKE))
         return news
 
     def _observe_beside(self, training: Standardisation, rows: Floats32) -> list[Drift]:

@@ -75,6 +75,10 @@ class CostTable:
         # Every size, so that asking is one look-up.
         self._by_size = tuple(_interpolated(row) for row in self.times_ns)
         self.efficient = tuple(_efficient_batch(row) for row in self._by_size)
+        # A rounding less, so that no sum of batches is below a sum of these.
+        self.least_item_ns = tuple(
+            (1.0 - 1e-9) * min(time / size for size, time in enumerate(row) if size) for row in self._by_size
+        )
 
     def __len__(self) -> int:
         return len(self.times_ns)
@@ -134,6 +138,14 @@ class LatencyForecast:
     def typical_ns(self, variant: int, count: int, slowdown: float) -> float:
         """Return the time that a batch takes on average over many."""
         return self.table_ns(variant, count) * self.pace(slowdown)
+
+    def least_ns(self, slowdown: float) -> list[float]:
+        """Return per variant what an item takes on average in batches of the best size."""
+        pace = self.pace(slowdown)
+        return [
+            least * correction.value * pace
+            for least, correction in zip(self.costs.least_item_ns, self._correction, strict=True)
+        ]
 
     def pace(self, slowdown: float) -> float:
         """Return how much longer than the table work takes, over many batches at this slowdown."""

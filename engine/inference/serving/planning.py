@@ -26,6 +26,7 @@ from math import isfinite, isnan
 from data.errors import ConfigError
 
 from .forecast import LatencyForecast
+from .line import BINS_MAX, Line
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,8 +89,8 @@ class ValueTable:
             raise ConfigError(f"a value table needs {bins} values for each variant, was {rows}")
         if not all(isfinite(value) for row in (values, *rows) for value in row):
             raise ConfigError(f"values must be finite, was {values} and {rows}")
-        if list(margin_edges) != sorted(margin_edges):
-            raise ConfigError(f"margin edges must ascend, was {margin_edges}")
+        if list(margin_edges) != sorted(margin_edges) or len(margin_edges) > BINS_MAX - 2:
+            raise ConfigError(f"at most {BINS_MAX - 2} margin edges must ascend, was {margin_edges}")
         self.shares = tuple(shares) or (1.0 / bins,) * bins
         if len(self.shares) != bins or min(self.shares) < 0.0 or abs(sum(self.shares) - 1.0) > 1e-3:
             raise ConfigError(f"shares must be {bins} that add up to 1, was {shares}")
@@ -261,10 +262,10 @@ class Planner:
         if not self.rungs:
             return False
         cheapest = self.rungs[0].variants
-        return self._affordable(cheapest, cheapest, deadlines, (), now_ns, slowdown, 1.0)
+        return self._affordable(cheapest, cheapest, self._line(deadlines, b"", now_ns, slowdown), 1.0)
 
     def choose(
-        self, deadlines: Sequence[int], margins: Sequence[float], now_ns: int, slowdown: float
+        self, deadlines: Sequence[int], bins: bytes | bytearray, now_ns: int, slowdown: float
     ) -> Plan | None:
         """Return the next run, None when not even the head can be met.
 
@@ -272,115 +273,94 @@ class Planner:
         ----------
         deadlines : sequence of int
             Ascending, not empty.
-        margins : sequence of float
-            Of the same requests' first answers; empty where they do not matter.
+        bins : bytes
+            `ValueTable.bin_of` the same requests' first answers; not looked at where values do not depend on
+            them.
         """
         if not self.rungs:
             return None
-        bins = [self.values.bin_of(margin) for margin in margins] if self.values.cascades else ()
-        place = self._best_affordable(deadlines, bins, now_ns, slowdown, self.limits.utilisation_max)
+        line = self._line(deadlines, bins if self.values.cascades else b"", now_ns, slowdown)
+        place = self._best_affordable(line, self.limits.utilisation_max)
         if place is None:
             # Somebody is already inside the margin; that is what it is for.
-            place = self._best_affordable(deadlines, bins, now_ns, slowdown, 1.0)
+            place = self._best_affordable(line, 1.0)
         # Where nothing fits the whole queue: the cheapest for as many of the head as its deadline allows.
-        return self._plan(self.rungs[place or 0], deadlines, bins, now_ns, slowdown)
+        return self._plan(self.rungs[place or 0], line)
 
-    def _best_affordable(
-        self, deadlines: Sequence[int], bins: Sequence[int], now_ns: int, slowdown: float, usable: float
-    ) -> int | None:
+    def _line(self, deadlines: Sequence[int], bins: bytes | bytearray, now_ns: int, slowdown: float) -> Line:
+        return Line(
+            deadlines,
+            bins,
+            bin_count=len(self.values.shares) + 1,
+            now_ns=now_ns,
+            guard_ns=self.guard_ns,
+            slowdown=slowdown,
+        )
+
+    def _best_affordable(self, line: Line, usable: float) -> int | None:
         for place in range(len(self.rungs) - 1, -1, -1):
             rung, below = self.rungs[place], self.rungs[max(place - 1, 0)]
             steps_up = rung.item_ns > self._last_item_ns
             share = usable * (1.0 - self.limits.step_up_share) if steps_up else usable
-            if self._affordable(rung.variants, below.variants, deadlines, bins, now_ns, slowdown, share):
+            if self._affordable(rung.variants, below.variants, line, share):
                 return place
         return None
 
     def _batch(self, variant: int, waiting: int) -> int:
         return min(waiting, self.forecast.costs.efficient[variant], self.limits.batch_max)
 
-    def _head_places(self, variants: tuple[int, ...], bins: Sequence[int], waiting: int) -> Sequence[int]:
-        """Return the places that run with the head: the next that the rung gives the head's variant."""
-        variant = variants[bins[0] if bins else -1]
-        count = self._batch(variant, waiting)
-        if not bins:
-            return range(count)
-        places = []
-        for place, its_bin in enumerate(bins):
-            if variants[its_bin] == variant:
-                places.append(place)
-                if len(places) == count:
-                    break
-        return places
-
     def _affordable(
-        self,
-        variants: tuple[int, ...],
-        below: tuple[int, ...],
-        deadlines: Sequence[int],
-        bins: Sequence[int],
-        now_ns: int,
-        slowdown: float,
-        usable: float,
+        self, variants: tuple[int, ...], below: tuple[int, ...], line: Line, usable: float
     ) -> bool:
         """Whether the head's run at `variants` leaves time for all others at `below`.
 
         A run begins with the tightest of its deadlines; all within `usable` of the time.
         """
-        waiting = len(deadlines)
-        head = self._head_places(variants, bins, waiting)
-        variant = variants[bins[0] if bins else -1]
-        ready_ns = self.forecast.tail_ns(variant, len(head), slowdown)
-        if ready_ns > usable * (deadlines[0] - self.guard_ns - now_ns):
+        variant, slowdown = line.head_variant(variants), line.slowdown
+        count = self._batch(variant, line.count(variants, variant))
+        ready_ns = self.forecast.tail_ns(variant, count, slowdown)
+        if ready_ns > usable * line.room_ns(0):
             return False
-        for first, run_ns in self._runs(below, bins, head, waiting, slowdown):
-            ready_ns += run_ns
-            if ready_ns > usable * (deadlines[first] - self.guard_ns - now_ns):
+
+        def batch_of(variant: int, waiting: int) -> tuple[int, float]:
+            size = self._batch(variant, waiting)
+            return size, self.forecast.typical_ns(variant, size, slowdown)
+
+        if not line.bins:
+            size, run_ns = batch_of(below[-1], len(line))
+            for first in range(count, len(line), size):
+                ready_ns += run_ns
+                if ready_ns > usable * line.room_ns(first):
+                    return False
+            return True
+        # Most rungs are refused by what their requests take at the least, which costs no look at each.
+        least_ns = self.forecast.least_ns(slowdown)
+        spared_ns = count * max(
+            least_ns[lower] for own, lower in zip(variants, below, strict=True) if own == variant
+        )
+        for place, time_ns in line.at_least(below, least_ns):
+            if ready_ns + time_ns - spared_ns > usable * line.room_ns(place):
                 return False
-        return True
+        head = line.places(variants, variant, count)
+        return line.ends_in_time(below, head, ready_ns, usable, batch_of)
 
-    def _runs(
-        self,
-        variants: tuple[int, ...],
-        bins: Sequence[int],
-        head: Sequence[int],
-        waiting: int,
-        slowdown: float,
-    ) -> Sequence[tuple[int, float]]:
-        """Return the first place and the time of every run that is left behind the head's."""
-        if not bins:
-            variant = variants[-1]
-            step = self._batch(variant, waiting)
-            run_ns = self.forecast.typical_ns(variant, step, slowdown)
-            return [(first, run_ns) for first in range(len(head), waiting, step)]
-        behind: dict[int, list[int]] = {}
-        taken = set(head)
-        for place, its_bin in enumerate(bins):
-            if place not in taken:
-                behind.setdefault(variants[its_bin], []).append(place)
-        found = []
-        for variant, places in behind.items():
-            step = self._batch(variant, len(places))
-            run_ns = self.forecast.typical_ns(variant, step, slowdown)
-            found += [(first, run_ns) for first in places[::step]]
-        found.sort()
-        return found
-
-    def _plan(
-        self, rung: Rung, deadlines: Sequence[int], bins: Sequence[int], now_ns: int, slowdown: float
-    ) -> Plan | None:
+    def _plan(self, rung: Rung, line: Line) -> Plan | None:
         """Return the largest efficient batch whose forecast meets the head's deadline."""
-        room_ns = deadlines[0] - self.guard_ns - now_ns
-        variant = rung.variants[bins[0] if bins else -1]
-        places = self._head_places(rung.variants, bins, len(deadlines))
-        tail_ns = self.forecast.tail_ns(variant, len(places), slowdown)
-        while len(places) > 1 and tail_ns > room_ns:
-            places = places[: len(places) // 2]
-            tail_ns = self.forecast.tail_ns(variant, len(places), slowdown)
+        room_ns, slowdown = line.room_ns(0), line.slowdown
+        variant = line.head_variant(rung.variants)
+        count = self._batch(variant, line.count(rung.variants, variant))
+        tail_ns = self.forecast.tail_ns(variant, count, slowdown)
+        while count > 1 and tail_ns > room_ns:
+            count //= 2
+            tail_ns = self.forecast.tail_ns(variant, count, slowdown)
         if tail_ns > room_ns:
             if variant == self.frontier[0]:
                 return None
-            return self._plan(self.rungs[0], deadlines, bins, now_ns, slowdown)
+            return self._plan(self.rungs[0], line)
         self._last_item_ns = rung.item_ns
-        typical_ns = self.forecast.typical_ns(variant, len(places), slowdown)
-        return Plan(variant=variant, places=places, tail_ns=tail_ns, typical_ns=typical_ns)
+        return Plan(
+            variant=variant,
+            places=line.places(rung.variants, variant, count),
+            tail_ns=tail_ns,
+            typical_ns=self.forecast.typical_ns(variant, count, slowdown),
+        )

@@ -10,8 +10,10 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Final
 
 from data.errors import AnytickError
 
@@ -20,6 +22,8 @@ from .forecast import CostTable
 from .measure import ladder_costs, open_variant
 from .spec import variant_table, variants_of
 from .supervise import search_path
+
+_SECONDS_MAX: Final = 120.0
 
 
 class LadderRefused(AnytickError):
@@ -30,6 +34,7 @@ class Preparation:
     """The process that opens and times a ladder. `result` never waits."""
 
     def __init__(self, variants: Sequence[Variant]) -> None:
+        self._started_ns = time.monotonic_ns()
         self._process = subprocess.Popen(
             (sys.executable, "-P", "-m", "engine.inference.serving.prepare"),
             stdin=subprocess.PIPE,
@@ -42,16 +47,18 @@ class Preparation:
         with suppress(BrokenPipeError), self._process.stdin as pipe:
             pipe.write(json.dumps([variant_table(variant) for variant in variants]).encode() + b"\n")
 
-    def result(self) -> CostTable | None:
+    def result(self, now_ns: int) -> CostTable | None:
         """Return the times, None while they are not known.
 
         Raises
         ------
         LadderRefused
-            A variant cannot be opened.
+            A variant cannot be opened, or that takes too long.
         """
         code = self._process.poll()
         if code is None:
+            if now_ns - self._started_ns > _SECONDS_MAX * 1e9:
+                raise LadderRefused(f"a ladder must be opened and timed within {_SECONDS_MAX:g} s, was not")
             return None
         assert self._process.stdout is not None, "asked for a pipe"
         with self._process.stdout as pipe:

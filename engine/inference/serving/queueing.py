@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
 
@@ -20,14 +21,20 @@ class EdfQueue:
     """Requests in the order of their deadlines, ties by request id.
 
     What every run asks for is kept, not gathered: a queue of a thousand is looked at for each batch.
+
+    Parameters
+    ----------
+    bin_of : callable, optional
+        Bins the margin of a first answer, below 256; all are in one bin without it.
     """
 
-    __slots__ = ("_deadlines", "_entries", "_margins", "_values")
+    __slots__ = ("_bin_of", "_bins", "_deadlines", "_entries", "_values")
 
-    def __init__(self) -> None:
+    def __init__(self, bin_of: Callable[[float], int] | None = None) -> None:
         self._entries: list[tuple[int, int, Request]] = []
-        self._deadlines: list[int] = []
-        self._margins: list[float] = []
+        self._deadlines = array("q")
+        self._bins = bytearray()
+        self._bin_of = bin_of
         self._values: dict[float, int] = {}
 
     def __len__(self) -> int:
@@ -39,7 +46,7 @@ class EdfQueue:
         place = bisect_right(self._entries, entry)
         self._entries.insert(place, entry)
         self._deadlines.insert(place, request.deadline_ns)
-        self._margins.insert(place, request.margin)
+        self._bins.insert(place, 0 if self._bin_of is None else self._bin_of(request.margin))
         self._values[request.value] = self._values.get(request.value, 0) + 1
 
     def pop(self, count: int) -> list[Request]:
@@ -51,7 +58,7 @@ class EdfQueue:
         taken = [self._entries[place][2] for place in places]
         head = len(places) > 0 and places[-1] == len(places) - 1
         for gone in [slice(0, len(places))] if head else reversed(places):
-            del self._entries[gone], self._deadlines[gone], self._margins[gone]
+            del self._entries[gone], self._deadlines[gone], self._bins[gone]
         for request in taken:
             left = self._values[request.value] - 1
             if left:
@@ -64,9 +71,9 @@ class EdfQueue:
         """Return all deadlines, ascending; the queue's own list, which follows it."""
         return self._deadlines
 
-    def margins(self) -> Sequence[float]:
-        """Return the margins of the first answers, in the same order and as little a copy."""
-        return self._margins
+    def bins(self) -> bytearray:
+        """Return the bins of the first answers' margins, in the same order and as little a copy."""
+        return self._bins
 
     def first(self) -> Request:
         """Return the most urgent request; the queue is not empty."""
@@ -114,7 +121,7 @@ class WorkerScheduler:
         pressure_limits: PressureLimits | None = None,
         breaker_limits: BreakerLimits | None = None,
     ) -> None:
-        self.queue = EdfQueue()
+        self.queue = EdfQueue(values.bin_of)
         self.forecast = LatencyForecast(costs)
         self.gauge = PressureGauge(pressure_limits)
         self.breakers = [CircuitBreaker(breaker_limits) for _ in range(len(costs))]
@@ -156,8 +163,7 @@ class WorkerScheduler:
             if soonest_ns > self.queue.first_deadline_ns() - guard_ns:
                 hopeless += self.queue.pop(1)
                 continue
-            margins = self.queue.margins() if self.planner.values.cascades else ()
-            plan = self.planner.choose(self.queue.deadlines(), margins, now_ns, slowdown)
+            plan = self.planner.choose(self.queue.deadlines(), self.queue.bins(), now_ns, slowdown)
             if plan is None:
                 hopeless += self.queue.pop(1)
                 continue

@@ -181,7 +181,7 @@ class Roster:
             found = source.poll()
             if found is not None:
                 self.replace(found[0], costs=None, previous=found[1])
-        except AnytickError as error:
+        except (AnytickError, OSError) as error:
             _LOG.error("the ladder's source was not followed: %s", error)
 
     def _go_over(self, switcher: Switcher, now_ns: int) -> None:

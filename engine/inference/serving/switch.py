@@ -101,7 +101,7 @@ class Switcher:
             if self._shift is not None:
                 return self._shift if self._shift.crew.start_next(now_ns) else None
             if self._costs is None:
-                self._prepare()
+                self._prepare(now_ns)
             else:
                 self.switch.state = SwitchState.OPENING
                 self._shift = self._build(self.switch, self._costs)
@@ -119,13 +119,13 @@ class Switcher:
             self._shift = None
         self.switch.state, self.switch.reason, self.switch.done_ns = state, reason, now_ns
 
-    def _prepare(self) -> None:
+    def _prepare(self, now_ns: int) -> None:
         switch = self.switch
         if self._preparation is None:
             before = [variant for variant in switch.previous if variant is not None]
             self._preparation = Preparation([*switch.variants, *before])
             return
-        found = self._preparation.result()
+        found = self._preparation.result(now_ns)
         if found is not None:
             self._preparation = None
             self._costs = CostTable(found.times_ns[: len(switch.variants)])
