@@ -10,9 +10,10 @@ wrong.
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from .branch_hint cimport likely
 from .layout cimport OrderCommand, cycle_stamp
 from .match_follow cimport state_apply
-from .match_plain cimport likely, plain_apply, state_is_plain
+from .match_plain cimport plain_apply, state_is_plain
 from .match_state cimport MatchState
 from .match_sweep cimport prefetch
 from .order_index cimport Order, order_first_guess, order_index_first
@@ -61,45 +62,29 @@ cdef inline void fetch_neighbours(RestingBook* book, Py_ssize_t row, const Fetch
     prefetch(&book.levels[order.level])
 
 
-cdef inline bint command_apply(MatchState* state, const OrderCommand* command, bint plain) noexcept nogil:
-    """Do one command; return whether the state is plain after it, as `plain` says it is before."""
-    # Said to be likely, the plain path gets the registers: the general one stays out of the batch's loop.
-    if likely(plain and plain_apply(state, command)):
-        return True
-    state_apply(state, command)
-    return state_is_plain(state)
-
-
-cdef inline bint command_do(
-    MatchState* state, const OrderCommand* command, bint plain, uint64_t* stamp
-) noexcept nogil:
-    plain = command_apply(state, command, plain)
-    if stamp != NULL:
-        stamp[0] = cycle_stamp()
-    return plain
-
-
 cdef inline void batch_apply(
     MatchState* state, const OrderCommand* commands, Py_ssize_t count, uint64_t* stamps
 ) noexcept nogil:
     """Do commands in order; `stamps`, if any, gets the processor's clock after each."""
     cdef RestingBook* book = &state.lit
-    cdef Py_ssize_t row
+    cdef Py_ssize_t row, fetched_rows = 0
     cdef bint plain = state_is_plain(state)
     cdef Fetched fetched
-    if book.order_count < FETCH_ORDERS_MIN or count <= BUCKET_AHEAD:
-        for row in range(count):
-            plain = command_do(state, &commands[row], plain, NULL if stamps == NULL else &stamps[row])
-        return
-    for row in range(BUCKET_AHEAD):
-        fetch_bucket(book, commands, row, &fetched)
-    for row in range(ORDER_AHEAD):
-        fetch_order(book, commands, row, &fetched)
+    if book.order_count >= FETCH_ORDERS_MIN and count > BUCKET_AHEAD:
+        fetched_rows = count - BUCKET_AHEAD
+        for row in range(BUCKET_AHEAD):
+            fetch_bucket(book, commands, row, &fetched)
+        for row in range(ORDER_AHEAD):
+            fetch_order(book, commands, row, &fetched)
     # Pools and tables stay where they are within a chunk, so an address fetched now is good when it is used.
-    for row in range(count - BUCKET_AHEAD):
-        fetch_bucket(book, commands, row + BUCKET_AHEAD, &fetched)
-        fetch_order(book, commands, row + ORDER_AHEAD, &fetched)
-        fetch_neighbours(book, row + NEIGHBOURS_AHEAD, &fetched)
-        plain = command_do(state, &commands[row], plain, NULL if stamps == NULL else &stamps[row])
-    for row in range(count - BUCKET_AHEAD, count):
-        plain = command_do(state, &commands[row], plain, NULL if stamps == NULL else &stamps[row])
+    # One loop for all, because the plain path is inlined where it is called once only.
+    for row in range(count):
+        if row < fetched_rows:
+            fetch_bucket(book, commands, row + BUCKET_AHEAD, &fetched)
+            fetch_order(book, commands, row + ORDER_AHEAD, &fetched)
+            fetch_neighbours(book, row + NEIGHBOURS_AHEAD, &fetched)
+        if not likely(plain and plain_apply(state, &commands[row])):
+            state_apply(state, &commands[row])
+            plain = state_is_plain(state)
+        if stamps != NULL:
+            stamps[row] = cycle_stamp()

@@ -10,6 +10,7 @@ recognise they leave untouched, for the general path to judge.
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from .branch_hint cimport likely
 from .expiry_heap cimport expiry_next_ns
 from .layout cimport (
     LIQUIDITY_MAKER,
@@ -52,14 +53,12 @@ from .resting_book cimport (
 
 cdef extern from *:
     """
-    #define anytick_likely(condition) __builtin_expect(!!(condition), 1)
     /* The last eight bytes of an OrderCommand: instrument u16, venue u8, action u8, side i8, type u8,
      * time in force u8, flags u8. Instrument and venue are not looked at. */
     #define ANYTICK_PLAIN_MASK 0xffffff00ff000000ull
     #define ANYTICK_PLAIN_NEW \
         ((uint64_t)ACTION_NEW << 24 | (uint64_t)ORDER_LIMIT << 40 | (uint64_t)TIF_GTC << 48)
     """
-    bint likely "anytick_likely"(bint condition) noexcept nogil
     const uint64_t PLAIN_MASK "ANYTICK_PLAIN_MASK"
     const uint64_t PLAIN_NEW "ANYTICK_PLAIN_NEW"
 

@@ -13,6 +13,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
+from .branch_hint cimport unlikely
 from .expiry_heap cimport ExpiryHeap
 from .layout cimport ExecutionReport, check
 from .order_index cimport Order
@@ -33,7 +34,6 @@ cdef enum SelfTrade:
 cdef extern from *:
     """
     #define ANYTICK_NO_PRICE (-((int64_t)1 << 40))    /* outside every int32 */
-    #define anytick_unlikely(condition) __builtin_expect(!!(condition), 0)
 
     /* An ExecutionReport in whole words: stores of fields one by one would be a third of a plain command's
      * work. In C, because compilers call it otherwise, and only C can insist. */
@@ -56,7 +56,6 @@ cdef extern from *:
         int side, int64_t size_lots, int64_t leaves_lots, int32_t price_ticks, uint8_t liquidity,
     ) noexcept nogil
     const int64_t NO_PRICE "ANYTICK_NO_PRICE"
-    bint unlikely "anytick_unlikely"(bint condition) noexcept nogil
 
 
 cdef struct OrderDetail:

@@ -39,9 +39,9 @@ from .layout cimport (
     monotonic_ns,
 )
 from .match_auction cimport auction_execute, auction_price
-from .match_batch cimport batch_apply, command_apply
+from .match_batch cimport batch_apply
 from .match_change cimport mass_cancel
-from .match_follow cimport clock_advance, settle
+from .match_follow cimport clock_advance, settle, state_apply
 from .match_memory cimport state_reserve
 from .match_plain cimport state_is_plain
 from .match_state cimport PHASE_AUCTION, PHASE_CONTINUOUS, PHASE_HALTED
@@ -232,7 +232,10 @@ cdef class MatchingEngine(EngineState):
 
     cdef int apply_one(self, const OrderCommand* command) except -1:
         self.enter()
-        command_apply(&self.state, command, state_is_plain(&self.state))
+        if state_is_plain(&self.state):
+            batch_apply(&self.state, command, 1, NULL)
+        else:
+            state_apply(&self.state, command)
         if self.state.reports_lost:
             self.reports_taken()
         if DEBUG_BUILD:
