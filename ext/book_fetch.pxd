@@ -115,7 +115,7 @@ cdef inline void fetch_place(const Fetch* own) noexcept nogil:
 
 cdef inline void fetch_bitmap(const PriceIndex* index, uint32_t rank) noexcept nogil:
     cdef uint32_t unit = unit_of(index, rank)
-    cdef const Leaf* leaf = index.units.near[unit >> LEAF_BITS & 1].leaf
+    cdef const Leaf* leaf = index.units.leaves[unit >> LEAF_BITS & 1]
     if leaf != NULL:
         fetch(&leaf.used.summary)
         fetch(&leaf.used.words[unit >> 6 & 63])

@@ -1,4 +1,4 @@
-"""What events by order do to a book: functions that whoever applies many of them can inline."""
+"""What events by order and by level do to a book: functions that whoever applies many can inline."""
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
@@ -14,6 +14,7 @@ from .resting_book cimport (
     RestingBook,
     level_find,
     level_lower,
+    level_remove,
     level_require,
     order_append,
     order_find,
@@ -39,13 +40,12 @@ cdef inline void refresh_touch(OrderBook book, int side) noexcept nogil:
     cdef const Level* level = &book.resting.levels[best]    # [0] is all zero: an empty side
     cdef int32_t price_ticks = price_of(level.rank, side) if best else 0
     check(best == 0 or level.total_lots > 0, "a level that stands holds lots")
+    # By address: which side it is, is a coin's toss for the branch predictor.
+    cdef int32_t* price = &book.bid_price_ticks if side == BID else &book.ask_price_ticks
+    cdef int64_t* size = &book.bid_size_lots if side == BID else &book.ask_size_lots
     book.quoted_sides &= ~(1 << side)
-    if side == BID:
-        book.bid_price_ticks = price_ticks
-        book.bid_size_lots = level.total_lots
-    else:
-        book.ask_price_ticks = price_ticks
-        book.ask_size_lots = level.total_lots
+    price[0] = price_ticks
+    size[0] = level.total_lots
     judge_touch(book)
 
 
@@ -114,3 +114,23 @@ cdef inline void lower_unknown(OrderBook book, const MarketEvent* event) noexcep
     if level:
         level_lower(&book.resting, level, event.size_lots)
         refresh_touch(book, side)
+
+
+cdef inline void replace_level(OrderBook book, const MarketEvent* event, int side) noexcept nogil:
+    """Apply a LEVEL."""
+    cdef RestingBook* resting = &book.resting
+    cdef uint32_t level
+    if side == NO_SIDE or not 0 <= event.size_lots <= SIZE_LOTS_MAX:
+        book.refused += 1
+        return
+    if event.size_lots:
+        level = level_require(resting, side, event.price_ticks)
+        if level == 0:
+            book.lost += 1
+            return
+        resting.levels[level].total_lots = event.size_lots
+    else:
+        level = level_find(resting, side, event.price_ticks)
+        if level:
+            level_remove(resting, level)
+    refresh_touch(book, side)

@@ -3,7 +3,7 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint32_t, uint64_t
 
 from .book_memory cimport BookMemory
-from .layout cimport EVENT_QUOTE, FLAG_LAST_IN_PACKET, MarketEvent
+from .layout cimport EVENT_LEVEL, EVENT_QUOTE, FLAG_LAST_IN_PACKET, MarketEvent
 from .resting_book cimport RestingBook
 
 
@@ -32,12 +32,12 @@ cdef class OrderBook:
     cdef list depth_rows        # of depth_view, by side
     cdef BookMemory memory      # the pools' arena, and who may work on them
 
-    cdef void apply_one(self, const MarketEvent* event) noexcept nogil
+    # What book_apply does with a LEVEL, and with every kind that has no function of its own.
+    cdef void set_level(self, const MarketEvent* event) noexcept nogil
+    cdef void apply_other(self, const MarketEvent* event) noexcept nogil
     cdef int64_t level_size(self, int side, int32_t price_ticks) noexcept nogil
     cdef int depth(self, int side, int count, int32_t* prices, int64_t* sizes) noexcept nogil
     cdef bint find_order(self, uint64_t order_id, OrderView* out) noexcept nogil
-
-    cdef void set_level(self, const MarketEvent* event, int side) noexcept nogil
 
 
 cdef int require_side(int side) except -1
@@ -75,5 +75,7 @@ cdef inline void book_apply(OrderBook book, const MarketEvent* event) noexcept n
     """Apply one event. A quote touches four fields of the book and nothing else."""
     if event.kind == EVENT_QUOTE:
         apply_quote(book, event)
+    elif event.kind == EVENT_LEVEL:
+        book.set_level(event)
     else:
-        book.apply_one(event)
+        book.apply_other(event)

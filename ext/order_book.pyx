@@ -13,11 +13,11 @@ from libc.string cimport memset
 from .book_fetch cimport FETCH_EVENTS, FETCH_ORDERS_MIN, FetchLists, fetch_begin, fetch_home, fetch_large_book
 from .book_memory cimport BookMemory
 from .book_order cimport (
-    NO_SIDE,
     add_order,
     lower_known,
     lower_unknown,
     refresh_touch,
+    replace_level,
     side_of,
 )
 from .book_snapshot cimport EventWriter, write_book
@@ -26,8 +26,6 @@ from .layout cimport (
     EVENT_ADD,
     EVENT_CLEAR,
     EVENT_EXECUTE,
-    EVENT_LEVEL,
-    EVENT_QUOTE,
     EVENT_STATUS,
     EVENT_TRADE,
     FLAG_HIDDEN,
@@ -35,7 +33,6 @@ from .layout cimport (
     cycle_stamp,
     monotonic_ns,
 )
-from .lots cimport SIZE_LOTS_MAX
 from .order_index cimport Order, OrderPlace, order_index_find_at
 from .price_index cimport price_of
 from .resting_book cimport (
@@ -48,8 +45,6 @@ from .resting_book cimport (
     book_open,
     level_behind,
     level_find,
-    level_remove,
-    level_require,
     mix,
     order_find,
 )
@@ -181,13 +176,10 @@ cdef class OrderBook:
     def __dealloc__(self):
         book_close(&self.resting)
 
-    cdef void apply_one(self, const MarketEvent* event) noexcept nogil:
+    cdef void apply_other(self, const MarketEvent* event) noexcept nogil:
         cdef int side = side_of(event)
         cdef uint32_t number
         cdef OrderPlace at
-        if event.kind == EVENT_QUOTE:
-            apply_quote(self, event)
-            return
         self.applied += 1
         if EVENT_ADD <= event.kind <= EVENT_EXECUTE:
             if event.flags & FLAG_HIDDEN == 0:
@@ -201,8 +193,6 @@ cdef class OrderBook:
                         lower_known(self, event, number, &at)
                     else:
                         lower_unknown(self, event)
-        elif event.kind == EVENT_LEVEL:
-            self.set_level(event, side)
         elif event.kind == EVENT_CLEAR:
             book_clear(&self.resting)
             refresh_touch(self, BID)
@@ -211,22 +201,10 @@ cdef class OrderBook:
             self.refused += 1
         count_crossed(self, event)
 
-    cdef void set_level(self, const MarketEvent* event, int side) noexcept nogil:
-        cdef uint32_t level
-        if side == NO_SIDE or not 0 <= event.size_lots <= SIZE_LOTS_MAX:
-            self.refused += 1
-            return
-        if event.size_lots:
-            level = level_require(&self.resting, side, event.price_ticks)
-            if level == 0:
-                self.lost += 1
-                return
-            self.resting.levels[level].total_lots = event.size_lots
-        else:
-            level = level_find(&self.resting, side, event.price_ticks)
-            if level:
-                level_remove(&self.resting, level)
-        refresh_touch(self, side)
+    cdef void set_level(self, const MarketEvent* event) noexcept nogil:
+        self.applied += 1
+        replace_level(self, event, side_of(event))
+        count_crossed(self, event)
 
     cdef int64_t level_size(self, int side, int32_t price_ticks) noexcept nogil:
         """Return the lots on side +1 or -1 at a price; 0 where there is no level."""

@@ -18,14 +18,15 @@ from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from .bitmap cimport Bitmap, bitmap_below, bitmap_clear, bitmap_last, bitmap_set
+from .branch_hint cimport likely, unlikely
 from .layout cimport check
 from .node_arena cimport NodeArena, pool_give, pool_take
 
 cdef extern from *:
     """
-    #define ANYTICK_NO_KEY UINT64_MAX
+    #define ANYTICK_NO_KEY UINT32_MAX
     """
-    const uint64_t NO_KEY "ANYTICK_NO_KEY"
+    const uint32_t NO_KEY "ANYTICK_NO_KEY"
 
 cdef enum:
     LEAF_BITS = 12
@@ -48,13 +49,10 @@ cdef struct Branch:
     void* children[BRANCH_SLOTS]    # Branch* in the root, Leaf* below it
 
 
-cdef struct NearLeaf:
-    Leaf* leaf
-    uint64_t key                # of ranks key << LEAF_BITS and up; NO_KEY without a leaf
-
-
 cdef struct PriceTree:
-    NearLeaf[2] near            # used last, by the lowest bit of its key
+    # The leaves used last, by the lowest bit of their keys. A leaf is of units key << LEAF_BITS and up.
+    Leaf* leaves[2]
+    uint32_t[2] keys            # NO_KEY without a leaf
     Branch* root                # NULL in a tree that was not opened
 
 
@@ -87,18 +85,17 @@ cdef inline int32_t price_of(uint32_t rank, int side) noexcept nogil:
 cdef inline Leaf* tree_leaf(PriceTree* tree, uint32_t unit) noexcept nogil:
     """Return the leaf of a unit, or NULL where no level is near."""
     cdef uint32_t key = unit >> LEAF_BITS
-    cdef NearLeaf* near = &tree.near[key & 1]
     cdef Branch* branch
     cdef Leaf* leaf
-    if near.key == key:
-        return near.leaf
+    if likely(tree.keys[key & 1] == key):
+        return tree.leaves[key & 1]
     branch = <Branch*>tree.root.children[key >> BRANCH_BITS]
     if branch == NULL:
         return NULL
     leaf = <Leaf*>branch.children[key & (BRANCH_SLOTS - 1)]
     if leaf != NULL:
-        near.leaf = leaf
-        near.key = key
+        tree.leaves[key & 1] = leaf
+        tree.keys[key & 1] = key
     return leaf
 
 
@@ -109,7 +106,11 @@ cdef inline uint32_t* leaf_slot(Leaf* leaf, const PriceIndex* index, uint32_t un
 
 cdef inline uint32_t tree_find(PriceTree* tree, const PriceIndex* index, uint32_t unit) noexcept nogil:
     """Return the level of a unit, or 0."""
-    cdef Leaf* leaf = tree_leaf(tree, unit)
+    cdef uint32_t key = unit >> LEAF_BITS
+    cdef Leaf* leaf
+    if likely(tree.keys[key & 1] == key):
+        return leaf_slot(tree.leaves[key & 1], index, unit)[0]
+    leaf = tree_leaf(tree, unit)
     return 0 if leaf == NULL else leaf_slot(leaf, index, unit)[0]
 
 
@@ -119,9 +120,9 @@ cdef inline bint tree_step(PriceTree* tree, uint32_t* unit) noexcept nogil:
     cdef Leaf* leaf = tree_leaf(tree, unit[0])
     cdef Branch* branch
     cdef int position
-    if leaf != NULL:
+    if likely(leaf != NULL):
         position = bitmap_below(&leaf.used, unit[0] & (LEAF_SLOTS - 1))
-        if position >= 0:
+        if likely(position >= 0):
             unit[0] = key << LEAF_BITS | <uint32_t>position
             return True
     branch = <Branch*>tree.root.children[key >> BRANCH_BITS]
@@ -140,7 +141,7 @@ cdef inline bint tree_step(PriceTree* tree, uint32_t* unit) noexcept nogil:
 
 
 cdef inline bint tree_open(PriceTree* tree, PriceIndex* index) noexcept nogil:
-    tree.near[0].key = tree.near[1].key = NO_KEY
+    tree.keys[0] = tree.keys[1] = NO_KEY
     tree.root = <Branch*>pool_take(index.arena, sizeof(Branch))
     return tree.root != NULL
 
@@ -170,8 +171,8 @@ cdef inline Leaf* tree_grow(PriceTree* tree, PriceIndex* index, uint32_t unit) n
     leaf.next_free = NULL
     branch.children[branch_slot] = leaf
     bitmap_set(&branch.used, branch_slot)
-    tree.near[key & 1].leaf = leaf
-    tree.near[key & 1].key = key
+    tree.leaves[key & 1] = leaf
+    tree.keys[key & 1] = key
     return leaf
 
 
@@ -179,7 +180,7 @@ cdef inline bint tree_insert(
     PriceTree* tree, PriceIndex* index, uint32_t unit, uint32_t level
 ) noexcept nogil:
     cdef Leaf* leaf = tree_leaf(tree, unit)
-    if leaf == NULL:
+    if unlikely(leaf == NULL):
         leaf = tree_grow(tree, index, unit)
         if leaf == NULL:
             return False
@@ -192,7 +193,7 @@ cdef inline bint tree_insert(
 cdef inline void tree_prune(PriceTree* tree, PriceIndex* index, uint32_t key, Leaf* leaf) noexcept nogil:
     """Take an empty leaf out, and its branch if that is empty then; both are kept for reuse."""
     cdef Branch* branch = <Branch*>tree.root.children[key >> BRANCH_BITS]
-    tree.near[key & 1].key = NO_KEY
+    tree.keys[key & 1] = NO_KEY
     branch.children[key & (BRANCH_SLOTS - 1)] = NULL
     bitmap_clear(&branch.used, key & (BRANCH_SLOTS - 1))
     leaf.next_free = index.free_leaves
@@ -209,7 +210,7 @@ cdef inline void tree_erase(PriceTree* tree, PriceIndex* index, uint32_t unit) n
     check(leaf != NULL and leaf_slot(leaf, index, unit)[0] != 0, "an erased price has a level")
     leaf_slot(leaf, index, unit)[0] = 0
     bitmap_clear(&leaf.used, unit & (LEAF_SLOTS - 1))
-    if leaf.used.summary == 0:
+    if unlikely(leaf.used.summary == 0):
         tree_prune(tree, index, unit >> LEAF_BITS, leaf)
 
 
@@ -223,26 +224,25 @@ cdef inline uint32_t unit_of(const PriceIndex* index, uint32_t rank) noexcept no
     return quotient >> index.turn | quotient << (-index.turn & 31)
 
 
+cdef inline uint32_t index_near(const PriceIndex* index, uint32_t rank) noexcept nogil:
+    """Return the level of a rank if a leaf used last has it, else 0."""
+    cdef uint32_t unit = unit_of(index, rank), key = unit >> LEAF_BITS
+    # Of no leaf is the key that of a quotient which is none, or else its slot is empty.
+    return leaf_slot(index.units.leaves[key & 1], index, unit)[0] if index.units.keys[key & 1] == key else 0
+
+
 cdef inline uint32_t index_find(PriceIndex* index, uint32_t rank) noexcept nogil:
     """Return the level of a rank, or 0."""
     cdef uint32_t unit = unit_of(index, rank)
-    if unit <= index.units_max:
+    if likely(unit <= index.units_max):
         return tree_find(&index.units, index, unit)
     return tree_find(&index.others, index, rank) if index.others.root != NULL else 0
-
-
-cdef inline uint32_t index_near(const PriceIndex* index, uint32_t rank) noexcept nogil:
-    """Return the level of a rank if a leaf used last has it, else 0."""
-    cdef uint32_t unit = unit_of(index, rank)
-    cdef const NearLeaf* near = &index.units.near[unit >> LEAF_BITS & 1]
-    # The key of no leaf is below a quotient that is none.
-    return leaf_slot(near.leaf, index, unit)[0] if near.key == unit >> LEAF_BITS else 0
 
 
 cdef inline const uint32_t* index_hint(const PriceIndex* index, uint32_t rank) noexcept nogil:
     """Return the place that index_near would read, or that of another level: for fetching ahead."""
     cdef uint32_t unit = unit_of(index, rank)
-    cdef Leaf* leaf = index.units.near[unit >> LEAF_BITS & 1].leaf
+    cdef Leaf* leaf = index.units.leaves[unit >> LEAF_BITS & 1]
     return NULL if leaf == NULL else leaf_slot(leaf, index, unit)
 
 
@@ -271,7 +271,10 @@ cdef inline bint index_step(PriceIndex* index, uint32_t* rank) noexcept nogil:
 
 
 cdef inline uint32_t index_below(PriceIndex* index, uint32_t rank) noexcept nogil:
-    """Return the level of the next lower rank, which is one step away from the touch, or 0."""
+    """Return the level of the next rank lower than a level's, which is one step away from the touch, or 0."""
+    cdef uint32_t unit = unit_of(index, rank)
+    if likely(index.others.root == NULL):
+        return tree_find(&index.units, index, unit) if tree_step(&index.units, &unit) else 0
     return index_find(index, rank) if index_step(index, &rank) else 0
 
 
@@ -337,10 +340,10 @@ cdef inline bint index_sample(PriceIndex* index, uint32_t rank) noexcept nogil:
 cdef inline bint index_insert(PriceIndex* index, uint32_t rank, uint32_t level) noexcept nogil:
     """Enter a level at a rank that has none. False when memory is out."""
     cdef uint32_t unit
-    if index.samples < GRID_SAMPLES and not index_sample(index, rank):
+    if unlikely(index.samples < GRID_SAMPLES) and not index_sample(index, rank):
         return False
     unit = unit_of(index, rank)
-    if unit <= index.units_max:
+    if likely(unit <= index.units_max):
         return tree_insert(&index.units, index, unit, level)
     if index.others.root == NULL and not tree_open(&index.others, index):
         return False
@@ -350,7 +353,7 @@ cdef inline bint index_insert(PriceIndex* index, uint32_t rank, uint32_t level) 
 cdef inline void index_erase(PriceIndex* index, uint32_t rank) noexcept nogil:
     """Remove the level of a rank that has one; nodes it leaves empty are kept for reuse."""
     cdef uint32_t unit = unit_of(index, rank)
-    if unit <= index.units_max:
+    if likely(unit <= index.units_max):
         tree_erase(&index.units, index, unit)
     else:
         tree_erase(&index.others, index, rank)

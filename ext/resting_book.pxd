@@ -12,6 +12,7 @@ stands in the order index exactly while its level does.
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from .branch_hint cimport unlikely
 from .layout cimport check
 from .node_arena cimport NodeArena, pool_give, pool_grow, pool_take
 from .order_index cimport (
@@ -136,7 +137,7 @@ cdef inline uint32_t level_take(RestingBook* book) noexcept nogil:
     if level:
         book.free_level = book.levels[level].first
         return level
-    if book.levels_made > book.level_capacity and not levels_extend(book, <uint64_t>book.level_capacity * 2):
+    if unlikely(book.levels_made > book.level_capacity) and not levels_extend(book, <uint64_t>book.level_capacity * 2):
         return 0
     level = book.levels_made
     book.levels_made += 1
@@ -150,16 +151,18 @@ cdef inline uint32_t level_require(RestingBook* book, int side, int32_t price_ti
     """
     cdef uint32_t rank = rank_of(price_ticks, side)
     cdef uint32_t number = index_find(&book.prices[side], rank)
-    cdef uint32_t best = book.best[side]
+    return number if number else level_make(book, side, rank)
+
+
+cdef inline uint32_t level_make(RestingBook* book, int side, uint32_t rank) noexcept nogil:
+    """Return a new level at a rank that has none; 0 when memory is out."""
+    cdef uint32_t number = level_take(book), best = book.best[side]
     cdef Level* level
-    if number:
-        return number
-    number = level_take(book)
     if number == 0:
         return 0
     level = &book.levels[number]
     memset(level, 0, sizeof(Level))
-    if not index_insert(&book.prices[side], rank, number):
+    if unlikely(not index_insert(&book.prices[side], rank, number)):
         level.first = book.free_level
         book.free_level = number
         return 0
@@ -244,7 +247,7 @@ cdef inline void order_append(
     order = &book.orders[number]
     order.order_id = order_id
     order_index_enter(&book.by_id, order_id, number)
-    if book.by_id.older != NULL:
+    if unlikely(book.by_id.older != NULL):
         order_index_advance(&book.by_id, book.orders, MOVED_BUCKETS)
     order.size_lots = size_lots
     order.next = 0
