@@ -137,8 +137,9 @@ cdef inline uint32_t level_take(RestingBook* book) noexcept nogil:
     if level:
         book.free_level = book.levels[level].first
         return level
-    if unlikely(book.levels_made > book.level_capacity) and not levels_extend(book, <uint64_t>book.level_capacity * 2):
-        return 0
+    if unlikely(book.levels_made > book.level_capacity):
+        if not levels_extend(book, <uint64_t>book.level_capacity * 2):
+            return 0
     level = book.levels_made
     book.levels_made += 1
     return level
