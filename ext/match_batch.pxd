@@ -76,8 +76,8 @@ cdef inline void batch_apply(
             fetch_bucket(book, commands, row, &fetched)
         for row in range(ORDER_AHEAD):
             fetch_order(book, commands, row, &fetched)
-    # One loop for all, because the plain path is inlined where it is called once only. Pools and tables stay
-    # where they are within a chunk, so an address fetched now is good when it is used.
+    # Pools and tables stay where they are within a chunk, so an address fetched now is good when it is used.
+    # One loop for all, because the plain path is inlined where it is called once only.
     for row in range(count):
         if row < fetched_rows:
             fetch_bucket(book, commands, row + BUCKET_AHEAD, &fetched)
