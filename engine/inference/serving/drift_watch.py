@@ -161,7 +161,8 @@ class DriftWatch:
         self._psi[full] = population_stability(self._answered, self._expected)[full]
         self._answered[full] = 0.0
         threshold = psi_threshold(_ANSWERS, _ANSWERS, channels=len(full), bins=_CLASSES)
-        return self._note("answers", self._psi, threshold)
+        # A cascade chooses by margin who answers what, so that answers follow the load a little as well.
+        return self._note("answers", self._psi, max(threshold, _PSI_ALIKE))
 
     def _note(self, against: str, measures: NDArray[np.float64], threshold: float) -> list[Drift]:
         drifted = np.flatnonzero(measures > threshold)
