@@ -1,8 +1,9 @@
 """ITCH 5.0 bytes to events, and on into every symbol's book, from a generated day in memory.
 
 The floor reads the day's bytes and writes as many as the events have: what any decoder of this layout
-must do. Orders of the generated day live for random times, so what a message touches is mostly not in
-the cache: the worst case of a real day, which comes in bursts on a few symbols.
+must do. On an even day every symbol is as likely as any and orders live for exponential times, so what a
+message touches is mostly not in the cache: the worst case of a real day. On an uneven day activity falls
+with a symbol's rank and most orders leave soon after they came, while as many stand on average.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .harness import Bench, scenario
 
 BLOCK_EVENTS = 1_024
 SYMBOLS = 500
+_LIFE_SIGMA = 2.0  # of the logarithm: half of the orders are gone after an eighth of the mean life
 _HEAD = [
     ("length", ">u2"),
     ("kind", "S1"),
@@ -33,14 +35,20 @@ _EXECUTE = np.dtype([*_HEAD, ("id", ">u8"), ("size", ">u4"), ("match", ">u8")])
 _DELETE = np.dtype([*_HEAD, ("id", ">u8")])
 
 
-def generated_day(orders: int, *, symbols: int, seed: int) -> tuple[bytes, int]:
+def generated_day(orders: int, *, symbols: int, seed: int, even: bool = True) -> tuple[bytes, int]:
     """Return framed messages of orders that come, sometimes trade in part, and go; and their number."""
     random = np.random.default_rng(seed)
     # Clock in ns after midnight; a mean life of 40,000 arrivals keeps about as many orders standing.
     born = 34_200 * 10**9 + np.cumsum(random.integers(100, 2_000, orders))
-    gone = born + 1 + random.exponential(40_000 * 1_050, orders).astype(np.int64)
+    if even:
+        lives = random.exponential(1.0, orders)
+        locate = random.integers(1, symbols + 1, orders)
+    else:
+        lives = random.lognormal(-(_LIFE_SIGMA**2) / 2, _LIFE_SIGMA, orders)
+        weights = 1 / np.arange(1, symbols + 1)
+        locate = random.choice(random.permutation(symbols) + 1, orders, p=weights / weights.sum())
+    gone = born + 1 + (lives * 40_000 * 1_050).astype(np.int64)
     hit = random.random(orders) < 0.1
-    locate = random.integers(1, symbols + 1, orders)
     side = np.where(random.random(orders) < 0.5, b"B", b"S")
     away = 100 * (1 + np.minimum(random.exponential(10, orders), 500).astype(np.int64))
     parts: list[tuple[NDArray[np.int64], NDArray[np.void]]] = []
@@ -121,18 +129,24 @@ def itch_decode(bench: Bench) -> None:
 @scenario(
     "itch-books",
     "ITCH 5.0 messages into the books of all symbols",
-    conditions=f"{SYMBOLS} symbols, about 40,000 orders standing, random lives; floor: as itch-decode.",
+    conditions=f"{SYMBOLS} symbols, about 40,000 orders standing; even: any symbol as likely, exponential "
+    "lives; uneven: a symbol's share is as 1/rank, log-normal lives of sigma 2; floor: as itch-decode.",
 )
 def itch_books(bench: Bench) -> None:
     orders = bench.parameter("orders", smoke=2_000, full=1_000_000)
-    data, messages = generated_day(orders, symbols=SYMBOLS, seed=bench.seed)
+    for name, even in (("message, even day", True), ("message, uneven day", False)):
+        data, messages = generated_day(orders, symbols=SYMBOLS, seed=bench.seed, even=even)
+        _measure_books(bench, name, data, messages)
+
+
+def _measure_books(bench: Bench, name: str, data: bytes, messages: int) -> None:
     done: list[BookTable] = []
 
     def replay() -> None:
         done[:] = [BookTable(1_024, 64)]
         _replay(data, done[0])
 
-    bench.throughput("message", replay, count=messages, floor=_floor(data, messages))
+    bench.throughput(name, replay, count=messages, floor=_floor(data, messages))
     table = done[0]
     live = sum(table.book(locate).live_orders for locate in table.instruments())
     bench.verify(
