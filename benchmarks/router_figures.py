@@ -187,15 +187,19 @@ def draw_users(quiet: Path, hog: Path) -> str:
     plot = Plot(
         "Closed-loop users, 50 ms deadline: p99 of answered",
         Axis(label="users", low=-0.1, high=3.2, ticks=(0, 1, 2, 3), texts=("1", "4", "16", "64")),
-        Axis(label="ms", low=0.0, high=3.0, ticks=(0, 1, 2, 3), texts=("1", "10", "100", "1000")),
+        Axis(label="ms", low=-1.0, high=3.0, ticks=(-1, 0, 1, 2, 3), texts=(".1", "1", "10", "100", "1000")),
     )
     plot.level(float(np.log10(50.0)), "deadline")
     for number, (loads, name) in enumerate(zip(tables, ("", ", hogs"), strict=True)):
         closed = [load for load in loads if load["load"].endswith("users")]
         users = [float(np.log(int(load["load"].split()[0])) / np.log(4.0)) for load in closed]
-        for key, colour, label in (("p99_ms", 0, "anytick"), ("naive_p99_ms", 1, "one shared session")):
+        # Labels stand below their curves' ends, far enough for the curves' slopes; the topmost stands above.
+        for key, colour, label, down in (
+            ("p99_ms", 0, "anytick", 20),
+            ("naive_p99_ms", 1, "one shared session", -11 if number else 36),
+        ):
             heights = [float(np.log10(load[key])) for load in closed]
-            plot.curve(users, heights, colour + 2 * number, label + name, down=-11 if number else 24)
+            plot.curve(users, heights, colour + 2 * number, label + name, down=down)
     return plot.text()
 
 
