@@ -28,7 +28,11 @@ def spend(rounds: int) -> None:
 
 
 def test_more_work_counts_more_and_repeats(counter: InstructionCounter) -> None:
-    first, second, longer = (counter.count(lambda n=n: spend(n)) for n in (20_000, 20_000, 200_000))
+    def least(rounds: int) -> float:
+        # The collector, and threads that other libraries keep, can only add to a count.
+        return min(counter.count(lambda: spend(rounds)) for _ in range(5))
+
+    first, second, longer = least(20_000), least(20_000), least(200_000)
     assert first > 20_000
     assert abs(first - second) < 0.05 * first
     assert 5 < longer / first < 15
