@@ -62,7 +62,7 @@ class Partition:
     footer_crc32c: int
 
     def __post_init__(self) -> None:
-        # A store of years makes thousands of these when it is opened, most of names and days seen before.
+        # Verifying a store of years makes thousands of these, most of names and days seen before.
         require_path_part("instrument", self.instrument)
         require_path_part("venue", self.venue)
         _require_day(self.day)
