@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from engine.inference.ladder import Variant
     from engine.inference.serving.front import Front
 
+    from ..stress.rivals import NaiveRun, NaiveService
     from ..stress.verdict import Figures
 
 _HEADS: Final = (
@@ -29,6 +30,9 @@ _HEADS: Final = (
 
 
 _PAYLOADS: Final = 1_024
+_NAIVE_S: Final = 5.0
+# A thread each.
+_NAIVE_USERS_MAX: Final = 1_024
 _HALFWAY: Final = {
     "kill-worker": "SIGKILL one worker in the middle",
     "stop-worker": "SIGSTOP one worker in the middle, which then hangs",
@@ -41,8 +45,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "stress",
         help="load the inference router until it shows what it is worth",
         description="Serve the ladder of models to virtual users with a deadline, in closed loop and on a "
-        "schedule, and beside it the naive way: one shared session, a thread per user. Prints who answered "
-        "what when, and what a clairvoyant could have got. Exit code 1 when a goal is missed.",
+        "schedule, and beside it the naive way: one shared session of the largest model, a thread per "
+        "user. Prints who answered what when, what a clairvoyant could have got, and where the naive way "
+        "fails. Exit code 1 when the router misses a goal.",
     )
     parser.add_argument(
         "--users", type=whole(1, 4_096), nargs="+", default=[64], metavar="N", help="default: 64"
@@ -63,6 +68,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument(
         "--models", type=Path, metavar="DIR", help="a ladder or a model registry; default: the ladder shipped"
+    )
+    parser.add_argument(
+        "--naive-model",
+        type=Path,
+        metavar="ONNX",
+        help="what the naive session runs; default: the ladder's largest model, in FP32 where there is that",
     )
     parser.add_argument("--refresh", action="store_true", help="time the models even where a profile is kept")
     parser.add_argument("--workers", type=whole(1, 31), metavar="N", help="default: one per core")
@@ -105,17 +116,17 @@ def _loads(args: argparse.Namespace, progress: Any) -> tuple[list[Figures], list
     import numpy as np
 
     from engine.inference.serving.front import Front
-    from engine.inference.serving.measure import ladder_costs, largest, open_variant
+    from engine.inference.serving.measure import ladder_costs
 
     from ..stress.load import like_training
-    from ..stress.rivals import Hogs, run_naive, usable_cores
+    from ..stress.rivals import Hogs, usable_cores
+    from ..stress.verdict import naive_sentence
 
     variants, served = _models(args.models)
     measuring = progress.add_task("profiling the ladder", total=None)
     said: list[str] = []
     costs = ladder_costs(variants, refresh=args.refresh, say=said.append)
     notes = [_times_note(said, asked=args.refresh)]
-    naive_session = open_variant(variants[largest(variants)])
     progress.remove_task(measuring)
     random = np.random.default_rng(args.seed)
     deadline_ns = int(args.deadline_ms * 1e6)
@@ -128,22 +139,55 @@ def _loads(args: argparse.Namespace, progress: Any) -> tuple[list[Figures], list
         payloads = like_training(
             random.standard_normal((_PAYLOADS, *front.arena.rows.shape[1:])).astype(np.float32), variants
         )
+        service = _naive(args.naive_model, variants, payloads)
         if args.hog:
             stack.enter_context(Hogs(usable_cores()))
-        for users in args.users:
+
+        def naive_run(users: int) -> NaiveRun:
             task = progress.add_task(f"naive, {users} users", total=None)
-            large = largest(variants)
-            naive = run_naive(
-                naive_session,
-                _cut(payloads, variants[large].input_shape),
-                users=users,
-                seconds=min(args.seconds, 5.0),
-                deadline_ns=deadline_ns,
-            )
+            run = service.run(users, seconds=min(args.seconds, _NAIVE_S), deadline_ns=deadline_ns)
             progress.remove_task(task)
-            found += _pair(args, front, payloads, users, naive, progress)
+            return run
+
+        naive = []
+        for users in args.users:
+            naive.append(naive_run(users))
+            found += _pair(args, front, payloads, users, naive[-1], progress)
+        naive += _until_it_fails(naive, naive_run)
+        notes.append(naive_sentence(naive, service.name))
         notes += _closing_notes(front)
     return found, notes
+
+
+def _naive(path: Path | None, variants: tuple[Variant, ...], payloads: Floats32) -> NaiveService:
+    """Return the naive way to serve a file, or else the ladder's largest model."""
+    from engine.inference.errors import ModelError
+    from engine.inference.serving.measure import largest
+
+    from ..stress.rivals import NaiveService
+
+    if path is None:
+        variant = variants[largest(variants)]
+        return NaiveService(variant.read(), payloads, source=variant.path, name=variant.name)
+    try:
+        model = path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"a model must be a readable file, was not: {error.strerror}", source=path
+        ) from error
+    return NaiveService(model, payloads, source=path, name=path.name)
+
+
+def _until_it_fails(runs: list[NaiveRun], run: Callable[[int], NaiveRun]) -> list[NaiveRun]:
+    """Double the users until the naive way fails; nothing where it has failed already."""
+    from ..stress.verdict import naive_fails
+
+    more: list[NaiveRun] = []
+    users = max(each.users for each in runs)
+    while not any(map(naive_fails, (*runs, *more))) and users < _NAIVE_USERS_MAX:
+        users = min(2 * users, _NAIVE_USERS_MAX)
+        more.append(run(users))
+    return more
 
 
 def _times_note(said: list[str], *, asked: bool) -> str:
@@ -185,7 +229,7 @@ def _closing_notes(front: Front) -> list[str]:
 
 
 def _pair(
-    args: argparse.Namespace, front: Front, payloads: Floats32, users: int, naive: Any, progress: Any
+    args: argparse.Namespace, front: Front, payloads: Floats32, users: int, naive: NaiveRun, progress: Any
 ) -> list[Figures]:
     """Run the closed loop, then the open one at a rate that follows from it."""
     from ..stress.load import LoadLoop
@@ -216,12 +260,6 @@ def _pair(
     opened = figures_of(open_run, load=f"{rate:.0f}/s", users=None, **shared)
     progress.remove_task(task)
     return [closed, opened]
-
-
-def _cut(payloads: Floats32, shape: tuple[int, int]) -> Floats32:
-    """Return what a model of this shape takes of the payloads."""
-    window, _ = shape
-    return payloads[:, -1] if window == 1 else payloads[:, -window:]
 
 
 def _print(found: list[Figures]) -> None:

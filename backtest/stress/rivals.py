@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -15,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.inference.arrays import Floats32
-from engine.inference.session import InferenceSession
+from engine.inference.errors import ModelError
+from engine.inference.session import plain_session
 
 # Ends by itself when whoever started it is gone.
 _SPIN = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(20_000))\n"
@@ -25,9 +28,20 @@ _SPIN = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    su
 class NaiveRun:
     """What closed-loop users got from one shared session."""
 
+    users: int
     latencies_ns: NDArray[np.int64]
     deadline_ns: int
     seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return len(self.latencies_ns) / self.seconds
+
+    @property
+    def p99_ms(self) -> float:
+        """99th percentile of all latencies."""
+        return float(np.percentile(self.latencies_ns, 99)) / 1e6
 
     @property
     def hit_rate(self) -> float:
@@ -35,16 +49,41 @@ class NaiveRun:
         return float(np.mean(self.latencies_ns <= self.deadline_ns))
 
 
-def run_naive(
-    session: InferenceSession, payloads: Floats32, *, users: int, seconds: float, deadline_ns: int
-) -> NaiveRun:
-    """Let one thread per user ask one shared session, one request a run.
+class NaiveService:
+    """The way to serve that one writes first: one session for all, asked by a thread per user.
+
+    The session has ONNX Runtime's default options, hence a thread per core of its own. It runs one request at
+    a time for each thread, and nothing orders the threads but the machine's scheduler.
 
     Parameters
     ----------
     payloads : array of float32, shape (k, window, features)
-        Cut to what the session takes.
+        Cut to what the model takes.
+
+    Raises
+    ------
+    ModelError
+        The model is refused, or takes other rows.
     """
+
+    def __init__(self, model: bytes, payloads: Floats32, *, source: Path, name: str) -> None:
+        self.name = name
+        summary, self._ask = plain_session(model, source=source)
+        window, offered = summary.window or 1, payloads.shape[1:]
+        if window > offered[0] or summary.feature_count != offered[1]:
+            rule = f"the naive model must take rows of {offered} or a part of them, was {summary.row_shape}"
+            raise ModelError(rule, source=source)
+        self._payloads = payloads[:, -1] if summary.window is None else payloads[:, -window:]
+
+    def run(self, users: int, *, seconds: float, deadline_ns: int) -> NaiveRun:
+        """Let that many users ask again and again for some time."""
+        return run_naive(self._ask, self._payloads, users=users, seconds=seconds, deadline_ns=deadline_ns)
+
+
+def run_naive(
+    ask: Callable[[Floats32], object], payloads: Floats32, *, users: int, seconds: float, deadline_ns: int
+) -> NaiveRun:
+    """Let one thread per user ask one shared session, one request a run."""
     taken: list[list[int]] = [[] for _ in range(users)]
     stop_ns = time.monotonic_ns() + int(seconds * 1e9)
 
@@ -52,7 +91,7 @@ def run_naive(
         rows = payloads[number % len(payloads)][None]
         own = taken[number]
         while (start_ns := time.monotonic_ns()) < stop_ns:
-            session.probabilities(rows)
+            ask(rows)
             own.append(time.monotonic_ns() - start_ns)
 
     threads = [threading.Thread(target=user, args=(number,), daemon=True) for number in range(users)]
@@ -61,7 +100,7 @@ def run_naive(
     for thread in threads:
         thread.join()
     latencies = np.concatenate([np.array(own, np.int64) for own in taken])
-    return NaiveRun(latencies_ns=latencies, deadline_ns=deadline_ns, seconds=seconds)
+    return NaiveRun(users=users, latencies_ns=latencies, deadline_ns=deadline_ns, seconds=seconds)
 
 
 class Hogs:

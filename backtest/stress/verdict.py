@@ -63,6 +63,7 @@ class Figures:
     late_after: float | None
     naive_hit_rate: float | None
     naive_p99_ms: float | None
+    naive_rate: float | None
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON types."""
@@ -114,7 +115,8 @@ def figures_of(
         lost=run.lost,
         late_after=late,
         naive_hit_rate=None if naive is None else naive.hit_rate,
-        naive_p99_ms=None if naive is None else float(np.percentile(naive.latencies_ns, 99)) / 1e6,
+        naive_p99_ms=None if naive is None else naive.p99_ms,
+        naive_rate=None if naive is None else naive.rate,
     )
 
 
@@ -130,6 +132,32 @@ def _clairvoyant(
     ]
     bound = value_bound(requests, costs, values, capacity=lambda now_ns: run.cores * now_ns)
     return bound / max(len(requests), 1)
+
+
+def naive_fails(run: NaiveRun) -> bool:
+    """Return whether the naive way misses what is asked of the router: too few in time, hence a late p99."""
+    return run.hit_rate < HIT_RATE_MIN
+
+
+def naive_sentence(runs: Sequence[NaiveRun], name: str) -> str:
+    """Say where the naive way fails, and where it does not.
+
+    Parameters
+    ----------
+    runs : sequence of NaiveRun
+        By load; those behind the first that fails may be missing.
+    """
+
+    def told(run: NaiveRun) -> str:
+        return f"{run.users} users ({run.hit_rate:.1%} in time, p99 {run.p99_ms:.0f} ms)"
+
+    head = f"naive, one session of {name}, a thread per user"
+    failed = [run for run in runs if naive_fails(run)]
+    met = ", ".join(str(run.users) for run in runs if not naive_fails(run))
+    if not failed:
+        return f"{head}: fails nowhere, and answers {told(runs[-1])}"
+    also = f"; meets the deadline at {met}" if met else ""
+    return f"{head}: fails at {', '.join(map(told, failed))}{also}"
 
 
 def missed_goals(figures: Figures, *, deadline_ms: float) -> list[str]:

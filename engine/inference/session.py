@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from math import isfinite
 from os import PathLike
 from typing import Any, Protocol
@@ -209,6 +210,36 @@ class OrtSession(GraphSession):
                 return signal
         self.abstentions += 1
         return ABSTAIN
+
+
+def plain_session(
+    model: bytes, *, source: str | PathLike[str] = "model"
+) -> tuple[GraphSummary, Callable[[Floats32], Floats32]]:
+    """Open a model as one writes it first: ONNX Runtime's default options, `run(None, …)`.
+
+    The defaults give a session a thread per core. What serves uses `tiers.open_session`; this is what it is
+    compared with.
+
+    Returns
+    -------
+    summary : GraphSummary
+    ask : callable
+        From rows to probabilities; any thread may call it, whenever it likes.
+
+    Raises
+    ------
+    ModelError
+        As for `OrtSession.from_bytes`.
+    """
+    summary = check_graph(model, source=source)
+    session, name = _open(model, ort.SessionOptions(), source=source), summary.input_name
+
+    def ask(rows: Floats32) -> Floats32:
+        answer: Floats32 = session.run(None, {name: rows})[0]
+        return answer
+
+    ask(np.zeros((1, *summary.row_shape), np.float32))
+    return summary, ask
 
 
 def source_of(session: InferenceSession) -> SignalSource:

@@ -14,11 +14,13 @@ from router_ladder import write_ladder
 from router_samples import COSTS, VALUES
 
 from backtest.cli import main as entry
+from backtest.cli import stress
+from backtest.cli.stress import _until_it_fails
 from backtest.stress import load
 from backtest.stress.load import LoadRun
-from backtest.stress.rivals import Hogs, run_naive
-from backtest.stress.verdict import Figures, figures_of, missed_goals
-from engine.inference.serving.measure import open_variant
+from backtest.stress.rivals import Hogs, NaiveRun, NaiveService
+from backtest.stress.verdict import Figures, figures_of, missed_goals, naive_sentence
+from engine.inference.errors import ModelError
 from engine.inference.serving.request import Outcome
 
 MILLISECOND = 1_000_000
@@ -111,12 +113,55 @@ def test_lost_cores_leave_out_a_spares_start_and_keep_a_victims_waiting(
     assert clock.cores(1.0) == pytest.approx(2.0 - 0.1 - 0.05 - 0.25)
 
 
-def test_the_naive_way_asks_one_session_from_every_user(tmp_path: Path) -> None:
-    variant = write_ladder(tmp_path)[1]
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_naive_way_asks_one_session_from_every_user(tmp_path: Path, place: int) -> None:
+    variant = write_ladder(tmp_path)[place]
     rows = np.zeros((2, 100, 40), np.float32)
-    run = run_naive(open_variant(variant), rows, users=3, seconds=0.05, deadline_ns=10**12)
+    service = NaiveService(variant.read(), rows, source=variant.path, name=variant.name)
+    run = service.run(3, seconds=0.05, deadline_ns=10**12)
     assert len(run.latencies_ns) >= 3
     assert run.hit_rate == 1.0
+    assert run.rate * run.seconds == pytest.approx(len(run.latencies_ns))
+
+
+def test_a_naive_model_of_other_rows_is_refused(tmp_path: Path) -> None:
+    variant = write_ladder(tmp_path)[1]
+    with pytest.raises(ModelError, match=r"must take rows of \(99, 40\) or a part of them, was \(100, 40\)"):
+        NaiveService(variant.read(), np.zeros((2, 99, 40), np.float32), source=variant.path, name="x")
+
+
+def naive(users: int, *, late: int) -> NaiveRun:
+    latencies = np.array([10.0] * (1_000 - late) + [80.0] * late) * MILLISECOND
+    return NaiveRun(
+        users=users, latencies_ns=latencies.astype(np.int64), deadline_ns=50 * MILLISECOND, seconds=1.0
+    )
+
+
+def test_the_verdict_says_where_the_naive_way_fails() -> None:
+    runs = [naive(1, late=0), naive(4, late=10), naive(64, late=11)]
+    assert naive_sentence(runs, "large") == (
+        "naive, one session of large, a thread per user: fails at 64 users (98.9% in time, p99 80 ms); "
+        "meets the deadline at 1, 4"
+    )
+    assert naive_sentence(runs[:2], "large").endswith(
+        "fails nowhere, and answers 4 users (99.0% in time, p99 11 ms)"
+    )
+    assert naive_sentence(runs[2:], "large").endswith("p99 80 ms)")
+
+
+def test_more_users_come_until_the_naive_way_fails() -> None:
+    asked: list[int] = []
+
+    def run(users: int) -> NaiveRun:
+        asked.append(users)
+        return naive(users, late=100 if users >= 200 else 0)
+
+    assert [each.users for each in _until_it_fails([run(1), run(64)], run)] == [128, 256]
+    assert _until_it_fails([naive(4, late=500)], run) == []
+    assert asked == [1, 64, 128, 256]
+    assert [each.users for each in _until_it_fails([naive(800, late=0)], lambda n: naive(n, late=0))] == [
+        1_024
+    ]
 
 
 def test_hogs_end_with_their_block() -> None:
@@ -132,6 +177,7 @@ def test_the_command_serves_kills_and_tells(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(stress, "_NAIVE_USERS_MAX", 4)
     write_ladder(tmp_path)
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -155,6 +201,7 @@ def test_a_registry_is_served_and_switched_under_load(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(stress, "_NAIVE_USERS_MAX", 4)
     ladder, registry = tmp_path / "ladder", ("--registry", str(tmp_path / "registry"))
     ladder.mkdir()
     write_ladder(ladder)
