@@ -180,9 +180,12 @@ class _Import:
     def run(self, watch: Watch) -> ImportResult:
         options, source = self._options, self._source
         resumed = self._progress.events
-        check = (options.gate or Gate()).check(source.instrument)
+        gate = options.gate or Gate()
+        check = gate.check(source.instrument)
         rejected = self._change.staging / f"quarantine.parquet{STAGED_SUFFIX}"
-        with Quarantine(None if options.strict else rejected) as quarantine:
+        with Quarantine(
+            None if options.strict else rejected, damaged_share_max=gate.settings.damaged_share
+        ) as quarantine:
             if isinstance(source, Quarantining) and not options.strict:
                 source.quarantine = quarantine
             screen = Screen(

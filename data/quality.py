@@ -60,11 +60,14 @@ class QualitySettings:
         Seconds.
     outlier_share : float
         Of the median.
+    damaged_share : float
+        Most of a feed's lines that may be damaged; more refuse the recording.
     """
 
     gap_s: float = 300.0
     clock_step_s: float = 0.5
     outlier_share: float = 0.05
+    damaged_share: float = 0.01
 
     def __post_init__(self) -> None:
         for entry in fields(self):

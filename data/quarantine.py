@@ -35,6 +35,8 @@ class Quarantine:
     ----------
     path : Path, optional
         Of the side file, which is made with the first row. Without, rows are only counted.
+    damaged_share_max : float
+        Share of a feed's lines that may be damaged before the whole recording is refused.
 
     Attributes
     ----------
@@ -44,8 +46,8 @@ class Quarantine:
         Places where the feed's own numbers say that messages are missing.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path | None = None, *, damaged_share_max: float = 0.01) -> None:
+        self.path, self.damaged_share_max = path, damaged_share_max
         self.sequence_gaps = 0
         self.counts: Counter[str] = Counter()
         self._held: list[dict[str, Any]] = []

@@ -124,3 +124,37 @@ def decimal_units(list texts not None, int decimals):
         if not scale_text(text, size, decimals, &out[position]):
             return units, position
     return units, count
+
+
+def first_bad_pair(
+    pairs not None, int price_decimals, int64_t price_max, int size_decimals, int64_t size_max
+):
+    """Return the place of the first pair that no event can hold, -1 where all can be held.
+
+    Parameters
+    ----------
+    pairs : sequence of (price, size) as str
+    price_decimals, size_decimals : int
+        0 to 18.
+    price_max, size_max : int
+        Most units of 10**-decimals, prices of either sign; sizes are from 0 up.
+    """
+    cdef Py_ssize_t place = 0, length = 0
+    cdef int64_t units = 0
+    cdef const char* text
+    if not (0 <= price_decimals <= SCALE_MAX and 0 <= size_decimals <= SCALE_MAX):
+        raise ValueError(f"decimals must be 0 to {SCALE_MAX}, was {price_decimals} and {size_decimals}")
+    for price, size in pairs:
+        if not PyUnicode_Check(price) or not PyUnicode_Check(size):
+            raise TypeError(f"pairs must hold str, was {type(price).__name__} and {type(size).__name__}")
+        try:
+            text = PyUnicode_AsUTF8AndSize(price, &length)
+            if not scale_text(text, length, price_decimals, &units) or not -price_max <= units <= price_max:
+                return place
+            text = PyUnicode_AsUTF8AndSize(size, &length)
+        except UnicodeEncodeError:
+            return place
+        if not scale_text(text, length, size_decimals, &units) or not 0 <= units <= size_max:
+            return place
+        place += 1
+    return -1

@@ -112,7 +112,11 @@ def looked_at(gate: Gate | None, paths: list[Path], source: EventSource) -> Qual
     from data.quality_gate import Gate
     from data.quarantine import Quarantine, Quarantining
 
-    check, quarantine = (gate or Gate()).check(source.instrument), Quarantine()
+    gate = gate or Gate()
+    check, quarantine = (
+        gate.check(source.instrument),
+        Quarantine(damaged_share_max=gate.settings.damaged_share),
+    )
     if isinstance(source, Quarantining):
         source.quarantine = quarantine
     with progress(f"reading {paths[0].name}") as watch:

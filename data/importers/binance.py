@@ -14,102 +14,34 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from ..errors import DataError
 from ..instrument import Instrument
 from ..quarantine import LeftOut
 from ..schema import RECV_NOT_RECORDED, EventKind
 from . import Verification
 from .binance_depth import Depth, DepthSync
+from .binance_messages import Levels, Message, parse_line, quote_of, stamp_of
 from .binance_touch import TouchCheck
+from .damage import WildNumber, WrongRecording
 from .event_columns import EventColumns
-from .feed_source import FeedEvents, Head, Pairs, chosen_symbol, in_order_of_name, read_heads, require_time
+from .feed_source import (
+    FeedEvents,
+    Head,
+    Pairs,
+    chosen_symbol,
+    counting_damage,
+    in_order_of_name,
+    read_heads,
+    require_time,
+    without_twins,
+)
 from .grid import instrument_of, of_each
-from .json_lines import JsonRecords
+from .stream_clocks import StreamClocks
 
-Levels = list[tuple[str, str]]
-
-
-class Message(msgspec.Struct):
-    """The fields of all streams that are read; Binance reuses one letter for different things."""
-
-    kind: str = msgspec.field(name="e", default="")
-    event_ms: int | None = msgspec.field(name="E", default=None)
-    trade_ms: int | None = msgspec.field(name="T", default=None)
-    symbol: str = msgspec.field(name="s", default="")
-    snapshot_symbol: str = msgspec.field(name="symbol", default="")
-    pair: str = msgspec.field(name="ps", default="")
-    first_id: int | None = msgspec.field(name="U", default=None)
-    last_id: int | None = msgspec.field(name="u", default=None)
-    previous_id: int | None = msgspec.field(name="pu", default=None)
-    b: Levels | str | int | None = None
-    a: Levels | str | int | None = None
-    bid_size: str | int | None = msgspec.field(name="B", default=None)
-    ask_size: str | int | None = msgspec.field(name="A", default=None)
-    price: str | None = msgspec.field(name="p", default=None)
-    size: str | None = msgspec.field(name="q", default=None)
-    buyer_is_maker: bool | None = msgspec.field(name="m", default=None)
-    trade_type: str | None = msgspec.field(name="X", default=None)
-    trade_id: int | str | None = msgspec.field(name="t", default=None)
-    snapshot_id: int | None = msgspec.field(name="lastUpdateId", default=None)
-    bids: Levels = []
-    asks: Levels = []
-
-
-class Envelope(Message):
-    """A message, or the combined stream's wrapper around one."""
-
-    data: Message | None = None
-    stream: str = ""
-
-
-_RECORDS: Final = JsonRecords(Envelope)
-_LINE: Final = re.compile(rb"(?:(\d{10,19})\s+)?(\{.*)", re.DOTALL)
-_DIGIT_NS: Final = {19: 1, 16: 1_000, 13: 1_000_000, 10: 1_000_000_000}
 _QUOTE_CURRENCIES: Final = ("USDT", "USDC", "FDUSD", "BUSD", "USD", "BTC", "ETH", "BNB", "EUR", "TRY")
-_PARTIAL: Final = re.compile(r"@depth(?:5|10|20)(?:@|$)")
-_MICROSECONDS_MIN: Final = 10**14
-"""A stamp from here on counts microseconds, which streams can be asked for; as ms it were the year 5138."""
 _TRADES: Final = ("trade", "aggTrade")
 MARKET_RULE: Final = "a trade must be of type MARKET"
 TRADE_ID_RULE: Final = "a trade must have an id above those before"
-
-
-def parse_line(line: bytes, *, path: Path, row: int) -> tuple[int, Message]:
-    """Return (receive time in ns, message)."""
-    match = _LINE.fullmatch(line)
-    stamp = match[1] if match else None
-    if match is None or (stamp and len(stamp) not in _DIGIT_NS):
-        raise DataError(f"expected a receive time and a JSON object, was {line[:60]!r}", path=path, row=row)
-    recv_ns = int(stamp) * _DIGIT_NS[len(stamp)] if stamp else RECV_NOT_RECORDED
-    if stamp:
-        require_time(recv_ns, path=path, row=row)
-    envelope = _RECORDS.decode(match[2], path=path, row=row)
-    if envelope.data is None:
-        return recv_ns, envelope
-    message = envelope.data
-    if message.kind == "depthUpdate" and _PARTIAL.search(envelope.stream):
-        # Futures call the best levels an update too, but what left them is never removed: each is the book.
-        message.kind, message.snapshot_id = "", message.last_id
-        message.bids, message.asks = _levels_of(message.b), _levels_of(message.a)
-    if not message.symbol and not message.snapshot_symbol:
-        message.snapshot_symbol = envelope.stream.partition("@")[0].upper()
-    return recv_ns, message
-
-
-def _levels_of(side: Levels | str | int | None) -> Levels:
-    return side if isinstance(side, list) else []
-
-
-def quote_of(message: Message) -> tuple[tuple[str, str], tuple[str, str]] | None:
-    """Return the bid and ask of a bookTicker, each (price, size); None for other messages."""
-    if message.kind not in ("", "bookTicker") or message.last_id is None:
-        return None
-    found = (message.b, message.bid_size, message.a, message.ask_size)
-    if not all(isinstance(part, str) for part in found):
-        return None
-    return (str(found[0]), str(found[1])), (str(found[2]), str(found[3]))
 
 
 def observe(line: bytes, *, path: Path, row: int) -> tuple[str, str, Pairs] | None:
@@ -169,10 +101,12 @@ class BinanceDecoder:
         self._trade_kind = "trade" if "trade" in kinds else "aggTrade"
         self.depth = DepthSync(columns, left, strict=strict, replacing=replacing)
         self.quote: Message | None = None
-        self._reached_ns: dict[str, int] = {}
+        self.clocks = StreamClocks(left)
         self._stamp_ns: int | None = None
         self._last_trade: int | None = None
+        self._wild_trade = WildNumber()
         self._names_previous: bool | None = None
+        self._other_market = 0
 
     def line(self, line: bytes, *, path: Path, row: int) -> None:
         recv_ns, message = parse_line(line, path=path, row=row)
@@ -183,9 +117,12 @@ class BinanceDecoder:
             self._left.pass_over("messages of other symbols or none")
         elif message.kind == "depthUpdate":
             self._require_one_market(message, path, row)
+            depth = depth_of(message, 0, recv_ns, path=path, row=row)
+            self._require_levels(depth.bids, depth.asks, row)
             ts_ns = self._stamp("depth", message, recv_ns, path, row)
-            self.depth.update(depth_of(message, ts_ns, recv_ns, path=path, row=row))
+            self.depth.update(replace(depth, ts_ns=ts_ns))
         elif message.snapshot_id is not None:
+            self._require_levels(message.bids, message.asks, row)
             ts_ns = self._stamp("depth", message, recv_ns, path, row, expected_late=True)
             self.depth.snapshot(
                 message.snapshot_id,
@@ -209,11 +146,29 @@ class BinanceDecoder:
         else:
             self._left.pass_over(f"messages of kind {message.kind[:20] or 'none'}")
 
+    def time_of(self, line: bytes, *, path: Path, row: int) -> tuple[str, int] | None:
+        _, message = parse_line(line, path=path, row=row)
+        stamp_ns = stamp_of(message)
+        if stamp_ns is None or message.symbol != self._symbol:
+            return None
+        stream = "depth" if message.kind == "depthUpdate" else message.kind or "bookTicker"
+        return "trade" if stream in _TRADES else stream, require_time(stamp_ns, path=path, row=row)
+
+    def lost(self, line: bytes) -> None:
+        """Nothing to do: the next ids tell whether it was an update or a trade."""
+
+    def _require_levels(self, bids: Levels, asks: Levels, row: int) -> None:
+        """Refuse numbers now: an update may be held, and then counts as one that came."""
+        self._columns.require(bids, row=row)
+        self._columns.require(asks, row=row)
+
     def _require_one_market(self, message: Message, path: Path, row: int) -> None:
         """Refuse spot and futures of one symbol in one book; only futures name the update before."""
         names_previous = message.previous_id is not None
         if self._names_previous not in (None, names_previous):
-            raise DataError(
+            # One may be a damaged line.
+            self._other_market += 1
+            raise (DataError if self._other_market == 1 else WrongRecording)(
                 "expected depth updates of spot (without pu) or of futures (with pu), was both: "
                 "import each market on its own", path=path, row=row,
             )  # fmt: skip
@@ -224,30 +179,36 @@ class BinanceDecoder:
             raise DataError("expected a trade with p, q and m", path=path, row=row)
         if message.kind != self._trade_kind:
             self._left.pass_over("aggTrade messages, since each trade is recorded")
-        elif message.trade_type not in (None, "MARKET"):
+            return
+        if message.trade_type not in (None, "MARKET"):
             # Insurance fund and ADL fills never met the book.
             self._left.reject(MARKET_RULE)
-        elif self._is_repeated(message):
+            return
+        pair = (message.price, message.size)
+        self._columns.require((pair,), row=row, kind=EventKind.TRADE)
+        ts_ns = self._stamp("trade", message, recv_ns, path, row)
+        if self._is_repeated(message, ts_ns):
             self._left.reject(TRADE_ID_RULE)
         else:
             self._columns.packet()
             self._columns.add(
-                ((message.price, message.size),),
-                ts_ns=self._stamp("trade", message, recv_ns, path, row),
+                (pair,),
+                ts_ns=ts_ns,
                 recv_ns=recv_ns,
                 row=row,
                 kind=EventKind.TRADE,
                 side=-1 if message.buyer_is_maker else 1,
             )
 
-    def _is_repeated(self, message: Message) -> bool:
+    def _is_repeated(self, message: Message, ts_ns: int) -> bool:
         """Tell whether a trade came before, as after a reconnection or from a second connection."""
         told = message.trade_id if message.kind == "trade" else message.a
         if not isinstance(told, int):
             return False
-        if self._last_trade is not None and told <= self._last_trade:
+        if self._last_trade is not None and told <= self._last_trade and not self._wild_trade.refused(ts_ns):
             return True
-        if self._last_trade is not None and told > self._last_trade + 1:
+        self._wild_trade.taken(ts_ns)
+        if self._last_trade is not None and told != self._last_trade + 1:
             self._left.miss("trade ids", f"expected {self._last_trade + 1}, was {told}")
         self._last_trade = told
         return False
@@ -263,20 +224,17 @@ class BinanceDecoder:
         expected_late: bool = False,
     ) -> int:
         """Return the venue time, which never runs backwards within one stream."""
-        stamp_ms = message.trade_ms if message.trade_ms is not None else message.event_ms
-        if stamp_ms is not None:
-            unit_ns = 1_000 if stamp_ms >= _MICROSECONDS_MIN else 1_000_000
-            self._stamp_ns = require_time(stamp_ms * unit_ns, path=path, row=row)
-        elif self._stamp_ns is None:
+        told_ns = stamp_of(message)
+        if told_ns is not None:
+            require_time(told_ns, path=path, row=row)
+        else:
             # A spot bookTicker or snapshot has no time of its own: the last one the venue told, or ours.
-            if recv_ns == RECV_NOT_RECORDED:
+            told_ns = recv_ns if self._stamp_ns is None else self._stamp_ns
+            if told_ns == RECV_NOT_RECORDED:
                 raise DataError("expected a time, of the venue or of receipt, was none", path=path, row=row)
-            self._stamp_ns = recv_ns
-        reached_ns = self._reached_ns.get(stream, 0)
-        if self._stamp_ns < reached_ns and not expected_late:
-            self._left.pass_over(f"{stream} times that ran backwards, raised to the time before")
-        self._reached_ns[stream] = max(reached_ns, self._stamp_ns)
-        return self._reached_ns[stream]
+        reached_ns = self.clocks.reach(stream, told_ns, path=path, row=row, expected_late=expected_late)
+        self._stamp_ns = told_ns
+        return reached_ns
 
     def finish(self) -> None:
         self.quote = None
@@ -313,7 +271,7 @@ def open_source(
         # Partial books of spot outside an envelope name nothing.
         heads[symbol] = Head(kinds=unnamed.kinds)
     name = chosen_symbol(heads, symbol, path=files[0])
-    alone, head = len(heads) == 1, heads[name]
+    alone, head = len(without_twins(heads)) == 1, heads[name]
     if alone:
         head.kinds |= unnamed.kinds
         head.prices += unnamed.prices
@@ -329,6 +287,7 @@ def open_source(
         decoder=lambda columns, left: BinanceDecoder(
             columns, left, symbol=name, alone=alone, kinds=kinds, quotes=with_quotes, strict=strict
         ),
+        strict=strict,
     )
 
 
@@ -345,14 +304,15 @@ def _instrument(name: str, head: Head, *, path: Path) -> Instrument:
 def verify(paths: Sequence[Path]) -> Verification:
     """Compare the book's touch after each depth update with the bookTicker of the same update id."""
     files = in_order_of_name(paths)
-    symbols = sorted(read_heads(files, observe, whole=True).keys() - {""})
-    checks = of_each(
+    symbols = sorted(without_twins(read_heads(files, observe, whole=True)).keys() - {""})
+    found = of_each(
         symbols,
         lambda symbol, instrument: open_source(files, symbol=symbol, instrument=instrument, quotes=True),
-        lambda _, source: TouchCheck.of(source),
+        lambda _, source: (TouchCheck.of(source), source.damage),
     )
+    checks = [entry[0] for entry in found]
     implied = sum(check.implied for check in checks), sum(check.implied_total for check in checks)
-    return Verification(
+    check = Verification(
         matched=sum(check.matched for check in checks),
         total=sum(check.total for check in checks),
         what="touches equal to the bookTicker of the same update id",
@@ -362,3 +322,4 @@ def verify(paths: Sequence[Path]) -> Verification:
             f"{implied[0]:,} of {implied[1]:,} touches equal the last bookTicker up to their update id",
         ),
     )
+    return counting_damage(check, (entry[1] for entry in found))

@@ -10,6 +10,7 @@ snapshot states the best levels as of its lastUpdateId L. So:
    unseen would otherwise stand for ever. With `strict` a gap is an error.
 4. A snapshot while the book is complete is left out.
    But where there are no updates at all (the streams of partial books) each replaces the one before.
+   Updates old by their ids and newer by the venue's clock tell that a damaged id was believed: a gap.
 5. Without any snapshot among the first `HELD_MAX` updates the book grows from updates alone.
 """
 
@@ -23,6 +24,7 @@ from typing import Final
 from ..errors import DataError
 from ..quarantine import LeftOut
 from ..schema import EventFlag, EventKind
+from .damage import WildNumber
 from .event_columns import EventColumns
 
 HELD_MAX: Final = 10_000
@@ -93,6 +95,7 @@ class DepthSync:
         self._held: deque[Depth] = deque(maxlen=HELD_MAX)
         self._last_id: int | None = None
         self._snapshot_id: int | None = None
+        self._wild = WildNumber()
         self.applied_id: int | None = None
         self.complete = False
         self._grown = False
@@ -108,24 +111,28 @@ class DepthSync:
         self._apply(depth, ts_ns=depth.ts_ns, recv_ns=depth.recv_ns)
 
     def _apply(self, depth: Depth, *, ts_ns: int, recv_ns: int, same_packet: bool = False) -> None:
-        last_id = self._last_id
-        if last_id is not None:
-            if depth.last_id < last_id or (depth.last_id == last_id and self._snapshot_id is None):
-                self._reject(REPEATED_RULE, depth)
-                return
-            if self._snapshot_id is not None and depth.is_in(self._snapshot_id):
-                self._reject(OVERTAKEN_RULE, depth)
-                return
+        last_id, old = self._last_id, self._what_makes_it_old(depth)
+        if old is not None and not self._wild.refused(ts_ns):
+            self._reject(old, depth)
+            return
+        self._wild.taken(ts_ns)
         if not same_packet:
             self._columns.packet()
         fits = last_id is None or (
             depth.follows(last_id) if self._snapshot_id is None else depth.reaches_back_to(self._snapshot_id)
         )
-        if not fits:
+        if not fits or old is not None:
             self._gap(depth, ts_ns=ts_ns, recv_ns=recv_ns)
         self._last_id, self._snapshot_id = depth.last_id, None
         self._levels(depth.bids, depth.asks, ts_ns=ts_ns, recv_ns=recv_ns, row=depth.row)
         self.applied_id = depth.last_id
+
+    def _what_makes_it_old(self, depth: Depth) -> str | None:
+        if self._last_id is None:
+            return None
+        if depth.last_id < self._last_id or (depth.last_id == self._last_id and self._snapshot_id is None):
+            return REPEATED_RULE
+        return OVERTAKEN_RULE if self._snapshot_id is not None and depth.is_in(self._snapshot_id) else None
 
     def _gap(self, depth: Depth, *, ts_ns: int, recv_ns: int) -> None:
         found = f"U {depth.first_id}" if depth.previous_id is None else f"pu {depth.previous_id}"
@@ -166,6 +173,7 @@ class DepthSync:
         )
         self._levels(bids, asks, ts_ns=ts_ns, recv_ns=recv_ns, row=row, flags=EventFlag.SNAPSHOT)
         self._last_id = self._snapshot_id = snapshot_id
+        self._wild.taken(ts_ns)
         self.applied_id, self.complete = snapshot_id, True
         for depth in held:
             # Known only now, so one packet with the snapshot, at its time.

@@ -7,6 +7,7 @@ stood before in two passes, the third gives events.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -22,10 +23,20 @@ from ..schema import EventFlag, EventKind
 from . import Verification
 from .bitstamp_beginning import Beginning, Push, find_beginning, find_unchanging
 from .bitstamp_lines import SIDES, Order, Snapshot, Trade, parse_line, text_of
+from .damage import Damage
 from .event_columns import EventColumns
-from .feed_source import FeedEvents, Pairs, chosen_symbol, in_order_of_name, read_heads
+from .feed_source import (
+    FeedEvents,
+    Pairs,
+    chosen_symbol,
+    counting_damage,
+    in_order_of_name,
+    read_heads,
+    taken_lines,
+    without_twins,
+)
 from .grid import Grid, instrument_of, of_each
-from .text_lines import lines
+from .stream_clocks import StreamClocks
 
 PUSH_LAG_NS: Final = 100 * 10**6
 """How far a pushed book may lie behind the order events."""
@@ -34,6 +45,9 @@ UNKNOWN_RULE: Final = "an order that changes or ends must have been created"
 SIZE_RULE: Final = "an order must be created once and with a size"
 GROWN_RULE: Final = "a change must lower an order"
 UNTOLD_RULE: Final = "an order from before the log must have told its size"
+_WORD: Final = re.compile(rb"order_(created|changed|deleted)|\b(trade|order_book)\b")
+_CHANNEL: Final = re.compile(rb'"channel": ?"[a-z_]+_([a-z]+)"')
+_ID: Final = re.compile(rb'"id": ?"?(\d{1,19})\b')
 
 
 def observe(line: bytes, *, path: Path, row: int) -> tuple[str, str, Pairs] | None:
@@ -66,12 +80,15 @@ class BitstampDecoder:
         beginning: Beginning,
         grid: Grid,
         strict: bool,
+        others: frozenset[bytes] = frozenset(),
     ) -> None:
         self._columns, self._left, self._beginning, self._market = columns, left, beginning, market
-        self._grid, self._strict = grid, strict
-        self._open: dict[int, int] = {}
-        self._started = False
-        self.reached_ns = 0
+        self._grid, self._strict, self._others = grid, strict, others
+        # What is left of each order, and how it was created.
+        self._open: dict[int, tuple[int, Order]] = {}
+        self._lost: list[int] = []
+        self._doubted = self._started = False
+        self.clocks = StreamClocks(left)
         self.snapshot: Snapshot | None = None
 
     def line(self, line: bytes, *, path: Path, row: int) -> None:
@@ -84,9 +101,8 @@ class BitstampDecoder:
             return
         if ts_ns == 0:
             raise DataError("expected a time, of the venue or of receipt, was none", path=path, row=row)
-        if ts_ns < self.reached_ns:
-            self._left.pass_over("times that ran backwards, raised to the time before")
-        self.reached_ns = max(self.reached_ns, ts_ns)
+        self._require(record, row)
+        self.clocks.reach("log", ts_ns, path=path, row=row)
         if not self._started:
             self._start(recv_ns, path, row)
         if isinstance(record, Order):
@@ -107,6 +123,53 @@ class BitstampDecoder:
         else:
             self._left.pass_over(f"{name[:20]} messages")
 
+    @property
+    def reached_ns(self) -> int:
+        return self.clocks.reached("log")
+
+    def time_of(self, line: bytes, *, path: Path, row: int) -> tuple[str, int] | None:
+        told = parse_line(line, path=path, row=row)
+        return ("log", told.ts_ns) if told.market == self._market and told.ts_ns else None
+
+    def lost(self, line: bytes) -> None:
+        """Take out the order that a refused line named; all of them where it no longer says which.
+
+        An order whose creation is lost was never in the book, and later lines about it are rejected.
+        """
+        channel = _CHANNEL.search(line)
+        if channel is not None and self._market and channel[1].upper() in self._others:
+            return
+        word, number = _WORD.search(line), _ID.search(line)
+        if word is not None and word[1] not in (b"changed", b"deleted"):
+            return
+        if word is not None and number is not None and int(number[1]) in self._open:
+            self._lost.append(int(number[1]))
+        else:
+            self._doubted = True
+
+    def _require(self, record: Order | Trade | Snapshot | None, row: int) -> None:
+        """Refuse numbers that no event can hold, before anything is changed."""
+        if isinstance(record, Order | Trade):
+            kind = EventKind.TRADE if isinstance(record, Trade) else EventKind.ADD
+            self._columns.require(((text_of(record.price), text_of(record.amount)),), row=row, kind=kind)
+        elif record is not None:
+            for levels in (record.bids, record.asks):
+                self._columns.require(levels, row=row)
+
+    def _take_out(self, recv_ns: int, row: int) -> None:
+        """Take what depended on refused lines out of the book."""
+        if self._doubted:
+            self._left.miss("the log, the book cleared behind each", "a line that no longer says what it was")
+            self._columns.packet()
+            self._columns.mark(ts_ns=self.reached_ns, recv_ns=recv_ns, row=row, kind=EventKind.CLEAR)
+            self._open.clear()
+        for number in self._lost:
+            if number in self._open:
+                lots, order = self._open.pop(number)
+                self._columns.packet()
+                self._put(EventKind.CANCEL, order, self._grid.size.text(lots), recv_ns, row)
+        self._lost, self._doubted = [], False
+
     def _start(self, recv_ns: int, path: Path, row: int) -> None:
         """State the orders that stood before."""
         self._started = True
@@ -122,7 +185,7 @@ class BitstampDecoder:
             if lots == 0:
                 self._left.reject(UNTOLD_RULE, raw={"id": order.id, "price": text_of(order.price)})
                 continue
-            self._open[order.id] = lots
+            self._open[order.id] = lots, order
             self._put(
                 EventKind.ADD, order, self._grid.size.text(lots), recv_ns, row, flags=EventFlag.SNAPSHOT
             )
@@ -138,16 +201,18 @@ class BitstampDecoder:
             )
 
     def _order(self, name: str, order: Order, recv_ns: int, path: Path, row: int) -> None:
+        if self._doubted or self._lost:
+            self._take_out(recv_ns, row)
         if order.id in self._beginning.reordered:
             self._left.reject(REORDERED_RULE)
             return
         lots = self._lots(order, path, row)
-        known = self._open.get(order.id)
+        known = self._open[order.id][0] if order.id in self._open else None
         if name == "order_created":
             if known is not None or lots == 0:
                 self._refuse(SIZE_RULE, path, row)
                 return
-            self._open[order.id] = lots
+            self._open[order.id] = lots, order
             kind, size = EventKind.ADD, text_of(order.amount)
         elif known is None:
             self._left.reject(UNKNOWN_RULE)
@@ -161,7 +226,7 @@ class BitstampDecoder:
             self._refuse(GROWN_RULE, path, row)
             return
         else:
-            self._open[order.id] = lots
+            self._open[order.id] = lots, order
             kind, size = EventKind.REDUCE, self._grid.size.text(known - lots)
         self._columns.packet()
         self._put(kind, order, size, recv_ns, row)
@@ -222,6 +287,7 @@ def open_source(
             path=files[0], currency=market[-3:] or "USD",
         )  # fmt: skip
     grid, beginning = Grid.of(instrument), find_beginning(files, market)
+    others = frozenset(name.encode() for name in without_twins(heads)) - {market.encode()}
     unchanging = find_unchanging(_pushes(files, market, beginning, grid), grid)
     beginning = replace(beginning, unchanging=unchanging)
     return FeedEvents(
@@ -229,8 +295,9 @@ def open_source(
         instrument=instrument,
         title="Bitstamp orders of",
         decoder=lambda columns, left: BitstampDecoder(
-            columns, left, market=market, beginning=beginning, grid=grid, strict=strict
+            columns, left, market=market, beginning=beginning, grid=grid, strict=strict, others=others
         ),
+        strict=strict,
     )
 
 
@@ -239,12 +306,11 @@ def _pushes(files: Sequence[Path], market: str, beginning: Beginning, grid: Grid
     left = LeftOut()
     columns = EventColumns(grid, left=left)
     decoder = BitstampDecoder(columns, left, market=market, beginning=beginning, grid=grid, strict=False)
-    for path in files:
-        columns.path = path
-        for row, line in lines(path):
-            decoder.line(line, path=path, row=row)
-            if decoder.snapshot is not None:
-                yield Push(path, row, columns.take(), decoder.snapshot)
+    # What is damaged is counted when the events are read: here it is only passed over.
+    damage = Damage(1.0)
+    for path, row in taken_lines(files, decoder, columns, left, damage):
+        if decoder.snapshot is not None:
+            yield Push(path, row, columns.take(), decoder.snapshot)
 
 
 def verify(paths: Sequence[Path]) -> Verification:
@@ -253,19 +319,21 @@ def verify(paths: Sequence[Path]) -> Verification:
     A push names no event, and it comes on a channel of its own. It matches when a state that the book was in
     during the `PUSH_LAG_NS` before has the same touches, and no push goes back behind the one before it.
     """
-    markets = sorted(read_heads(in_order_of_name(paths), observe, whole=True)) or [""]
+    markets = sorted(without_twins(read_heads(in_order_of_name(paths), observe, whole=True))) or [""]
     found = of_each(
         markets,
         lambda market, instrument: open_source(paths, symbol=market or None, instrument=instrument),
-        lambda _, source: _compare(source),
+        lambda _, source: (_compare(source), source.damage),
     )
-    return Verification(
-        matched=sum(check.matched for check in found),
-        total=sum(check.total for check in found),
-        what=found[0].what,
-        first_mismatch=next((check.first_mismatch for check in found if check.first_mismatch), None),
-        notes=tuple(note for check in found for note in check.notes),
+    checks = [entry[0] for entry in found]
+    check = Verification(
+        matched=sum(check.matched for check in checks),
+        total=sum(check.total for check in checks),
+        what=checks[0].what,
+        first_mismatch=next((check.first_mismatch for check in checks if check.first_mismatch), None),
+        notes=tuple(note for check in checks for note in check.notes),
     )
+    return counting_damage(check, (entry[1] for entry in found))
 
 
 def _compare(source: FeedEvents) -> Verification:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from ext.order_book import OrderBook
 
+from ..errors import DataError
 from .bitstamp_lines import Order, Snapshot, Trade, parse_line, same_number, text_of
-from .grid import Grid
+from .grid import Grid, is_plain
 from .text_lines import lines
 
 EVIDENCE_PUSHES: Final = 10
@@ -69,8 +70,11 @@ def find_beginning(paths: Sequence[Path], market: str) -> Beginning:
     first_id: int | None = None
     for path in paths:
         for row, line in lines(path):
-            _, _, told, name, record = parse_line(line, path=path, row=row)
-            if told != market:
+            try:
+                _, _, told, name, record = parse_line(line, path=path, row=row)
+            except DataError:
+                continue  # counted and set aside when the events are read
+            if told != market or not _is_readable(record):
                 continue
             if isinstance(record, Trade) and lowered is not None:
                 if same_number(record.price, lowered.price):
@@ -93,6 +97,13 @@ def find_beginning(paths: Sequence[Path], market: str) -> Beginning:
     # Ids grow, so one above the first created is an order whose creation the log lost, mostly a market order.
     standing = [order for order in unknown.values() if first_id is None or order.id < first_id]
     return Beginning(standing=standing, executed=executed, reordered=frozenset(reordered))
+
+
+def _is_readable(record: Order | Trade | Snapshot | None) -> bool:
+    if not isinstance(record, Order | Trade):
+        return True
+    texts = text_of(record.price), text_of(record.amount)
+    return all(is_plain(text) and not text.startswith("-") for text in texts)
 
 
 class Push(NamedTuple):

@@ -6,6 +6,7 @@ carries no checksum; `verify` holds the book against the best bid and offer that
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -20,12 +21,25 @@ from . import Verification
 from .coinbase_messages import Message, observe, pair_of, parse_line, time_ns
 from .coinbase_orders import KINDS as ORDER_KINDS
 from .coinbase_orders import SIDE, OrderFeed
+from .damage import Damage, WildNumber
 from .event_columns import EventColumns
-from .feed_source import FeedEvents, chosen_symbol, in_order_of_name, read_heads
+from .feed_source import (
+    FeedEvents,
+    chosen_symbol,
+    counting_damage,
+    in_order_of_name,
+    read_heads,
+    without_twins,
+)
 from .grid import Grid, instrument_of, of_each
+from .stream_clocks import StreamClocks
 
 UNOPENED_RULE: Final = "an update must come after a snapshot"
+TRADE_ID_RULE: Final = "a trade must have an id above those before"
 UNTIMED_RULE: Final = "a snapshot must have a time, its own, of receipt, or of an update behind it"
+
+_NO_BOOK: Final = re.compile(rb'"(?:ticker|match|last_match|heartbeats?|market_trades|subscriptions|status)"')
+_PRODUCT: Final = re.compile(rb'"product_id": ?"([^"]{1,40})"')
 
 
 class CoinbaseDecoder:
@@ -35,8 +49,8 @@ class CoinbaseDecoder:
     ----------
     orders : OrderFeed or None
         Keeps the book order by order, where the recording has the channel `full` and no `level2`.
-    alone : bool
-        No other product is recorded, so a REST book, which names none, is its own.
+    others : frozenset of str
+        Other products that are recorded; without any, a REST book, which names none, is its own.
 
     Attributes
     ----------
@@ -52,16 +66,18 @@ class CoinbaseDecoder:
         product: str,
         strict: bool,
         orders: OrderFeed | None = None,
-        alone: bool = True,
+        others: frozenset[str] = frozenset(),
     ) -> None:
         self._columns, self._left, self._product, self._strict = columns, left, product, strict
-        self._orders, self._alone = orders, alone
+        self._orders, self._others = orders, others
         self._started = False
         self._untimed: tuple[Message, int] | None = None
         self._last_line: int | None = None
         self.advanced = False
-        self._reached_ns = {"level2": 0, "match": 0}
+        self.clocks = StreamClocks(left)
+        self._doubted = False
         self._last_trade: int | None = None
+        self._wild_trade = WildNumber()
         self.ticker: Message | None = None
 
     def line(self, line: bytes, *, path: Path, row: int) -> None:
@@ -75,6 +91,22 @@ class CoinbaseDecoder:
         for message in found.messages:
             self._message(message, found.recv_ns, path, row)
 
+    def time_of(self, line: bytes, *, path: Path, row: int) -> tuple[str, int] | None:
+        found = parse_line(line, path=path, row=row)
+        for message in found.messages if found is not None else ():
+            if message.product_id == self._product and message.time is not None:
+                if message.type == "match" and self._orders is None:
+                    return "match", time_ns(message, path=path, row=row)
+                if message.type in ("l2update", "match", *ORDER_KINDS):
+                    return "level2", time_ns(message, path=path, row=row)
+        return None
+
+    def lost(self, line: bytes) -> None:
+        """Doubt a book without numbers, unless the words that are left say that the line was none of its."""
+        product = _PRODUCT.search(line)
+        is_others = product is not None and product[1].decode("utf-8", "replace") in self._others
+        self._doubted = self._doubted or not (is_others or _NO_BOOK.search(line))
+
     def _follow(self, number: int, path: Path, row: int) -> None:
         """Compare the number of a message with the one before on its connection; 0 begins a new one."""
         expected = 0 if self._last_line is None else self._last_line + 1
@@ -87,7 +119,7 @@ class CoinbaseDecoder:
         self._left.miss("sequence_num, which counts channels that were not recorded too", rule)
 
     def _message(self, message: Message, recv_ns: int, path: Path, row: int) -> None:
-        if message.type == "book" and self._alone and self._orders is not None:
+        if message.type == "book" and not self._others and self._orders is not None:
             self._book(message, recv_ns, path, row)
         elif message.product_id != self._product:
             self._left.pass_over("messages of other products or none")
@@ -106,14 +138,15 @@ class CoinbaseDecoder:
 
     def _order(self, orders: OrderFeed, message: Message, recv_ns: int, path: Path, row: int) -> None:
         """Take a message of the channel `full`."""
-        if not orders.is_new(message, path, row):
+        told_ns = time_ns(message, path=path, row=row)
+        orders.require(message, path, row)
+        if not orders.is_new(message, told_ns, path, row):
             return
+        ts_ns = self.clocks.reach("level2", told_ns, path=path, row=row)
         if message.type == "match":
-            ts_ns = self._reach("level2", time_ns(message, path=path, row=row))
             if not orders.execute(message, ts_ns=ts_ns, recv_ns=recv_ns, path=path, row=row):
-                self._match(message, recv_ns, path, row)
+                self._match(message, recv_ns, path, row, is_numbered=False)
             return
-        ts_ns = self._reach("level2", time_ns(message, path=path, row=row))
         orders.take(message, ts_ns=ts_ns, recv_ns=recv_ns, path=path, row=row)
 
     def _book(self, message: Message, recv_ns: int, path: Path, row: int) -> None:
@@ -124,10 +157,10 @@ class CoinbaseDecoder:
                 raise DataError(
                     f"expected [price, size, order id], was {str(level)[:60]}", path=path, row=row
                 )
-        told_ns = max(self._reached_ns.values()) or recv_ns
+        told_ns = self.clocks.latest() or recv_ns
         if told_ns == RECV_NOT_RECORDED:
             raise DataError("expected a time, of the venue or of receipt, was none", path=path, row=row)
-        ts_ns = self._reach("level2", told_ns, expected_late=True)
+        ts_ns = self.clocks.reach("level2", told_ns, path=path, row=row, expected_late=True)
         self._orders.book(message, ts_ns=ts_ns, recv_ns=recv_ns, path=path, row=row)
 
     def _snapshot(
@@ -137,13 +170,13 @@ class CoinbaseDecoder:
             told_ns = time_ns(message, path=path, row=row)
         else:
             # Those of Exchange carry none: the last one the venue told, and before any, ours.
-            told_ns = max(self._reached_ns.values()) or max(recv_ns, at_ns)
+            told_ns = self.clocks.latest() or max(recv_ns, at_ns)
             if told_ns == RECV_NOT_RECORDED:
                 # Nor is receipt recorded: that of the update behind it.
                 self._untimed = (message, row)
                 return
-        ts_ns = self._reach("level2", told_ns, expected_late=True)
-        self._started = True
+        ts_ns = self.clocks.reach("level2", told_ns, path=path, row=row, expected_late=True)
+        self._started, self._doubted = True, False
         self._columns.packet()
         self._columns.mark(
             ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=EventKind.CLEAR, flags=EventFlag.SNAPSHOT
@@ -163,11 +196,17 @@ class CoinbaseDecoder:
         if not self._started:
             self._left.reject(UNOPENED_RULE)
             return
-        ts_ns = self._reach("level2", told_ns)
-        self._columns.packet()
-        for side, price, size in message.changes:
+        for side, _, _ in message.changes:
             if side not in SIDE:
                 raise DataError(f"side must be buy or sell, was {side[:20]!r}", path=path, row=row)
+        ts_ns = self.clocks.reach("level2", told_ns, path=path, row=row)
+        self._columns.packet()
+        if self._doubted:
+            # A level that changed unseen would stand for ever: it grows from updates until a snapshot comes.
+            self._doubted = False
+            self._left.miss("the book's lines, the book cleared behind each", "what a damaged line said")
+            self._columns.mark(ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=EventKind.CLEAR)
+        for side, price, size in message.changes:
             self._columns.add(
                 ((price, size),),
                 ts_ns=ts_ns,
@@ -177,22 +216,22 @@ class CoinbaseDecoder:
                 side=SIDE[side],
             )
 
-    def _match(self, message: Message, recv_ns: int, path: Path, row: int) -> None:
+    def _match(
+        self, message: Message, recv_ns: int, path: Path, row: int, *, is_numbered: bool = True
+    ) -> None:
         if message.price is None or message.size is None or message.side not in SIDE:
             raise DataError("expected a match with price, size and side buy or sell", path=path, row=row)
-        if self._last_trade is not None and message.trade_id is not None:
-            missing = message.trade_id - self._last_trade - 1
-            if missing:
-                if self._strict:
-                    raise DataError(
-                        f"trade_id must be {self._last_trade + 1}, was {message.trade_id}", path=path, row=row
-                    )
-                self._left.miss("trade ids", f"expected {self._last_trade + 1}, was {message.trade_id}")
-        self._last_trade = message.trade_id
+        pair = (message.price, message.size)
+        self._columns.require((pair,), row=row, kind=EventKind.TRADE)
+        told_ns = time_ns(message, path=path, row=row)
+        if is_numbered and self._is_repeated(message.trade_id, told_ns, path, row):
+            self._left.reject(TRADE_ID_RULE)
+            return
+        ts_ns = self.clocks.reach("match", told_ns, path=path, row=row)
         self._columns.packet()
         self._columns.add(
-            ((message.price, message.size),),
-            ts_ns=self._reach("match", time_ns(message, path=path, row=row)),
+            (pair,),
+            ts_ns=ts_ns,
             recv_ns=recv_ns,
             row=row,
             kind=EventKind.TRADE,
@@ -200,12 +239,23 @@ class CoinbaseDecoder:
             side=-SIDE[message.side],
         )
 
-    def _reach(self, stream: str, ts_ns: int, *, expected_late: bool = False) -> int:
-        """Return the time, which never runs backwards within one channel."""
-        if ts_ns < self._reached_ns[stream] and not expected_late:
-            self._left.pass_over(f"{stream} times that ran backwards, raised to the time before")
-        self._reached_ns[stream] = max(self._reached_ns[stream], ts_ns)
-        return self._reached_ns[stream]
+    def _is_repeated(self, number: int | None, told_ns: int, path: Path, row: int) -> bool:
+        """Follow the ids of trades; True for one that came before, as after a reconnection."""
+        if number is None:
+            return False
+        if (
+            self._last_trade is not None
+            and number <= self._last_trade
+            and not self._wild_trade.refused(told_ns)
+        ):
+            return True
+        if self._last_trade is not None and number != self._last_trade + 1:
+            if self._strict:
+                raise DataError(f"trade_id must be {self._last_trade + 1}, was {number}", path=path, row=row)
+            self._left.miss("trade ids", f"expected {self._last_trade + 1}, was {number}")
+        self._last_trade = number
+        self._wild_trade.taken(told_ns)
+        return False
 
     def finish(self) -> None:
         self.ticker = None
@@ -228,10 +278,10 @@ def open_source(
     heads = read_heads(files, observe, wanted=symbol)
     book = heads.pop("", None)
     product = chosen_symbol(heads, symbol, path=files[0])
-    head, alone = heads[product], len(heads) == 1
+    head, others = heads[product], frozenset(without_twins(heads)) - {product}
     by_order = "open" in head.kinds and not head.kinds & {"snapshot", "l2update"}
     if instrument is None:
-        if alone and by_order and book is not None:
+        if not others and by_order and book is not None:
             head.prices, head.sizes = head.prices + book.prices, head.sizes + book.sizes
         instrument = instrument_of(
             product, head.prices, head.sizes, path=files[0], currency=product.rpartition("-")[2]
@@ -240,9 +290,9 @@ def open_source(
 
     def decoder(columns: EventColumns, left: LeftOut) -> CoinbaseDecoder:
         orders = OrderFeed(columns, left, grid=grid, strict=strict) if by_order else None
-        return CoinbaseDecoder(columns, left, product=product, strict=strict, orders=orders, alone=alone)
+        return CoinbaseDecoder(columns, left, product=product, strict=strict, orders=orders, others=others)
 
-    return FeedEvents(files, instrument=instrument, title="Coinbase", decoder=decoder)
+    return FeedEvents(files, instrument=instrument, title="Coinbase", decoder=decoder, strict=strict)
 
 
 def verify(paths: Sequence[Path]) -> Verification:
@@ -251,13 +301,13 @@ def verify(paths: Sequence[Path]) -> Verification:
     The first ticker of a product repeats the last trade before the subscription and is left out.
     """
     files = in_order_of_name(paths)
-    products = sorted(read_heads(files, observe, whole=True).keys() - {""})
+    products = sorted(without_twins(read_heads(files, observe, whole=True)).keys() - {""})
     found = of_each(
         products,
         lambda product, instrument: open_source(files, symbol=product, instrument=instrument),
         _compare,
     )
-    return Verification(
+    check = Verification(
         matched=sum(entry[0] for entry in found),
         total=sum(entry[1] for entry in found),
         what="tickers whose best bid and offer are the book's",
@@ -267,10 +317,11 @@ def verify(paths: Sequence[Path]) -> Verification:
             f"{sum(entry[2] for entry in found)} tickers repeat a trade before the subscription",
         ),
     )
+    return counting_damage(check, (entry[4] for entry in found))
 
 
-def _compare(product: str, source: FeedEvents) -> tuple[int, int, int, str | None]:
-    """Return how many tickers match, of how many, those left out, and the first that does not match."""
+def _compare(product: str, source: FeedEvents) -> tuple[int, int, int, str | None, Damage]:
+    """Return how many tickers match, of how many, those left out, the first mismatch, and the damage."""
     matched = total = repeated = 0
     first: str | None = None
     grid, book = Grid.of(source.instrument), OrderBook()
@@ -291,4 +342,4 @@ def _compare(product: str, source: FeedEvents) -> tuple[int, int, int, str | Non
         matched += touch == told
         if touch != told and first is None:
             first = f"{path}:row {row}: {product}: expected touch {told}, was {touch}"
-    return matched, total, repeated, first
+    return matched, total, repeated, first, source.damage

@@ -11,7 +11,8 @@ book with order ids     CLEAR and ADD each, flagged SNAPSHOT: the REST book of l
 ``received``            nothing: not in the book yet
 ======================  ========================================================
 
-Ids are UUIDs; the first 63 of their bits are the order's id here.
+After a gap in the sequence the book is cleared and grows from what comes: an order that ended unseen would
+stand for ever. Ids are UUIDs; the first 63 of their bits are the order's id here.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 from ..errors import DataError
 from ..quarantine import LeftOut
 from ..schema import EventFlag, EventKind
+from .damage import WildNumber
 from .event_columns import EventColumns
 from .grid import Grid
 
@@ -53,27 +55,49 @@ class OrderFeed:
         self._columns, self._left, self._grid, self._strict = columns, left, grid, strict
         self._open: dict[int, tuple[int, str, int]] = {}
         self._last: int | None = None
+        self._wild = WildNumber()
+        self._to_clear = False
 
-    def is_new(self, message: Message, path: Path, row: int) -> bool:
+    def require(self, message: Message, path: Path, row: int) -> None:
+        """Refuse a message that cannot be read, before its number counts as one that came."""
+        if message.maker_order_id or message.type in ("open", "change", "done"):
+            order_id(message.maker_order_id or message.order_id, path, row)
+        sizes = (message.size, message.remaining_size, message.new_size)
+        prices = (message.price, message.new_price)
+        pairs = [("0", size) for size in sizes if size is not None]
+        pairs += [(price, "0") for price in prices if price is not None]
+        self._columns.require(pairs, row=row)
+
+    def is_new(self, message: Message, told_ns: int, path: Path, row: int) -> bool:
         """Follow the sequence; False for what came before."""
         number = message.sequence
         if number is None:
             return True
-        if self._last is not None and number <= self._last:
+        if self._last is not None and number <= self._last and not self._wild.refused(told_ns):
             self._left.reject(OVERTAKEN_RULE)
             return False
-        if self._last is not None and number > self._last + 1:
+        if self._last is not None and number != self._last + 1:
             rule = f"expected {self._last + 1}, was {number}"
             if self._strict:
                 raise DataError(f"sequence: {rule}", path=path, row=row)
-            self._left.miss("the sequence of orders", rule)
+            self._left.miss("the sequence of orders, the book cleared at each", rule)
+            self._open.clear()
+            self._to_clear = True
         self._last = number
+        self._wild.taken(told_ns)
         return True
+
+    def _packet(self, *, ts_ns: int, recv_ns: int, row: int) -> None:
+        self._columns.packet()
+        if self._to_clear:
+            self._to_clear = False
+            self._columns.mark(ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=EventKind.CLEAR)
 
     def book(self, message: Message, *, ts_ns: int, recv_ns: int, path: Path, row: int) -> None:
         """Begin anew with the orders of a book of level 3."""
         self._open.clear()
-        self._last = message.sequence
+        self._last, self._to_clear = message.sequence, False
+        self._wild.taken(ts_ns)
         self._columns.packet()
         self._columns.mark(
             ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=EventKind.CLEAR, flags=EventFlag.SNAPSHOT
@@ -94,7 +118,7 @@ class OrderFeed:
         order = order_id(message.order_id, path, row)
         known = self._open.get(order)
         stamps = {"ts_ns": ts_ns, "recv_ns": recv_ns, "row": row}
-        self._columns.packet()
+        self._packet(**stamps)
         if message.type == "open":
             price, size = message.price, message.remaining_size
             if price is None or size is None or message.side not in SIDE:
@@ -122,7 +146,7 @@ class OrderFeed:
         if lots > left:
             self._left.reject(LEFT_RULE)
             return True
-        self._columns.packet()
+        self._packet(ts_ns=ts_ns, recv_ns=recv_ns, row=row)
         self._columns.add(
             ((price, message.size),), ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=EventKind.EXECUTE,
             side=side, order_id=maker,

@@ -25,26 +25,27 @@ class DepthWindow:
         self._side, self._depth, self._decimals = side, depth, min(decimals, DECIMALS_MAX)
         # Ascending in side * price, so the worst is first for both sides.
         self._ranks: list[int] = []
-        self._text: dict[int, str] = {}
+        self._levels: dict[int, tuple[str, str]] = {}
 
-    def clear(self) -> None:
-        """Forget everything, before a snapshot."""
-        self._ranks.clear()
-        self._text.clear()
+    def best(self, count: int | None = None) -> list[tuple[str, str]]:
+        """Return the best levels, best first, as the venue wrote them; all without a count."""
+        ranks = self._ranks if count is None else self._ranks[-count:]
+        return [self._levels[rank] for rank in reversed(ranks)]
 
     def update(self, levels: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Apply levels; return those that left at the bottom, as (price, "0")."""
         prices, good = decimal_units([price for price, _ in levels], self._decimals)
-        for rank, (text, size) in zip((self._side * prices[:good]).tolist(), levels, strict=False):
-            known = rank in self._text
-            if size.strip("0.") == "":
+        for rank, level in zip((self._side * prices[:good]).tolist(), levels, strict=False):
+            known = rank in self._levels
+            if level[1].strip("0.") == "":
                 if known:
                     del self._ranks[bisect_left(self._ranks, rank)]
-                    del self._text[rank]
-            elif not known:
+                    del self._levels[rank]
+                continue
+            if not known:
                 insort(self._ranks, rank)
-                self._text[rank] = text
+            self._levels[rank] = level
         surplus = max(len(self._ranks) - self._depth, 0)
-        gone = [(self._text.pop(rank), "0") for rank in self._ranks[:surplus]]
+        gone = [(self._levels.pop(rank)[0], "0") for rank in self._ranks[:surplus]]
         del self._ranks[:surplus]
         return gone

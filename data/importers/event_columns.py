@@ -1,12 +1,12 @@
 """From messages to arrays of EVENT_DTYPE, a block at a time.
 
 A message is one or more groups: levels of one side, or a single order or trade. Groups are gathered as Python
-lists and their prices and sizes as text; a whole block is converted at once.
+lists and their prices and sizes as text, checked as they come; a whole block is converted at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Final
@@ -14,17 +14,21 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ext.decimal_text import first_bad_pair
+
 from ..columns import PRICE_TICKS_MAX
 from ..errors import DataError
 from ..quarantine import LeftOut
 from ..schema import EVENT_DTYPE, QUOTE_DTYPE, EventFlag, EventKind
-from .grid import Grid
+from .grid import SIZE_LOTS_MAX, Grid, OffGrid
 
 _RESTING: Final = (
     EventKind.ADD, EventKind.CANCEL, EventKind.REDUCE, EventKind.EXECUTE, EventKind.LEVEL,
 )  # fmt: skip
 SEQ_MASK: Final = (1 << 32) - 1
 QUOTE_SIZE_LOTS_MAX: Final = (1 << 32) - 1
+_USUAL_EVENTS: Final = 1_024
+_UNITS_MAX: Final = (1 << 63) - 1
 BEYOND_RULE: Final = f"price must be at most {PRICE_TICKS_MAX} ticks"
 REORDER_NS: Final = 2 * 10**9
 """How far apart in venue time two streams of one recording may arrive and still be merged in order."""
@@ -46,18 +50,78 @@ class EventColumns:
         self._groups: list[tuple[int, int, int, int, int, int, int, int, int]] = []
         self._texts: list[str] = []
         self._packet = 0
+        self._usual_ticks: int | None = None
         self.path = Path()
 
     def __len__(self) -> int:
         return len(self._texts) // 2
 
+    def place(self) -> tuple[int, int]:
+        """Return where the columns end, for `back_to`."""
+        return len(self._groups), len(self._texts)
+
+    def back_to(self, place: tuple[int, int]) -> None:
+        """Forget what was added behind a place."""
+        del self._groups[place[0] :]
+        del self._texts[place[1] :]
+
     def packet(self) -> None:
         """Begin a packet: the last event of the one before carries LAST_IN_PACKET."""
         self._packet += 1
 
+    def require(self, pairs: Sequence[Sequence[str]], *, row: int, kind: int = EventKind.LEVEL) -> None:
+        """Refuse prices and sizes that no event of a kind can hold.
+
+        Raises
+        ------
+        OffGrid
+            A number falls between two ticks or lots.
+        DataError
+            It is none, or too large; or it needs a grid so fine that the prices before would not fit it.
+        """
+        price, size = self._grid.price, self._grid.size
+        price_max = _UNITS_MAX if kind in _RESTING else PRICE_TICKS_MAX
+        size_max = QUOTE_SIZE_LOTS_MAX if kind == EventKind.QUOTE else SIZE_LOTS_MAX
+        if price.step == size.step == 1:
+            at = first_bad_pair(pairs, price.decimals, price_max, size.decimals, size_max)
+            if at < 0:
+                return
+            pairs = pairs[at : at + 1]
+        for pair in pairs:
+            self._require_one(pair[0], pair[1], price_max, size_max, row)
+
+    def _require_one(self, price: str, size: str, price_max: int, size_max: int, row: int) -> None:
+        try:
+            ticks, lots = self._grid.level((price, size), path=self.path, row=row)
+        except OffGrid as error:
+            if error.name == "price" and abs(self._usual()) > PRICE_TICKS_MAX // error.finer_by(
+                self._grid.price
+            ):
+                raise DataError(error.rule, path=self.path, row=row) from error
+            raise
+        if abs(ticks) > price_max:
+            raise DataError(
+                f"price must be at most {price_max} ticks of {self._grid.price}, was {price[:40]!r}",
+                path=self.path,
+                row=row,
+            )
+        if lots > size_max:
+            raise DataError(
+                f"size must be at most {size_max} lots of {self._grid.size}, was {size[:40]!r}",
+                path=self.path,
+                row=row,
+            )
+
+    def _usual(self) -> int:
+        """Return the median of the prices before, in ticks; 0 at the beginning."""
+        if self._usual_ticks is None and self._texts:
+            rows = np.zeros(len(self._texts) // 2, np.int64)
+            self._usual_ticks = int(np.median(self._grid.ticks(self._texts[0::2], path=self.path, rows=rows)))
+        return self._usual_ticks or 0
+
     def add(
         self,
-        pairs: Iterable[tuple[str, str]],
+        pairs: Sequence[tuple[str, str]],
         *,
         ts_ns: int,
         recv_ns: int,
@@ -67,7 +131,8 @@ class EventColumns:
         flags: int = 0,
         order_id: int = 0,
     ) -> None:
-        """Add one event for each (price, size)."""
+        """Add one event for each (price, size); refuses all of them as `require` does."""
+        self.require(pairs, row=row, kind=kind)
         before = len(self._texts)
         self._texts.extend(chain.from_iterable(pairs))
         self._groups.append(
@@ -102,6 +167,8 @@ class EventColumns:
         events["instrument_id"] = self._instrument_id
         events["size_lots"] = self._grid.lots(self._texts[1::2], path=self.path, rows=rows)
         ticks = self._grid.ticks(self._texts[0::2], path=self.path, rows=rows)
+        if self._usual_ticks is None or len(ticks) >= _USUAL_EVENTS:
+            self._usual_ticks = int(np.median(ticks))
         within = np.abs(ticks) <= PRICE_TICKS_MAX
         events["price_ticks"] = np.where(within, ticks, 0)
         if not within.all():
@@ -110,21 +177,12 @@ class EventColumns:
         last = np.append(packet[1:] != packet[:-1], True)[: len(events)]
         events["flags"][last] |= np.uint8(EventFlag.LAST_IN_PACKET)
         self._groups, self._texts = [], []
-        return self._join_quotes(events, rows)
+        return self._join_quotes(events)
 
     def _reject_beyond(
         self, events: NDArray[np.void], within: NDArray[np.bool_], rows: NDArray[np.int64]
     ) -> None:
-        """Reject what rests beyond 30 bits of ticks (asks at 9,999,999,997); a trade is an error."""
-        refused = ~within & ~np.isin(events["kind"], _RESTING)
-        if refused.any():
-            at = int(np.argmax(refused))
-            raise DataError(
-                f"price must be at most {PRICE_TICKS_MAX} ticks of {self._grid.price}, "
-                f"was {self._texts[2 * at][:40]!r}",
-                path=self.path,
-                row=int(rows[at]),
-            )
+        """Reject what rests beyond 30 bits of ticks (asks at 9,999,999,997)."""
         for at in np.flatnonzero(~within).tolist():
             price, size = self._texts[2 * at : 2 * at + 2]
             if events["size_lots"][at] == 0 and events["flags"][at] & EventFlag.SNAPSHOT:
@@ -134,20 +192,12 @@ class EventColumns:
                 raw={"price": price, "size": size, "side": events["side"][at]},
             )  # fmt: skip
 
-    def _join_quotes(self, events: NDArray[np.void], rows: NDArray[np.int64]) -> NDArray[np.void]:
+    def _join_quotes(self, events: NDArray[np.void]) -> NDArray[np.void]:
         """Make one event of each quote's bid and ask."""
         parts = np.flatnonzero(events["kind"] == EventKind.QUOTE)
         if len(parts) == 0:
             return events
         bids, asks = parts[0::2], parts[1::2]
-        too_large = events["size_lots"][asks] > QUOTE_SIZE_LOTS_MAX
-        if too_large.any():
-            at = asks[int(np.argmax(too_large))]
-            raise DataError(
-                f"sizes of quotes must be at most {QUOTE_SIZE_LOTS_MAX} lots, was {events['size_lots'][at]}",
-                path=self.path,
-                row=int(rows[at]),
-            )
         quotes = events.view(QUOTE_DTYPE)
         quotes["ask_price_ticks"][bids] = events["price_ticks"][asks]
         quotes["ask_size_lots"][bids] = events["size_lots"][asks]

@@ -49,14 +49,18 @@ class OffGrid(DataError):
 
     def __init__(self, rule: str, *, name: str, text: str, path: Path, row: int) -> None:
         super().__init__(rule, path=path, row=row)
-        self._name, self._decimals = name, -int(Decimal(text).normalize().as_tuple().exponent)
+        self.name, self._decimals = name, -int(Decimal(text).normalize().as_tuple().exponent)
+
+    def finer_by(self, scale: Scale) -> int:
+        """Return how many units of the grid that would hold the number are one of a scale."""
+        return scale.step * int(10 ** max(self._decimals - scale.decimals, 0))
 
     def finer(self, instrument: Instrument) -> Instrument:
         """Return the instrument on the coarsest decimal grid that holds the number and the grid before."""
-        before = instrument.price_increment if self._name == "price" else instrument.lot_size
-        decimals = max(self._decimals, Scale.of(before, name=self._name).decimals)
+        before = instrument.price_increment if self.name == "price" else instrument.lot_size
+        decimals = max(self._decimals, Scale.of(before, name=self.name).decimals)
         increment = float(Decimal(1).scaleb(-decimals))
-        if self._name == "price":
+        if self.name == "price":
             return replace(instrument, price_increment=increment, tick_size_ticks=1)
         return replace(instrument, lot_size=increment)
 

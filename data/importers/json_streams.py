@@ -26,14 +26,15 @@ from ..mapping import UNITS, TimeMapping
 from ..quarantine import LeftOut, Quarantine
 from ..schema import RECV_NOT_RECORDED, EventFlag, EventKind
 from . import Verification
+from .damage import WildNumber
 from .event_columns import QUOTE_SIZE_LOTS_MAX, EventColumns
 from .feed_source import FeedEvents, in_order_of_name
 from .grid import ALWAYS, SIZE_LOTS_MAX, Grid, stored_symbol
 from .json_mapping import ANYTHING, PREFIX, Conditions, JsonMapping, StreamMapping
 from .json_sequence import SequenceFollower
 from .json_shapes import at_path, text_of
+from .stream_clocks import StreamClocks
 
-JSON_RULE: Final = "a line must be JSON, perhaps with a prefix"
 TIME_RULE: Final = "time must be readable and lie between 1970 and 2200"
 PRICE_RULE: Final = "prices must be multiples of the price increment that fit 30 bits"
 SIZE_RULE: Final = "sizes must be multiples of the lot size, from 0 up"
@@ -129,70 +130,101 @@ class JsonDecoder:
     ) -> None:
         self._columns, self._left, self._mapping = columns, left, mapping
         self._grid, self._strict = grid, strict
-        # Snapshots and updates of one book stay in order, whatever their clocks say.
-        self._reached_ns = {"book": 0, "trades": 0, "quotes": 0}
+        self.clocks = StreamClocks(left)
         self._sequence = SequenceFollower()
+        books = [stream for stream in mapping.streams if _shared(stream) == "book"]
+        self._is_numbered = all(stream.sequence is not None for stream in books if not stream.snapshot)
+        self._wild = {shared: WildNumber() for shared in ("book", "trades", "quotes")}
+        self._doubted = False
 
     def line(self, line: bytes, *, path: Path, row: int) -> None:
         try:
             prefix, message = parse_line(line)
-        except ValueError:
-            self._reject(JSON_RULE, line, path, row)
-            return
+        except ValueError as error:
+            raise DataError(f"expected JSON, perhaps with a prefix: {error}", path=path, row=row) from error
         for stream in self._mapping.streams:
             if holds(message, stream.where):
                 self._take(stream, prefix, message, line, path, row)
                 return
         self._left.pass_over("messages that no stream of the mapping takes")
 
+    def time_of(self, line: bytes, *, path: Path, row: int) -> tuple[str, int] | None:
+        try:
+            prefix, message = parse_line(line)
+            stream = next((one for one in self._mapping.streams if holds(message, one.where)), None)
+            if stream is None:
+                return None
+            records = at_path(message, stream.each) if stream.each else [message]
+            record = records[0] if isinstance(records, list) and records else None
+            return _shared(stream), self._time(stream.time, prefix, message, record)
+        except (ValueError, _Bad):
+            return None
+
+    def lost(self, line: bytes) -> None:
+        """Doubt a book whose updates are not numbered: the line may have been one."""
+        self._doubted = self._doubted or not self._is_numbered
+
     def _take(
         self, stream: StreamMapping, prefix: str, message: Any, line: bytes, path: Path, row: int
     ) -> None:
         records = at_path(message, stream.each) if stream.each else [message]
         if not isinstance(records, list):
-            self._reject(SHAPE_RULE, line, path, row)
+            self._reject(SHAPE_RULE, stream, line, path, row)
             return
         if stream.sequence is not None and not self._follow(stream, message, line, path, row):
             return
         for record in records:
             try:
-                self._record(stream, prefix, message, record, row)
+                self._record(stream, prefix, message, record, path, row)
             except _Bad as error:
-                self._reject(str(error), line, path, row)
+                self._reject(str(error), stream, line, path, row)
 
     def _follow(self, stream: StreamMapping, message: Any, line: bytes, path: Path, row: int) -> bool:
         """Follow the feed's own numbers; False for a message that came before."""
         assert stream.sequence is not None
-        shared = stream.kind if stream.kind in self._reached_ns else "book"
+        shared = _shared(stream)
         opening = bool(stream.snapshot) and holds(message, stream.snapshot)
         newer, missing = self._sequence.follow(stream.sequence, shared, message, opening=opening)
+        if not newer and self._is_wild(shared, line, path, row):
+            self._sequence = SequenceFollower()
+            newer, _ = self._sequence.follow(stream.sequence, shared, message, opening=opening)
+            missing = "a number taken before is far too large"
         if not newer:
-            self._reject(OLD_RULE, line, path, row)
+            if self._strict:
+                raise DataError(f"{OLD_RULE}, was {line[:60]!r}", path=path, row=row)
+            self._left.reject(OLD_RULE)
         if missing is not None:
             if self._strict:
                 raise DataError(f"{stream.sequence.last}: {missing}", path=path, row=row)
             self._left.miss(f"the numbers at {stream.sequence.last}", missing)
+            self._doubted = self._doubted or shared == "book"
         return newer
 
-    def _record(self, stream: StreamMapping, prefix: str, message: Any, record: Any, row: int) -> None:
+    def _is_wild(self, shared: str, line: bytes, path: Path, row: int) -> bool:
+        told = self.time_of(line, path=path, row=row)
+        return told is not None and self._wild[shared].refused(told[1])
+
+    def _record(
+        self, stream: StreamMapping, prefix: str, message: Any, record: Any, path: Path, row: int
+    ) -> None:
         groups = self._groups(stream, message, record)
         ts_ns = self._time(stream.time, prefix, message, record)
         recv_ns = RECV_NOT_RECORDED
         if stream.receive is not None:
             recv_ns = self._time(stream.receive, prefix, message, record)
         opening = bool(stream.snapshot) and holds(message, stream.snapshot)
-        clock = stream.kind if stream.kind in self._reached_ns else "book"
-        if ts_ns < self._reached_ns[clock]:
-            self._left.pass_over(
-                f"{clock} times that ran backwards, raised to the time before", int(not opening)
-            )
-            ts_ns = self._reached_ns[clock]
-        self._reached_ns[clock] = ts_ns
+        # Snapshots and updates of one book stay in order, whatever their clocks say.
+        shared = _shared(stream)
+        ts_ns = self.clocks.reach(shared, ts_ns, path=path, row=row, expected_late=opening)
+        self._wild[shared].taken(ts_ns)
         if not groups and not opening:
             return
         self._columns.packet()
         flags = int(EventFlag.SNAPSHOT) if opening else 0
-        if opening:
+        clearing = opening or (self._doubted and shared == "book")
+        if clearing:
+            # A level that changed unseen would stand for ever.
+            self._doubted = False
             self._columns.mark(ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=EventKind.CLEAR, flags=flags)
         for kind, side, pairs in groups:
             self._columns.add(pairs, ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=kind, side=side, flags=flags)
@@ -271,16 +303,22 @@ class JsonDecoder:
             raise _Bad(TIME_RULE)
         return found
 
-    def _reject(self, rule: str, line: bytes, path: Path, row: int) -> None:
+    def _reject(self, rule: str, stream: StreamMapping, line: bytes, path: Path, row: int) -> None:
         if self._strict:
             raise DataError(f"{rule}, was {line[:60]!r}", path=path, row=row)
         self._left.reject(rule)
+        self._doubted = self._doubted or _shared(stream) == "book"
 
     def finish(self) -> None:
         """Nothing is held back."""
 
     def notes(self) -> tuple[str, ...]:
         return ()
+
+
+def _shared(stream: StreamMapping) -> str:
+    """Return what a stream shares clock and numbers with: the book, the trades or the quotes."""
+    return stream.kind if stream.kind in ("trades", "quotes") else "book"
 
 
 def open_source(
@@ -325,6 +363,7 @@ def open_source(
         instrument=instrument,
         title="JSON lines of",
         decoder=lambda columns, left: JsonDecoder(columns, left, mapping=found, grid=grid, strict=strict),
+        strict=strict,
     )
 
 

@@ -1,13 +1,13 @@
 """Kraken's websocket, versions 1 and 2, recorded raw: book and trade channels.
 
 The lines are those of `ws_dump`. ``docs/importers/KRAKEN.md`` says what becomes of each message. Kraken sends
-a CRC-32 over the best ten levels of either side with every update; `verify` computes it from our book.
+a CRC-32 over the best ten levels of either side with every update; `kraken_checksum` follows it while
+reading, and `verify` computes it from the compiled book.
 """
 
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +20,25 @@ from ..instrument import Instrument
 from ..quarantine import LeftOut
 from ..schema import RECV_NOT_RECORDED, EventFlag, EventKind
 from . import Verification
+from .damage import Damage
 from .depth_window import DepthWindow
 from .event_columns import EventColumns
-from .feed_source import FeedEvents, Pairs, chosen_symbol, in_order_of_name, read_heads
+from .feed_source import (
+    FeedEvents,
+    Pairs,
+    chosen_symbol,
+    counting_damage,
+    in_order_of_name,
+    read_heads,
+    without_twins,
+)
 from .grid import Grid, instrument_of, of_each
 from .json_lines import JsonRecords
+from .kraken_checksum import CHECKSUM_RULE, ChecksumWatch, book_checksum
 from .kraken_v2 import as_version_1, is_version_2, subscribed_depth
+from .stream_clocks import StreamClocks
 from .ws_dump import received, seconds_ns
 
-CHECKED_LEVELS: Final = 10
 UNOPENED_RULE: Final = "an update must come after a snapshot"
 
 _RECORDS: Final = JsonRecords[dict[str, Any] | list[Any]](dict[str, Any] | list[Any])  # type: ignore[arg-type]
@@ -138,10 +148,14 @@ class KrakenDecoder:
         Of its prices and volumes, as the venue writes them.
     """
 
-    def __init__(self, columns: EventColumns, left: LeftOut, *, pair: str, grid: Grid) -> None:
+    def __init__(
+        self, columns: EventColumns, left: LeftOut, *, pair: str, grid: Grid, strict: bool = False
+    ) -> None:
         self._columns, self._left, self._pair, self._grid = columns, left, pair, grid
+        self._strict = strict
         self._windows: dict[int, DepthWindow] = {}
-        self._reached_ns = {"book": 0, "trade": 0}
+        self._watch = ChecksumWatch()
+        self.clocks = StreamClocks(left)
         self.checksum: int | None = None
         self.decimals = (0, 0)
         self._depth: int | None = None
@@ -158,6 +172,23 @@ class KrakenDecoder:
         for message in messages if isinstance(messages, list) else ():
             self._message(message, path, row)
 
+    def time_of(self, line: bytes, *, path: Path, row: int) -> tuple[str, int] | None:
+        messages = parse_line(line, path=path, row=row)
+        for _, channel, _, parts, pair in messages if isinstance(messages, list) else ():
+            if pair == self._pair:
+                levels = (
+                    trades_of(parts, path=path, row=row)
+                    if channel == "trade"
+                    else [level for _, some in _groups_of(parts, path, row) for level in some]
+                )
+                stamps = [seconds_ns(level[2], path=path, row=row) for level in levels]
+                return (channel, max(stamps)) if stamps else None
+        return None
+
+    def lost(self, line: bytes) -> None:
+        """Doubt the book: the line may have held an update, and no number tells."""
+        self._watch.doubt()
+
     def _message(self, message: Message, path: Path, row: int) -> None:
         if message[4] != self._pair:
             self._left.pass_over("messages of other pairs")
@@ -168,7 +199,7 @@ class KrakenDecoder:
 
     def _trades(self, recv_ns: int, trades: list[list[str]], path: Path, row: int) -> None:
         for price, volume, stamp, side, *_ in trades:
-            ts_ns = self._reach("trade", seconds_ns(stamp, path=path, row=row))
+            ts_ns = self.clocks.reach("trade", seconds_ns(stamp, path=path, row=row), path=path, row=row)
             self._columns.packet()
             self._columns.add(
                 ((price, volume),),
@@ -181,65 +212,100 @@ class KrakenDecoder:
 
     def _book(self, message: Message, path: Path, row: int, at_ns: int = 0) -> None:
         recv_ns, _, depth, parts, _ = message
-        groups = [
-            (key, levels) for part in parts for key, levels in levels_of(part, path=path, row=row).items()
-        ]
+        groups = _groups_of(parts, path, row)
+        checksum = _checksum_of(parts, path=path, row=row)
         stamps = {level[2] for _, levels in groups for level in levels}
         told_ns = max((seconds_ns(text, path=path, row=row) for text in stamps), default=0)
+        pairs = [[(level[0], level[1]) for level in levels] for _, levels in groups]
+        for some in pairs:
+            self._columns.require(some, row=row)
         opening = any(key in ("as", "bs") for key, _ in groups)
-        if opening and not max(told_ns, at_ns, self._reached_ns["book"]):
+        if opening and not max(told_ns, at_ns, self.clocks.reached("book")):
             # A snapshot without any time is taken with the update behind it.
             self._untimed = (message, path, row)
             return
         if self._untimed is not None:
             untimed, self._untimed = self._untimed, None
             self._book(*untimed, at_ns=told_ns)
-        ts_ns = self._reach("book", max(told_ns, at_ns))
+        ts_ns = self.clocks.reach("book", max(told_ns, at_ns), path=path, row=row)
         if not self._windows and not opening:
             self._left.reject(UNOPENED_RULE)
             return
-        self._columns.packet()
         if opening:
             self._windows = {
                 side: DepthWindow(side=side, depth=self._depth or depth, decimals=self._grid.price.decimals)
                 for side in (1, -1)
             }
-            self._columns.mark(
-                ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=EventKind.CLEAR, flags=EventFlag.SNAPSHOT
-            )
-        for key, levels in groups:
-            if levels:
-                self._note_decimals(levels[0])
-            pairs = [(level[0], level[1]) for level in levels]
-            gone = self._windows[_SIDES[key]].update(pairs)
-            # A level out of the subscription's reach is forgotten: the venue would not remove it.
-            for flags, some in ((EventFlag.SNAPSHOT if opening else 0, pairs), (EventFlag.SNAPSHOT, gone)):
-                if some:
-                    self._columns.add(
-                        some, ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=EventKind.LEVEL, side=_SIDES[key],
-                        flags=flags,
-                    )  # fmt: skip
-        self.checksum = _checksum_of(parts, path=path, row=row)
+            self._watch.begin()
+        # A level out of the subscription's reach is forgotten: the venue would not remove it.
+        told: list[tuple[int, int, list[tuple[str, str]]]] = []
+        for (key, _), some in zip(groups, pairs, strict=True):
+            if some:
+                self._note_decimals(some[0])
+            gone = self._windows[_SIDES[key]].update(some)
+            told.append((_SIDES[key], EventFlag.SNAPSHOT if opening else 0, some))
+            told.append((_SIDES[key], EventFlag.SNAPSHOT, gone))
+        self.checksum = checksum
+        self._tell(told, opening, ts_ns, recv_ns, path, row)
 
-    def _note_decimals(self, level: list[str]) -> None:
+    def _tell(
+        self,
+        told: list[tuple[int, int, list[tuple[str, str]]]],
+        opening: bool,
+        ts_ns: int,
+        recv_ns: int,
+        path: Path,
+        row: int,
+    ) -> None:
+        """Add what an update told to the book; or clear the book, or restore it, as the checksum says."""
+        watch = self._watch
+        was_shown = watch.shown
+        watch.look(self.checksum, self._windows, self.decimals)
+        if watch.failed:
+            if self._strict:
+                raise DataError(CHECKSUM_RULE, path=path, row=row)
+            self._left.reject(CHECKSUM_RULE)
+        if not (was_shown or watch.shown):
+            self._left.pass_over("updates of a book that no checksum agreed with, kept out of sight")
+            return
+        self._columns.packet()
+        restored = watch.shown and not was_shown
+        if restored:
+            told = [(side, EventFlag.SNAPSHOT, self._windows[side].best()) for side in (-1, 1)]
+        if opening or restored or not watch.shown:
+            flags = EventFlag.SNAPSHOT if watch.shown else 0
+            self._columns.mark(ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=EventKind.CLEAR, flags=flags)
+        if not watch.shown:
+            self._left.miss("the book's updates, the book cleared at each", "no checksum that agrees")
+            return
+        for side, flags, levels in told:
+            if levels:
+                self._columns.add(
+                    levels,
+                    ts_ns=ts_ns,
+                    recv_ns=recv_ns,
+                    row=row,
+                    kind=EventKind.LEVEL,
+                    side=side,
+                    flags=flags,
+                )
+
+    def _note_decimals(self, level: tuple[str, str]) -> None:
         # A removal may be written as a bare 0.
         self.decimals = (
             max(self.decimals[0], len(level[0].partition(".")[2])),
             max(self.decimals[1], len(level[1].partition(".")[2])),
         )
 
-    def _reach(self, stream: str, ts_ns: int) -> int:
-        """Return the time, which never runs backwards within one channel."""
-        if ts_ns < self._reached_ns[stream]:
-            self._left.pass_over(f"{stream} times that ran backwards, raised to the time before")
-        self._reached_ns[stream] = max(self._reached_ns[stream], ts_ns)
-        return self._reached_ns[stream]
-
     def finish(self) -> None:
         self.checksum = None
 
     def notes(self) -> tuple[str, ...]:
         return ()
+
+
+def _groups_of(parts: list[Any], path: Path, row: int) -> list[tuple[str, list[list[str]]]]:
+    return [(key, levels) for part in parts for key, levels in levels_of(part, path=path, row=row).items()]
 
 
 def _checksum_of(parts: list[Any], *, path: Path, row: int) -> int | None:
@@ -274,30 +340,32 @@ def open_source(
         files,
         instrument=instrument,
         title="Kraken",
-        decoder=lambda columns, left: KrakenDecoder(columns, left, pair=pair, grid=grid),
+        decoder=lambda columns, left: KrakenDecoder(columns, left, pair=pair, grid=grid, strict=strict),
+        strict=strict,
     )
 
 
 def verify(paths: Sequence[Path]) -> Verification:
     """Compare the CRC-32 of the book's best ten levels with that of every update."""
     files = in_order_of_name(paths)
-    pairs = sorted(read_heads(files, observe, whole=True))
+    pairs = sorted(without_twins(read_heads(files, observe, whole=True)))
     found = of_each(
         pairs,
         lambda pair, instrument: open_source(files, symbol=pair, instrument=instrument),
         _compare,
     )
-    return Verification(
+    check = Verification(
         matched=sum(entry[0] for entry in found),
         total=sum(entry[1] for entry in found),
         what="checksums",
         first_mismatch=next((entry[2] for entry in found if entry[2]), None),
         notes=(f"pairs: {', '.join(pairs)}",),
     )
+    return counting_damage(check, (entry[3] for entry in found))
 
 
-def _compare(pair: str, source: FeedEvents) -> tuple[int, int, str | None]:
-    """Return how many checksums of a pair match, of how many, and the first that does not."""
+def _compare(pair: str, source: FeedEvents) -> tuple[int, int, str | None, Damage]:
+    """Return how many checksums of a pair match, of how many, the first that does not, and the damage."""
     matched = total = 0
     first: str | None = None
     book, grid = OrderBook(), Grid.of(source.instrument)
@@ -311,26 +379,4 @@ def _compare(pair: str, source: FeedEvents) -> tuple[int, int, str | None]:
         matched += found == decoder.checksum
         if found != decoder.checksum and first is None:
             first = f"{path}:row {row}: {pair}: expected CRC-32 {decoder.checksum}, was {found}"
-    return matched, total, first
-
-
-def book_checksum(book: OrderBook, grid: Grid, decimals: tuple[int, int]) -> int:
-    """Return Kraken's CRC-32: price and volume of ten asks, then ten bids, without point and leading zeros.
-
-    Parameters
-    ----------
-    book : OrderBook
-    grid : Grid
-        Of the book.
-    decimals : tuple of int
-        With which the venue writes prices and volumes.
-    """
-    price_step = grid.price.step * 10 ** (decimals[0] - grid.price.decimals)
-    size_step = grid.size.step * 10 ** (decimals[1] - grid.size.decimals)
-    text = "".join(
-        f"{price * price_step}{size * size_step}"
-        for side in (-1, 1)
-        for price, size in book.depth_array(side, CHECKED_LEVELS).tolist()
-        if size > 0
-    )
-    return zlib.crc32(text.encode())
+    return matched, total, first, source.damage

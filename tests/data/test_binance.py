@@ -237,7 +237,7 @@ def test_a_bad_line_is_named(tmp_path: Path, bad: str, rule: str) -> None:
     path = write_lines(tmp_path / "bad.jsonl", [*SPOT, bad])
     instrument = binance.open_source([write_lines(tmp_path / "good.jsonl", SPOT)]).instrument
     with pytest.raises(DataError, match=rule) as caught:
-        joined(binance.open_source([path], instrument=instrument))
+        joined(binance.open_source([path], instrument=instrument, strict=True))
     assert caught.value.row == len(SPOT)
     assert caught.value.path == str(path)
 
@@ -296,8 +296,9 @@ def test_messages_are_what_json_says(tmp_path: Path) -> None:
 
 def test_spot_and_futures_never_share_a_book(tmp_path: Path) -> None:
     spot = write_lines(tmp_path / "a.jsonl", SPOT)
-    futures = write_lines(tmp_path / "b.jsonl", [depth(10, 11, [("100.00", "1")], previous=9, ms=300)])
-    with pytest.raises(DataError, match=r"b\.jsonl:row 0: expected depth updates of spot .* was both"):
+    rows = [depth(at, at, [("100.00", "1")], previous=at - 1, ms=300 + at) for at in (10, 11)]
+    futures = write_lines(tmp_path / "b.jsonl", rows)
+    with pytest.raises(DataError, match=r"b\.jsonl:row 1: expected depth updates of spot .* was both"):
         joined(binance.open_source([spot, futures]))
 
 

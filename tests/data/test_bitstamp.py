@@ -131,7 +131,11 @@ def test_strictness_refuses_what_is_otherwise_counted(tmp_path: Path) -> None:
 def test_a_bad_line_is_named(tmp_path: Path, bad: str, rule: str) -> None:
     instrument = bitstamp.open_source([write_lines(tmp_path / "good.log", LOG)]).instrument
     with pytest.raises(DataError, match=rule) as caught:
-        joined(bitstamp.open_source([write_lines(tmp_path / "bad.log", [*LOG, bad])], instrument=instrument))
+        joined(
+            bitstamp.open_source(
+                [write_lines(tmp_path / "bad.log", [*LOG, bad])], instrument=instrument, strict=True
+            )
+        )
     assert caught.value.row == len(LOG)
 
 

@@ -101,7 +101,7 @@ def test_a_bad_message_is_named(tmp_path: Path, fields: dict[str, Any], rule: st
     rows = [*DUMP, line(70, **fields)]
     path = write_lines(tmp_path / "bad.ws", rows)
     with pytest.raises(DataError, match=rule) as caught:
-        joined(coinbase.open_source([path], symbol=PRODUCT, instrument=good.instrument))
+        joined(coinbase.open_source([path], symbol=PRODUCT, instrument=good.instrument, strict=True))
     assert caught.value.row == len(DUMP)
 
 
@@ -203,11 +203,14 @@ def test_the_full_channel_is_read_order_by_order(tmp_path: Path) -> None:
         (EventKind.REDUCE, 1, 79, 10, 1),
         (TRADE, -1, 79, 10, 1),
         (EventKind.CANCEL, -1, 80, 20, 1),
+        (CLEAR, 0, 0, 0, 1),
     ]
-    assert events["order_id"].tolist() == [0, 1, 3, 3, 1, 0, 3]
+    assert events["order_id"].tolist() == [0, 1, 3, 3, 1, 0, 3, 0]
     assert dict(quarantine.counts) == {"a message must be newer than the book before it": 1}
     assert quarantine.sequence_gaps == 1
-    assert source.notes[0] == "1 gaps in the sequence of orders; full.ws:row 8: expected 16, was 17"
+    assert source.notes[0] == (
+        "1 gaps in the sequence of orders, the book cleared at each; full.ws:row 8: expected 16, was 17"
+    )
     with pytest.raises(DataError, match=r"full\.ws:row 8: sequence: expected 16, was 17"):
         joined(coinbase.open_source([tmp_path / "full.ws"], strict=True))
 

@@ -138,7 +138,7 @@ def test_a_finer_number_later_on_costs_another_attempt(
 
 def test_a_failed_import_leaves_no_new_store_behind(tmp_path: Path) -> None:
     pytest.importorskip("msgspec")
-    rows = [depth(1, 1, [("10.1", "2")], ms=1), "{ not json"]
+    rows = [depth(1, 1, [("10.1", "2")], ms=1), *["{ not json"] * 4]
     path = write_lines(tmp_path / "feed.jsonl", rows)
     with pytest.raises(AnytickError, match="row 1"):
         run("import", "binance", path, "--store", tmp_path / "store")

@@ -230,7 +230,10 @@ def test_numbers_that_hold_for_the_sample_are_followed(tmp_path: Path, form: str
     damaged = write_lines(tmp_path / "damaged.jsonl", [*rows[:9], *rows[10:20], rows[19], *rows[20:]])
     source = json_streams.open_source([damaged], mapping=mapping)
     source.quarantine = quarantine = Quarantine()
-    assert len(joined(source)) == 2 * (len(rows) - 1)
+    events = joined(source)
+    assert len(events) == 2 * (len(rows) - 1) + 1
+    # The book is cleared where the message is missing.
+    assert np.flatnonzero(events["kind"] == CLEAR).tolist() == [18]
     assert quarantine.sequence_gaps == 1
     assert dict(quarantine.counts) == {json_streams.OLD_RULE: 1}
     assert source.notes[0].startswith("1 gaps in the numbers at u; damaged.jsonl:row 9: expected ")

@@ -126,7 +126,7 @@ def test_an_order_far_away_is_left_out_and_counted(tmp_path: Path) -> None:
 def test_a_bad_message_is_named(tmp_path: Path, message: object, rule: str) -> None:
     rows = [*recording(), line(400, message)]
     with pytest.raises(DataError, match=rule) as caught:
-        joined(kraken.open_source([write_lines(tmp_path / "bad.ws", rows)], symbol="XBT/USD"))
+        joined(kraken.open_source([write_lines(tmp_path / "bad.ws", rows)], symbol="XBT/USD", strict=True))
     assert caught.value.row == len(rows) - 1
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ext.decimal_text import DECIMALS_MAX, decimal_units
+from ext.decimal_text import DECIMALS_MAX, decimal_units, first_bad_pair
 
 INT64 = np.iinfo(np.int64)
 digits = st.text("0123456789", max_size=24)
@@ -84,3 +84,30 @@ def test_arguments_are_checked() -> None:
         decimal_units(["1"], 19)
     with pytest.raises(TypeError, match="was float at 1"):
         decimal_units(["1", 1.5], 0)  # type: ignore[list-item]
+
+
+@given(
+    st.lists(st.tuples(numbers, numbers), max_size=8),
+    st.integers(0, 9),
+    st.integers(0, 9),
+    st.integers(0, 10**6),
+)
+def test_the_first_bad_pair_is_the_first_that_does_not_convert(
+    pairs: list[tuple[str, str]], price_decimals: int, size_decimals: int, most: int
+) -> None:
+    def is_bad(pair: tuple[str, str]) -> bool:
+        (price, good), (size, also) = (
+            decimal_units([text], decimals)
+            for text, decimals in zip(pair, (price_decimals, size_decimals), strict=True)
+        )
+        return good == 0 or also == 0 or abs(int(price[0])) > most or not 0 <= int(size[0]) <= most
+
+    expected = next((at for at, pair in enumerate(pairs) if is_bad(pair)), -1)
+    assert first_bad_pair(pairs, price_decimals, most, size_decimals, most) == expected
+
+
+def test_pairs_must_be_text() -> None:
+    with pytest.raises(TypeError, match="pairs must hold str, was str and int"):
+        first_bad_pair([("1", 2)], 0, 9, 0, 9)  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="decimals must be 0 to 18, was 0 and 19"):
+        first_bad_pair([], 0, 9, 19, 9)
