@@ -24,6 +24,7 @@ from .forecast import CostTable
 from .measure import value_table
 from .shift import TURN_NS, Shift
 from .spec import WorkerSpec
+from .starter import Original, Starter
 from .switch import LadderSource, Switch, Switcher, SwitchState
 
 _LOG: Final = logging.getLogger("anytick.serving")
@@ -68,7 +69,9 @@ class Roster:
         self.restarts: list[int] = []
         self._tripped: set[int] = set()
         costs = CostTable(template.times_ns)
-        self.shift = self._build(template.variants, template.previous, costs, number=1)
+        self._starter = Starter()
+        original = Original(self._starter, template.variants, template.previous, beside_load=False)
+        self.shift = self._build(template.variants, template.previous, costs, original, number=1)
 
     @property
     def shifts(self) -> tuple[Shift, ...]:
@@ -100,8 +103,9 @@ class Roster:
         self._switcher = Switcher(
             switch,
             costs=costs,
-            build=lambda switch, costs: self._build(
-                switch.variants, switch.previous, costs, number=self.shift.number + 1
+            original=Original(self._starter, variants, switch.previous, beside_load=True),
+            build=lambda switch, costs, original: self._build(
+                switch.variants, switch.previous, costs, original, number=self.shift.number + 1
             ),
         )
         self.switch = switch
@@ -110,7 +114,10 @@ class Roster:
     def glance(self, now_ns: int) -> None:
         """Look after everybody once."""
         crew, admission = self.shift.crew, self.shift.admission
-        if crew.needs_spare(now_ns) and self._may_pause():
+        if not self._starter.is_due(now_ns) or self._may_pause():
+            crew.original.glance(now_ns)
+        # A copy is asked for at once; an interpreter is not.
+        if crew.needs_spare(now_ns) and (crew.original.is_open or self._may_pause()):
             crew.start_spare(now_ns)
         for lane, worker in enumerate(crew.lanes):
             admission.slowdowns[lane] = float(self._arena.status["slowdown"][worker.place])
@@ -118,7 +125,7 @@ class Roster:
                 lost = crew.is_lost(worker, now_ns)
             else:
                 # It is still starting, or was lost while there was no spare.
-                admission.open[lane] = worker.alive and crew.is_ready(worker)
+                admission.open[lane] = worker.process.alive and crew.is_ready(worker)
                 lost = crew.has_failed(worker, now_ns)
             if lost:
                 self._relieve(lane)
@@ -138,6 +145,7 @@ class Roster:
             self._switcher = None
         for shift in self.shifts:
             shift.crew.close()
+        self._starter.close()
 
     def _relieve(self, lane: int) -> None:
         """Put the spare in a lost worker's place, and have sent on what that one held.
@@ -210,6 +218,7 @@ class Roster:
             if leaving.admission.open[lane] and leaving.crew.is_lost(worker, now_ns):
                 self._end(leaving, lane)
         if leaving.crew.spare_has_left(now_ns) and not any(leaving.admission.open):
+            leaving.crew.original.close()
             self.leaving = None
 
     def _end(self, leaving: Shift, lane: int) -> None:
@@ -222,6 +231,7 @@ class Roster:
         variants: tuple[Variant, ...],
         previous: tuple[Variant | None, ...],
         costs: CostTable,
+        original: Original,
         *,
         number: int,
     ) -> Shift:
@@ -237,7 +247,9 @@ class Roster:
             variants=variants,
             previous=previous,
             costs=costs,
-            crew=Crew(template, self._arena, count=self._workers, places=self._places),
+            crew=Crew(
+                template, self._arena, count=self._workers, places=self._places, original=original
+            ),
             limits=self._template.limits,
             open_max=self._template.slots,
             first_answers=self._first_answers,
