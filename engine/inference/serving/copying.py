@@ -48,7 +48,7 @@ _PAUSE_PER_WORK: Final = 3.0
 
 
 class _Node:
-    """This process."""
+    """One process of the family: what it has open, who it was copied to, who tells it what to do."""
 
     def __init__(self, channel: Channel, front: int, front_id: int) -> None:
         self._channel, self._front, self._front_id = channel, front, front_id

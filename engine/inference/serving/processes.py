@@ -1,4 +1,4 @@
-"""The processes that a front starts: fresh interpreters, and copies of a process that has all it needs open."""
+"""The processes that a front starts: fresh interpreters, and copies of one that has all it needs open."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ChildProcess(Protocol):
 
 
 class SpawnedProcess:
-    """A fresh interpreter that runs a module; told its task by a line, tells by a line of JSON how that went."""
+    """A fresh interpreter that runs a module; told its task by a line, it tells how that went by another."""
 
     def __init__(self, module: str, task: str, *descriptors: int) -> None:
         self._said: dict[str, Any] = {}

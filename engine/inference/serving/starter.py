@@ -206,9 +206,7 @@ class Original:
             self._process.dismiss()
             self._process, self._is_open = None, False
 
-    def _copy(
-        self, process: CopiedProcess, task: dict[str, Any], *descriptors: int
-    ) -> CopiedProcess | None:
+    def _copy(self, process: CopiedProcess, task: dict[str, Any], *descriptors: int) -> CopiedProcess | None:
         try:
             return CopiedProcess(process, task, *descriptors)
         except OSError:
