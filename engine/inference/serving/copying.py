@@ -39,12 +39,14 @@ from ..session import InferenceSession
 from .channel import Channel
 from .measure import open_variant
 from .prepare import times_of
+from .processes import is_readable
 from .spec import read_spec, variants_of
 from .supervise import remove_rings_of
 from .worker import work
 
 # Beside a load, opening a ladder takes no more than a quarter of a core.
 _PAUSE_PER_WORK: Final = 3.0
+_PATIENCE_S: Final = 1.0
 
 
 class _Node:
@@ -102,16 +104,16 @@ class _Node:
             return message
 
     def _end(self) -> None:
+        """End the copies: workers at once, since they may be stopped; others end their own first."""
         for descriptor, process in self._copies.items():
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            if self._sessions or not is_readable(descriptor, _PATIENCE_S):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             os.waitpid(process, 0)
         if not self._front_lives():
             remove_rings_of(self._front_id)
 
     def _front_lives(self) -> bool:
-        poller = select.poll()
-        poller.register(self._front, select.POLLIN)
-        return not poller.poll(0)
+        return not is_readable(self._front, 0.0)
 
     def _copy(self, far: int) -> None:
         channel = Channel.of(far)
@@ -168,8 +170,10 @@ def _settle() -> None:
 
 def main(descriptor: int, front_id: int) -> None:
     """Load the libraries and serve the channel of this descriptor for the front of this id."""
-    # Ctrl-C reaches the whole group; the front decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches the whole group; the front decides what it means. A hang-up comes when the front is gone
+    # and one of us is stopped; what is left to do then takes somebody who lives.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     front = os.pidfd_open(front_id)
     if os.getppid() != front_id:
         return

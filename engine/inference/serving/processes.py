@@ -156,7 +156,7 @@ class CopiedProcess:
     def alive(self) -> bool:
         """Whether it runs, or may still come to be."""
         self._hear()
-        return self._hears if self._descriptor < 0 else not _is_readable(self._descriptor, 0.0)
+        return self._hears if self._descriptor < 0 else not is_readable(self._descriptor, 0.0)
 
     @property
     def said(self) -> dict[str, Any]:
@@ -177,7 +177,7 @@ class CopiedProcess:
         if self._descriptor >= 0:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
-            _is_readable(self._descriptor, None)
+            is_readable(self._descriptor, None)
         self.dismiss()
 
     def wait(self, timeout_s: float) -> bool:
@@ -185,7 +185,7 @@ class CopiedProcess:
         stop_s = time.monotonic() + timeout_s
         if self._is_unmet(timeout_s):
             return False
-        return self._descriptor < 0 or _is_readable(self._descriptor, max(stop_s - time.monotonic(), 0.0))
+        return self._descriptor < 0 or is_readable(self._descriptor, max(stop_s - time.monotonic(), 0.0))
 
     def dismiss(self) -> None:
         """Let it end by itself, which it does, with its copies, when nobody can tell it anything any more."""
@@ -199,7 +199,7 @@ class CopiedProcess:
         """Wait for it to tell who it is; return whether it neither did nor said that it cannot be."""
         stop_s = time.monotonic() + timeout_s
         while self._hear() and self._pid is None:
-            if not _is_readable(self.channel.fileno(), max(stop_s - time.monotonic(), 0.0)):
+            if not is_readable(self.channel.fileno(), max(stop_s - time.monotonic(), 0.0)):
                 return True
         return False
 
@@ -234,7 +234,8 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
 
 
-def _is_readable(descriptor: int, timeout_s: float | None) -> bool:
+def is_readable(descriptor: int, timeout_s: float | None) -> bool:
+    """Return whether there is something to read, or of a process's descriptor whether it has ended."""
     poller = select.poll()
     poller.register(descriptor, select.POLLIN)
     return bool(poller.poll(None if timeout_s is None else timeout_s * 1e3))
