@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from backtest.stress.load import LoadLoop
+from backtest.stress.load import LoadLoop, like_training
 from backtest.stress.rivals import Hogs, usable_cores
 from engine.inference.ladder import load_ladder
 from engine.inference.serving.front import Front
@@ -207,8 +207,8 @@ def draw_hog(ladder: Path | None, *, seconds: float = 4.0) -> str:
     """Return the workers' slowdown over time, spinning processes starting half-way; measured now."""
     hogs = Hogs(usable_cores())
     with Front(load_ladder(ladder)) as front:
-        shape = front.arena.rows.shape[1:]
-        rows = np.random.default_rng(1).standard_normal((16, *shape)).astype(np.float32)
+        noise = np.random.default_rng(1).standard_normal((16, *front.arena.rows.shape[1:]))
+        rows = like_training(noise.astype(np.float32), front.variants)
         try:
             loop = LoadLoop(front, rows, deadline_ns=50_000_000)
             run = loop.closed(16, seconds, halfway=hogs.__enter__)

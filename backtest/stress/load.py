@@ -118,7 +118,7 @@ class LoadLoop:
             now_ns = time.monotonic_ns()
             if self._back and self._back[0][0] <= now_ns:
                 self._ask(np.array(self._due(now_ns)), now_ns)
-            self._sample(now_ns - start_ns)
+            self._sample(now_ns - start_ns, clock)
             tick(min((now_ns - start_ns) / 1e9, seconds))
             if halfway is not None and halfway_ns is None and now_ns - start_ns > seconds * 5e8:
                 halfway_ns = now_ns
@@ -148,7 +148,7 @@ class LoadLoop:
             if len(ended):
                 self._ended.append(ended)
             now_ns = time.monotonic_ns()
-            self._sample(now_ns - start_ns)
+            self._sample(now_ns - start_ns, clock)
             tick(min((now_ns - start_ns) / 1e9, seconds))
         return self._result(clock, start_ns, None)
 
@@ -181,9 +181,10 @@ class LoadLoop:
             users.append(heappop(self._back)[1])
         return users
 
-    def _sample(self, since_ns: int) -> None:
+    def _sample(self, since_ns: int, clock: _WorkerClock) -> None:
         seconds = since_ns / 1e9
         if not self._samples or seconds - self._samples[-1][0] >= 0.01:
+            clock.note()
             self._samples.append((seconds, float(np.mean(self._front.slowdowns))))
 
     def _result(self, clock: _WorkerClock, start_ns: int, halfway_ns: int | None) -> LoadRun:
@@ -215,8 +216,9 @@ class LoadLoop:
 class _WorkerClock:
     """How much time the workers ran or could have run: all of it, less what they waited for a core.
 
-    A process counts from its first reading. The spare is read at the start, because what it waited while it
-    was starting is no core lost to the load it takes over later.
+    A process counts from its first reading to its last. Those at work are read every few milliseconds, since
+    a worker's death or another ladder brings others to work. The spare is read at the start, because what it
+    waited while it was starting is no core lost to the load it takes over later.
     """
 
     def __init__(self, front: Front) -> None:
@@ -227,7 +229,7 @@ class _WorkerClock:
         self._read(front.process_ids)
 
     def note(self) -> None:
-        """Read the workers; to be called before one of them is killed, which ends its account."""
+        """Read those at work; also just before one of them is killed, which ends its account."""
         self._read(self._front.worker_ids)
 
     def cores(self, seconds: float) -> float:

@@ -113,6 +113,23 @@ def test_lost_cores_leave_out_a_spares_start_and_keep_a_victims_waiting(
     assert clock.cores(1.0) == pytest.approx(2.0 - 0.1 - 0.05 - 0.25)
 
 
+def test_lost_cores_follow_a_switch_to_new_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    delays = {1: 0, 2: 0, 3: 0}
+    monkeypatch.setattr(load, "_run_delay_ns", lambda process: delays.get(process, 0))
+    front = SimpleNamespace(worker_ids=(1, 2), process_ids=(1, 2, 3))
+    clock = load._WorkerClock(front)  # type: ignore[arg-type]
+    delays |= {1: 100_000_000, 2: 100_000_000}
+    clock.note()
+    # New workers waited while they were starting; from then on it is the load that waits.
+    delays |= {4: 400_000_000, 5: 500_000_000}
+    front.worker_ids = (4, 5)
+    clock.note()
+    del delays[1], delays[2]
+    delays[4] += 30_000_000
+    delays[5] += 70_000_000
+    assert clock.cores(1.0) == pytest.approx(2.0 - 0.2 - 0.1)
+
+
 @pytest.mark.parametrize("place", [0, 1])
 def test_the_naive_way_asks_one_session_from_every_user(tmp_path: Path, place: int) -> None:
     variant = write_ladder(tmp_path)[place]

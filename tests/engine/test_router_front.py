@@ -26,15 +26,16 @@ from engine.inference.serving.forecast import CostTable
 from engine.inference.serving.front import Front
 from engine.inference.serving.measure import first_variant, largest, open_variant, value_table
 from engine.inference.serving.planning import PlanLimits
+from engine.inference.serving.processes import ChildProcess
 from engine.inference.serving.request import ANSWER_DTYPE, REQUEST_DTYPE, Answer, Outcome
 from engine.inference.serving.spec import WorkerSpec, read_spec
 from engine.inference.serving.supervise import (
     RING_PREFIX,
-    Watchdog,
     WorkerLost,
     WorkerProcess,
     remove_abandoned_rings,
 )
+from engine.inference.serving.watchdog import Watchdog
 from ext.ring_buffer import MpscRing, SpscRing
 
 SECOND = 1_000_000_000
@@ -231,20 +232,21 @@ def test_on_a_machine_of_many_cores_the_places_bound_the_workers(
 def test_a_worker_that_cannot_be_started_takes_the_others_along(
     ladder: tuple[Variant, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[int] = []
+    started: list[ChildProcess] = []
 
     class Scarce(WorkerProcess):
-        def __init__(self, spec: WorkerSpec, *, ring_capacity: int) -> None:
+        def __init__(
+            self, spec: WorkerSpec, start: Callable[[WorkerSpec], ChildProcess], *, ring_capacity: int
+        ) -> None:
             if started:
                 raise OSError("no more processes")
-            super().__init__(spec, ring_capacity=ring_capacity)
-            started.append(self.process.pid)
+            super().__init__(spec, start, ring_capacity=ring_capacity)
+            started.append(self.process)
 
     monkeypatch.setattr(crew_module, "WorkerProcess", Scarce)
     with pytest.raises(OSError, match="no more processes"):
         Front(ladder, costs=COSTS, workers=2, open_max=16)
-    with pytest.raises(ProcessLookupError):
-        os.kill(started[0], 0)
+    assert not started[0].alive
     assert not shared_names()
 
 
@@ -255,12 +257,11 @@ def test_a_spare_that_dies_while_it_starts_is_replaced_a_second_later(serve: Cal
     assert spare is not None
     front.arena.status["ready"][spare.place] = 0
     spare.process.kill()
-    spare.process.wait()
     before_ns = time.monotonic_ns()
     glance(before_ns)
     # The lane goes too: nobody can take it over yet, so it closes and waits.
     os.kill(front.worker_ids[0], signal.SIGKILL)
-    front._roster.shift.crew.lanes[0].process.wait()
+    assert front._roster.shift.crew.lanes[0].process.wait(30.0)
     glance(before_ns + SECOND // 2)
     assert front._roster.shift.crew.spare is None
     assert not front._roster.shift.admission.open[0]

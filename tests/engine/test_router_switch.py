@@ -224,23 +224,101 @@ def test_the_later_switch_wins_and_closing_ends_both(
     assert second.state is SwitchState.SUPERSEDED
 
 
+@pytest.fixture
+def older(tmp_path: Path) -> dict[str, Variant]:
+    """Versions before, by name, of which a front knows."""
+    folder = tmp_path / "older"
+    return {
+        name: newer(folder, dense((40, 8, 3), seed=seed), name=name, score=score)
+        for seed, (name, score) in enumerate({"small": 0.55, "large": 0.6}.items())
+    }
+
+
+def trip(front: Front, index: int) -> None:
+    """Have the worker say that a variant's breaker tripped and that it went back to the version before."""
+    place = front._roster.shift.crew.lanes[0].place
+    for column in ("tripped", "rolled_back"):
+        front.arena.status[column][place, 0] |= 1 << index
+    front._roster.glance(time.monotonic_ns())
+
+
+def test_a_rollback_does_not_supersede_a_switch_that_was_asked_for(
+    serve: Callable[..., Front], ladder: tuple[Variant, ...], older: dict[str, Variant], tmp_path: Path
+) -> None:
+    front = serve(previous=older)
+    changed = (newer(tmp_path / "new", dense((40, 16, 3), seed=9)), *ladder[1:])
+    switch = front.replace(changed, costs=COSTS)
+    trip(front, 2)
+    users = Users(front)
+    users.until(lambda: not switch.under_way)
+    users.until(lambda: front._roster.leaving is None)
+    assert (switch.state, front.variants) == (SwitchState.DONE, changed)
+    assert front.status().switch is switch, "and nothing is left to roll back"
+    users.finish()
+
+
+def test_a_rollback_takes_its_turn_when_the_switch_before_it_is_refused(
+    serve: Callable[..., Front], ladder: tuple[Variant, ...], older: dict[str, Variant], tmp_path: Path
+) -> None:
+    front = serve(previous=older)
+    absent = replace(ladder[0], path=tmp_path / "absent.onnx")
+    switch = front.replace((absent, *ladder[1:]), costs=COSTS)
+    trip(front, 2)
+    users = Users(front)
+    users.until(lambda: front.ladder == 2)
+    assert switch.state is SwitchState.REFUSED
+    assert front.variants == (*ladder[:2], older["large"])
+    users.finish()
+
+
+def test_a_switch_asked_for_later_supersedes_a_rollback_for_good(
+    serve: Callable[..., Front], ladder: tuple[Variant, ...], older: dict[str, Variant], tmp_path: Path
+) -> None:
+    front = serve(previous=older)
+    trip(front, 2)
+    rollback = front.status().switch
+    assert rollback is not None
+    assert rollback.variants == (*ladder[:2], older["large"])
+    changed = (newer(tmp_path / "new", dense((40, 16, 3), seed=9)), *ladder[1:])
+    switch = front.replace(changed, costs=COSTS)
+    users = Users(front)
+    users.until(lambda: not switch.under_way)
+    users.until(lambda: front._roster.leaving is None)
+    assert (rollback.state, switch.state) == (SwitchState.SUPERSEDED, SwitchState.DONE)
+    assert (front.variants, front.status().switch) == (changed, switch)
+    users.finish()
+
+
+def test_of_two_rollbacks_the_second_holds_the_first(
+    serve: Callable[..., Front], ladder: tuple[Variant, ...], older: dict[str, Variant]
+) -> None:
+    front = serve(previous=older)
+    trip(front, 2)
+    trip(front, 1)
+    users = Users(front)
+    users.until(lambda: front.ladder == 2)
+    assert front.variants == (ladder[0], older["small"], older["large"])
+    users.finish()
+
+
 def test_a_preparation_that_hangs_is_given_up(
     serve: Callable[..., Front], ladder: tuple[Variant, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     front = serve()
     switch = front.replace(ladder)
-    front.poll(timeout_s=0.01)
     switcher = front._roster._switcher
     assert switcher is not None
-    assert switcher._preparation is not None
+    while switcher._preparation is None or switcher._preparation._process.pid is None:
+        front.poll(timeout_s=0.001)
     process = switcher._preparation._process
+    assert process.pid is not None
     os.kill(process.pid, signal.SIGSTOP)
     front.poll(timeout_s=0.02)
     assert switch.under_way
     monkeypatch.setattr(prepare, "_SECONDS_MAX", 0.0)
     users = Users(front)
     users.until(lambda: not switch.under_way)
-    assert (switch.state, process.poll()) == (SwitchState.REFUSED, -signal.SIGKILL)
+    assert (switch.state, process.alive) == (SwitchState.REFUSED, False)
     assert "within 0 s" in switch.reason
     users.finish()
 

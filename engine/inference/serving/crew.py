@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from .arena import Arena
 from .spec import WorkerSpec
+from .starter import Original
 from .supervise import WorkerLost, WorkerProcess
 
 _START_S_MAX: Final = 120.0
 _RESPAWN_NS: Final = 1_000_000_000
+_PAUSE_S: Final = 0.005
 
 
 class Crew:
@@ -33,6 +34,8 @@ class Crew:
     places : deque of int
         Free status lines of the arena, shared with the front's other crews. The one that has been free for
         longest is taken, so that a record of a worker that is gone is not laid at another's door.
+    original : Original
+        Starts the processes.
     """
 
     def __init__(
@@ -42,10 +45,12 @@ class Crew:
         *,
         count: int,
         places: deque[int],
+        original: Original,
     ) -> None:
         self.lanes: list[WorkerProcess] = []
         self.spare: WorkerProcess | None = None
         self.count = count
+        self.original = original
         self._template = template
         self._status = arena.status
         self._places = places
@@ -59,6 +64,12 @@ class Crew:
         WorkerLost
             One ended before it was ready, or took too long. `close` ends those that were started.
         """
+        self.original.glance(time.monotonic_ns())
+        while self.original.is_pending:
+            time.sleep(_PAUSE_S)
+            self.original.glance(time.monotonic_ns())
+        if self.original.refusal:
+            raise WorkerLost(_lost(self.original.refusal))
         for _ in range(self.count):
             self.lanes.append(self._spawn())
         self.spare = self._spawn()
@@ -66,11 +77,11 @@ class Crew:
         waiting = [*self.lanes, self.spare]
         while waiting:
             waiting = [worker for worker in waiting if not self.is_ready(worker)]
-            lost = [worker for worker in waiting if not worker.alive]
+            lost = [worker for worker in waiting if not worker.process.alive]
             if lost or time.monotonic_ns() > stop_ns:
-                raise WorkerLost(_lost(lost))
+                raise WorkerLost(_lost(lost[0].last_words() if lost else "none ended"))
             # The ring has no producers yet, so waiting on it would not wait.
-            time.sleep(0.005)
+            time.sleep(_PAUSE_S)
 
     def start_next(self, now_ns: int) -> bool:
         """Take a step of starting one by one; return whether all lanes are ready. The spare comes later.
@@ -82,7 +93,10 @@ class Crew:
         """
         newest = self.lanes[-1:]
         if newest and self.has_failed(newest[0], now_ns):
-            raise WorkerLost(_lost(newest))
+            if newest[0].process.pid is None:
+                self._discard(self.lanes.pop())
+                return False
+            raise WorkerLost(_lost(newest[0].last_words()))
         if not newest or (len(self.lanes) < self.count and self.is_ready(newest[0])):
             self.lanes.append(self._spawn())
             return False
@@ -112,6 +126,7 @@ class Crew:
         for worker in self.lanes:
             self._discard(worker)
         self.lanes = []
+        self.original.close()
 
     def close(self) -> None:
         """Let everybody finish and end; again is harmless."""
@@ -122,6 +137,7 @@ class Crew:
         for worker in workers:
             worker.retire(timeout_s=2.0)
             self._places.append(worker.place)
+        self.original.close()
 
     def is_ready(self, worker: WorkerProcess) -> bool:
         """Return whether a worker takes requests."""
@@ -137,12 +153,13 @@ class Crew:
             beat=int(self._status["beat"][worker.place]),
             busy_until_ns=int(self._status["busy_until_ns"][worker.place]),
         )
-        return hangs or not worker.alive
+        return hangs or not worker.process.alive
 
     def has_failed(self, worker: WorkerProcess, now_ns: int) -> bool:
         """Return whether a worker that is to start is gone, or has been starting for too long."""
         late = now_ns - worker.started_ns > _START_S_MAX * 1e9
-        return not worker.alive or (late and not self.is_ready(worker))
+        gone = not worker.process.alive or worker.process.hangs(now_ns)
+        return gone or (late and not self.is_ready(worker))
 
     def needs_spare(self, now_ns: int) -> bool:
         """Look after the spare and drop one that failed; return whether one is to be started."""
@@ -180,19 +197,22 @@ class Crew:
         name = f"{self._template.requests}-{self._template.ladder}-{self._spawned}"
         spec = replace(self._template, place=place, requests=name)
         try:
-            return WorkerProcess(spec, ring_capacity=spec.slots)
+            return WorkerProcess(spec, self.original.start_worker, ring_capacity=spec.slots)
         except BaseException:
             self._places.append(place)
             raise
 
     def _discard(self, worker: WorkerProcess) -> None:
+        came = worker.process.pid is not None
         worker.kill()
         self._places.append(worker.place)
-        if not self._status["ready"][worker.place]:
+        if not came:
+            # A copy that could not be made; the next one is not asked of the same process.
+            self.original.kill()
+        elif not self._status["ready"][worker.place]:
             # Its models may not open any more: the next would fail as soon, and starting takes a core.
             self._spawn_after_ns = time.monotonic_ns() + _RESPAWN_NS
 
 
-def _lost(workers: Sequence[WorkerProcess]) -> str:
-    said = f"{workers[0].last_words() or 'nothing said'}" if workers else "none ended"
+def _lost(said: str) -> str:
     return f"a worker must be ready within {_START_S_MAX:g} s, was not: {said}"

@@ -45,7 +45,7 @@ from .roster import Roster, versions_before
 from .shift import Shift
 from .spec import WorkerSpec
 from .status import FrontStatus
-from .supervise import RING_PREFIX, remove_abandoned_rings
+from .supervise import RING_PREFIX, WorkerProcess, remove_abandoned_rings
 from .switch import LadderSource, Switch
 
 _GLANCE_NS: Final = 5_000_000
@@ -350,13 +350,13 @@ class Front:
     @property
     def worker_ids(self) -> tuple[int, ...]:
         """Process ids of the workers at work."""
-        return tuple(worker.process.pid for worker in self._roster.shift.crew.lanes)
+        return _ids(self._roster.shift.crew.lanes)
 
     @property
     def process_ids(self) -> tuple[int, ...]:
         """Process ids of the workers at work and of the spare."""
-        spare = () if self._roster.shift.crew.spare is None else (self._roster.shift.crew.spare.process.pid,)
-        return (*self.worker_ids, *spare)
+        spare = self._roster.shift.crew.spare
+        return self.worker_ids + ((*_ids([spare]),) if spare is not None else ())
 
     @property
     def slowdowns(self) -> tuple[float, ...]:
@@ -477,6 +477,11 @@ class Front:
                 # It was queued, so this is no refusal any more.
                 shift.admission.outstanding[worker] += 1
                 self._end(self._desk.at_hand(request, now_ns, Outcome.ABSTAIN), request["slot"].copy())
+
+
+def _ids(workers: Sequence[WorkerProcess]) -> tuple[int, ...]:
+    """Return the ids of processes, without those that are only to come."""
+    return tuple(worker.process.pid for worker in workers if worker.process.pid is not None)
 
 
 def _joined(ended: Sequence[NDArray[Any]]) -> NDArray[Any]:

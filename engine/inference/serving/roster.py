@@ -2,6 +2,10 @@
 
 The front glances at it every few milliseconds. It starts, replaces and ends workers; what a worker held that
 is gone it hands back to the front, which sends it on.
+
+Of two switches the later one wins, with one exception: a rollback waits for a switch that somebody asked for.
+Workers that met the failure are back at the version before by themselves meanwhile. Once the other ladder
+serves, there is nothing left to roll back; where that one is refused, the rollback takes its turn.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -24,6 +28,7 @@ from .forecast import CostTable
 from .measure import value_table
 from .shift import TURN_NS, Shift
 from .spec import WorkerSpec
+from .starter import Original, Starter
 from .switch import LadderSource, Switch, Switcher, SwitchState
 
 _LOG: Final = logging.getLogger("anytick.serving")
@@ -67,8 +72,12 @@ class Roster:
         self.switch: Switch | None = None
         self.restarts: list[int] = []
         self._tripped: set[int] = set()
+        self._due: _Rollback | None = None
+        self._rollback: Switch | None = None
         costs = CostTable(template.times_ns)
-        self.shift = self._build(template.variants, template.previous, costs, number=1)
+        self._starter = Starter()
+        original = Original(self._starter, template.variants, template.previous, beside_load=False)
+        self.shift = self._build(template.variants, template.previous, costs, original, number=1)
 
     @property
     def shifts(self) -> tuple[Shift, ...]:
@@ -100,8 +109,9 @@ class Roster:
         self._switcher = Switcher(
             switch,
             costs=costs,
-            build=lambda switch, costs: self._build(
-                switch.variants, switch.previous, costs, number=self.shift.number + 1
+            original=Original(self._starter, variants, switch.previous, beside_load=True),
+            build=lambda switch, costs, original: self._build(
+                switch.variants, switch.previous, costs, original, number=self.shift.number + 1
             ),
         )
         self.switch = switch
@@ -110,7 +120,10 @@ class Roster:
     def glance(self, now_ns: int) -> None:
         """Look after everybody once."""
         crew, admission = self.shift.crew, self.shift.admission
-        if crew.needs_spare(now_ns) and self._may_pause():
+        if not self._starter.is_due(now_ns) or self._may_pause():
+            crew.original.glance(now_ns)
+        # A copy is asked for at once; an interpreter is not.
+        if crew.needs_spare(now_ns) and (crew.original.is_open or self._may_pause()):
             crew.start_spare(now_ns)
         for lane, worker in enumerate(crew.lanes):
             admission.slowdowns[lane] = float(self._arena.status["slowdown"][worker.place])
@@ -118,7 +131,7 @@ class Roster:
                 lost = crew.is_lost(worker, now_ns)
             else:
                 # It is still starting, or was lost while there was no spare.
-                admission.open[lane] = worker.alive and crew.is_ready(worker)
+                admission.open[lane] = worker.process.alive and crew.is_ready(worker)
                 lost = crew.has_failed(worker, now_ns)
             if lost:
                 self._relieve(lane)
@@ -128,6 +141,8 @@ class Roster:
         if self._source is not None and now_ns - self._source_ns >= _SOURCE_NS:
             self._source_ns = now_ns
             self._ask_source(self._source)
+        if self._due is not None:
+            self._roll_back(self._due)
         if self._switcher is not None:
             self._go_over(self._switcher, now_ns)
 
@@ -138,6 +153,7 @@ class Roster:
             self._switcher = None
         for shift in self.shifts:
             shift.crew.close()
+        self._starter.close()
 
     def _relieve(self, lane: int) -> None:
         """Put the spare in a lost worker's place, and have sent on what that one held.
@@ -159,7 +175,7 @@ class Roster:
             return
         self._tripped |= tripped
         back = _indices(lines["rolled_back"])
-        variants = list(self.shift.variants)
+        variants = list(self.shift.variants if self._due is None else self._due.variants)
         for index in sorted(tripped):
             before = self.shift.previous[index] if index in back else None
             _LOG.warning(
@@ -172,17 +188,30 @@ class Roster:
             if self._source is not None:
                 self._source.failed(variants[index])
             variants[index] = before
-        if self._source is None and tuple(variants) != self.shift.variants:
+        if tuple(variants) != self.shift.variants:
             # The version before takes about what this one does; forecasts learn the rest.
-            self.replace(variants, costs=self.shift.costs, previous={})
+            self._due = _Rollback(tuple(variants), costs=self.shift.costs, waits=self._source is not None)
 
     def _ask_source(self, source: LadderSource) -> None:
         try:
             found = source.poll()
-            if found is not None:
-                self.replace(found[0], costs=None, previous=found[1])
+            if found is None:
+                return
+            variants, previous = found
+            if self._due is not None and _files(variants) == _files(self._due.variants):
+                self._due = _Rollback(variants, previous=previous)
+            else:
+                self.replace(variants, costs=None, previous=previous)
         except (AnytickError, OSError) as error:
             _LOG.error("the ladder's source was not followed: %s", error)
+
+    def _roll_back(self, due: _Rollback) -> None:
+        """Begin with a rollback, unless somebody's switch is under way or this one already is."""
+        present = None if self._switcher is None else self._switcher.switch
+        if present is not None and (present is not self._rollback or present.variants == due.variants):
+            return
+        if not due.waits:
+            self._rollback = self.replace(due.variants, costs=due.costs, previous=due.previous)
 
     def _go_over(self, switcher: Switcher, now_ns: int) -> None:
         # There are never more than two shifts; the last request of one that leaves has a deadline.
@@ -195,12 +224,14 @@ class Roster:
             for lane, is_open in enumerate(self.leaving.admission.open):
                 if not is_open:
                     self._end(self.leaving, lane)
-            self._tripped = set()
+            self._tripped, self._due = set(), None
             switcher.switch.state, switcher.switch.done_ns = SwitchState.DONE, self._clock()
             _LOG.info("ladder %d serves", coming.number)
         if not switcher.switch.under_way:
             self._switcher = None
             if switcher.switch.state is SwitchState.REFUSED:
+                if switcher.switch is self._rollback:
+                    self._due = None
                 _LOG.error("the next ladder is refused, this one serves on: %s", switcher.switch.reason)
 
     def _see_off(self, leaving: Shift, now_ns: int) -> None:
@@ -210,6 +241,7 @@ class Roster:
             if leaving.admission.open[lane] and leaving.crew.is_lost(worker, now_ns):
                 self._end(leaving, lane)
         if leaving.crew.spare_has_left(now_ns) and not any(leaving.admission.open):
+            leaving.crew.original.close()
             self.leaving = None
 
     def _end(self, leaving: Shift, lane: int) -> None:
@@ -222,6 +254,7 @@ class Roster:
         variants: tuple[Variant, ...],
         previous: tuple[Variant | None, ...],
         costs: CostTable,
+        original: Original,
         *,
         number: int,
     ) -> Shift:
@@ -237,12 +270,26 @@ class Roster:
             variants=variants,
             previous=previous,
             costs=costs,
-            crew=Crew(template, self._arena, count=self._workers, places=self._places),
+            crew=Crew(template, self._arena, count=self._workers, places=self._places, original=original),
             limits=self._template.limits,
             open_max=self._template.slots,
             first_answers=self._first_answers,
             reuse=self.shift.first if number > 1 else None,
         )
+
+
+@dataclass(frozen=True)
+class _Rollback:
+    """A ladder to go back to; `waits` for the source to say so too."""
+
+    variants: tuple[Variant, ...]
+    costs: CostTable | None = None
+    previous: Mapping[str, Variant] = field(default_factory=dict)
+    waits: bool = False
+
+
+def _files(variants: Sequence[Variant]) -> list[str]:
+    return [variant.sha256 for variant in variants]
 
 
 def _indices(bits: NDArray[np.uint8]) -> set[int]:

@@ -65,7 +65,7 @@ def read_spec(text: str) -> WorkerSpec:
 
 def variant_table(variant: Variant) -> dict[str, Any]:
     """Return a variant in JSON types, for `variants_of`."""
-    return asdict(variant) | {"path": str(variant.path)}
+    return asdict(variant) | {"path": str(variant.path.absolute())}
 
 
 def _variant(table: dict[str, Any]) -> Variant:

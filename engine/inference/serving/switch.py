@@ -1,8 +1,9 @@
 """From one ladder to the next without stopping: prepare, open, hand over.
 
-Preparing opens and times the models in a process of its own. Opening starts new workers one by one. Both
-happen beside the shift at work, and a failure of either leaves that shift as it was. Handing over is one
-assignment in the front: requests from then on go to the new shift, the old one answers what it holds.
+Preparing opens the models in a process of its own and times them in another. Opening starts new workers one
+by one, mostly as copies of the first of these. Both happen beside the shift at work, and a failure of either
+leaves that shift as it was. Handing over is one assignment in the front: requests from then on go to the new
+shift, the old one answers what it holds.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from data.errors import AnytickError
 
 from ..ladder import Variant
 from .forecast import CostTable
-from .prepare import Preparation
+from .prepare import LadderRefused, Preparation
 from .shift import Shift
+from .starter import Original
 
 
 class SwitchState(StrEnum):
@@ -70,7 +72,9 @@ class Switcher:
     Parameters
     ----------
     costs : CostTable, optional
-        Skips the preparation.
+        Skips the timing.
+    original : Original
+        Of the new ladder; nothing is asked of it yet.
     build : callable
         Makes the shift, none of whose workers is started yet.
     """
@@ -80,31 +84,39 @@ class Switcher:
         switch: Switch,
         *,
         costs: CostTable | None,
-        build: Callable[[Switch, CostTable], Shift],
+        original: Original,
+        build: Callable[[Switch, CostTable, Original], Shift],
     ) -> None:
         self.switch = switch
-        self._build, self._costs = build, costs
+        self._build, self._costs, self._original = build, costs, original
         self._preparation: Preparation | None = None
         self._shift: Shift | None = None
 
     @property
     def starts_process(self) -> bool:
-        """Whether the next `advance` does so."""
+        """Whether the next `advance` starts an interpreter, which takes some milliseconds."""
+        if self._original.is_open:
+            return False
         if self._shift is None:
-            return self._preparation is None
+            return self._costs is None and self._preparation is None
         crew = self._shift.crew
         return not crew.lanes or (len(crew.lanes) < crew.count and crew.is_ready(crew.lanes[-1]))
 
     def advance(self, now_ns: int) -> Shift | None:
         """Take a step; return the shift when all of its workers are ready."""
         try:
+            self._original.glance(now_ns)
+            if self._original.refusal:
+                raise LadderRefused(self._original.refusal)
             if self._shift is not None:
                 return self._shift if self._shift.crew.start_next(now_ns) else None
+            if self._original.is_pending:
+                return None
             if self._costs is None:
                 self._prepare(now_ns)
             else:
                 self.switch.state = SwitchState.OPENING
-                self._shift = self._build(self.switch, self._costs)
+                self._shift = self._build(self.switch, self._costs, self._original)
         except (AnytickError, OSError) as error:
             self.give_up(SwitchState.REFUSED, now_ns, str(error))
         return None
@@ -117,15 +129,14 @@ class Switcher:
         if self._shift is not None:
             self._shift.crew.abandon()
             self._shift = None
+        self._original.close()
         self.switch.state, self.switch.reason, self.switch.done_ns = state, reason, now_ns
 
     def _prepare(self, now_ns: int) -> None:
-        switch = self.switch
         if self._preparation is None:
-            before = [variant for variant in switch.previous if variant is not None]
-            self._preparation = Preparation([*switch.variants, *before])
+            self._preparation = Preparation(self._original.start_timing())
             return
         found = self._preparation.result(now_ns)
         if found is not None:
             self._preparation = None
-            self._costs = CostTable(found.times_ns[: len(switch.variants)])
+            self._costs = CostTable(found.times_ns[: len(self.switch.variants)])

@@ -1,18 +1,21 @@
 """The worker process: takes requests from its ring, runs models, gives answers to the front's ring.
 
-One thread, one session per variant, opened before it says that it is ready. Whatever it decides, its
+One thread, one session per variant, open before it says that it is ready. Whatever it decides, its
 `WorkerScheduler` decides; this file reads clocks, runs sessions and moves records. It beats in its status
 line on every turn; a worker that stops beating is killed and replaced.
+
+It is a copy of a process that has its models open (`copying.py`), or an interpreter of its own.
 """
 
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -24,6 +27,7 @@ from ext.ring_buffer import MpscRing, SpscRing
 from ext.ring_memory import unlink_ring
 
 from ..capi import CapiSession
+from ..session import InferenceSession
 from .arena import Arena
 from .forecast import CostTable
 from .measure import open_variant, value_table
@@ -41,14 +45,32 @@ _STOP_NS_MIN: Final = 2_000_000
 
 
 class Worker:
-    """One worker's turn-by-turn work. `turn` may be called by any loop; `main` has the only one in use."""
+    """One worker's turn-by-turn work. `turn` may be called by any loop; `work` has the only one in use.
 
-    def __init__(self, spec: WorkerSpec) -> None:
-        self._spec = spec
+    Parameters
+    ----------
+    front_lives : callable
+        Asked whenever nothing else is to do.
+    sessions : mapping of str to InferenceSession
+        By SHA-256, those that are open already.
+    """
+
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        *,
+        front_lives: Callable[[], bool],
+        sessions: Mapping[str, InferenceSession],
+    ) -> None:
+        self._spec, self._front_lives = spec, front_lives
         self._arena = Arena(slots=spec.slots, row_shape=spec.row_shape, descriptor=spec.arena_descriptor)
         self._status = self._arena.status[spec.place : spec.place + 1]
-        self._sessions = [open_variant(variant) for variant in spec.variants]
-        self._previous = [None if variant is None else open_variant(variant) for variant in spec.previous]
+        opened = dict(sessions)
+        for variant in (*spec.variants, *spec.previous):
+            if variant is not None and variant.sha256 not in opened:
+                opened[variant.sha256] = open_variant(variant)
+        self._sessions = [opened[variant.sha256] for variant in spec.variants]
+        self._previous = [None if variant is None else opened[variant.sha256] for variant in spec.previous]
         self._scheduler = WorkerScheduler(
             CostTable(spec.times_ns), value_table(spec.variants), plan_limits=spec.limits
         )
@@ -71,7 +93,7 @@ class Worker:
         if not scheduler.queue and not ring.wait(timeout_s=BEAT_NS / 1e9):
             scheduler.gauge.idle(time.monotonic_ns())
             self._publish()
-            return not ring.drained and os.getppid() == self._spec.parent
+            return not ring.drained and self._front_lives()
         # A run's time is a whole turn's, so that forecasts contain taking requests and giving answers.
         delay_ns, start_ns = self._delay.read_ns(), time.monotonic_ns()
         if len(ring):
@@ -166,10 +188,10 @@ class Worker:
         if probabilities is not None:
             records["probabilities"] = probabilities
         # The ring holds more than requests can be open, so this waits only for a front that is stopped.
-        pushed = 0
-        while pushed < len(records) and os.getppid() == self._spec.parent:
-            pushed += self._answers.push(records[pushed:], timeout_s=BEAT_NS / 1e9)
+        pushed = self._answers.push(records, timeout_s=BEAT_NS / 1e9)
+        while pushed < len(records) and self._front_lives():
             self._beat()
+            pushed += self._answers.push(records[pushed:], timeout_s=BEAT_NS / 1e9)
 
     def _roll_back(self, variant: int) -> None:
         self._status["trips"] += 1
@@ -211,19 +233,27 @@ def _request_of(record: tuple[Any, ...]) -> Request:
     )
 
 
-def main() -> int:
-    """Run one worker until the front closes its ring or is gone."""
-    # Ctrl-C reaches the whole group; the front decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    spec = read_spec(sys.stdin.readline())
+def work(
+    spec: WorkerSpec,
+    *,
+    front_lives: Callable[[], bool],
+    sessions: Mapping[str, InferenceSession],
+    tell: Callable[[dict[str, Any]], object],
+) -> int:
+    """Be a worker until the front closes the ring or is gone; return an exit code.
+
+    Parameters
+    ----------
+    tell : callable
+        Told why there will be no worker.
+    """
     try:
-        worker = Worker(spec)
+        worker = Worker(spec, front_lives=front_lives, sessions=sessions)
     except AnytickError as error:
-        # The front asks for it when it finds this process gone.
-        print(error, flush=True)
+        tell({"error": str(error)})
         return 1
     except FileNotFoundError:
-        if os.getppid() == spec.parent:
+        if front_lives():
             raise
         _tidy_up(spec)
         return 0
@@ -233,7 +263,7 @@ def main() -> int:
     gc.disable()
     while worker.turn():
         pass
-    if os.getppid() != spec.parent:
+    if not front_lives():
         _tidy_up(spec)
     return 0
 
@@ -243,6 +273,19 @@ def _tidy_up(spec: WorkerSpec) -> None:
     for name in (spec.requests, spec.answers):
         with suppress(FileNotFoundError):
             unlink_ring(name)
+
+
+def main() -> int:
+    """Run one worker in an interpreter that the front started for it."""
+    # Ctrl-C reaches the whole group; the front decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    spec = read_spec(sys.stdin.readline())
+    return work(
+        spec,
+        front_lives=lambda: os.getppid() == spec.parent,
+        sessions={},
+        tell=lambda table: print(json.dumps(table), flush=True),
+    )
 
 
 if __name__ == "__main__":

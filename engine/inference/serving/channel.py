@@ -1,0 +1,70 @@
+"""Messages between a front and the processes that it has copied: a table of JSON each, and open descriptors.
+
+A message arrives whole or not at all. The front's end never waits: neither to send, where a full one raises
+`BlockingIOError`, nor to hear.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping
+from typing import Any, Final
+
+_BYTES_MAX: Final = 1 << 18
+_DESCRIPTORS_MAX: Final = 4
+
+
+class Channel:
+    """One end of a pair of sockets."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+
+    @classmethod
+    def pair(cls) -> tuple[Channel, Channel]:
+        """Return an end that never waits, and one to give away."""
+        near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        near.setblocking(False)
+        return cls(near), cls(far)
+
+    @classmethod
+    def of(cls, descriptor: int) -> Channel:
+        """Return the end that somebody gave away."""
+        end = socket.socket(fileno=descriptor)
+        end.setblocking(True)
+        return cls(end)
+
+    def fileno(self) -> int:
+        """Return its descriptor, -1 when closed."""
+        return self._socket.fileno()
+
+    def send(self, table: Mapping[str, Any], *descriptors: int) -> None:
+        """Send a message; the descriptors stay open here.
+
+        Raises
+        ------
+        OSError
+            The other end is closed, or the message does not fit.
+        """
+        socket.send_fds(self._socket, [json.dumps(table).encode()], descriptors)
+
+    def receive(self) -> tuple[dict[str, Any], list[int]] | None:
+        """Return the next message and its descriptors, None when the other end is closed.
+
+        Raises
+        ------
+        BlockingIOError
+            There is none yet; at the front's end only.
+        """
+        try:
+            text, descriptors, _, _ = socket.recv_fds(
+                self._socket, _BYTES_MAX, _DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC
+            )
+        except ConnectionResetError:
+            return None
+        return (json.loads(text), descriptors) if text else None
+
+    def close(self) -> None:
+        """Close this end; again is harmless."""
+        self._socket.close()

@@ -1,0 +1,241 @@
+"""The processes that a front starts: fresh interpreters, and copies of one that has all it needs open."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from .channel import Channel
+from .watchdog import Watchdog
+
+_ROOT: Final = Path(__file__).resolve().parents[3]
+_MEETING_S: Final = 0.02
+_FAREWELL_S: Final = 1.0
+
+
+class ChildProcess(Protocol):
+    """A process that does one task for a front."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its id, None while that is not known."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, or is still to."""
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What it told the front of its task; of a fresh interpreter only once that has ended."""
+
+    def hangs(self, now_ns: int) -> bool:
+        """Take a glance at one that is to start; return whether it was not heard of for too long."""
+
+    def kill(self) -> None:
+        """End it at once and wait until it is gone; again is harmless."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """Return whether it has ended within that time."""
+
+
+class SpawnedProcess:
+    """A fresh interpreter that runs a module; told its task by a line, it tells how that went by another."""
+
+    def __init__(self, module: str, task: str, *descriptors: int) -> None:
+        self._said: dict[str, Any] = {}
+        self._process = subprocess.Popen(
+            interpreter(module),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=descriptors,
+            env=environment(),
+            # An interrupt from the terminal is the front's alone, which then ends its processes.
+            process_group=0,
+        )
+        try:
+            assert self._process.stdin is not None, "asked for a pipe"
+            # One that is gone already is noticed as one that is not alive.
+            with suppress(BrokenPipeError), self._process.stdin as pipe:
+                pipe.write(task.encode() + b"\n")
+        except BaseException:
+            self.kill()
+            raise
+
+    @property
+    def pid(self) -> int | None:
+        """Its id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What it told, once it has ended."""
+        if not self.alive:
+            self._listen()
+        return self._said
+
+    def hangs(self, now_ns: int) -> bool:
+        """Return False: an interpreter may take long to start."""
+        return False
+
+    def kill(self) -> None:
+        """End it at once and wait until it is gone."""
+        self._process.kill()
+        self._process.wait()
+        self._listen()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Return whether it has ended within that time."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
+        return not self.alive
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None, "asked for a pipe"
+        if self._process.stdout.closed:
+            return
+        with self._process.stdout as pipe:
+            text = pipe.read()
+        try:
+            self._said = dict(json.loads(text))
+        except (ValueError, TypeError):
+            self._said = {"error": f"exit code {self._process.returncode}"}
+
+
+class Copyable(Protocol):
+    """A process that can be asked for a copy of itself (`copying.py`)."""
+
+    channel: Channel
+
+    def kill(self) -> None:
+        """End it at once."""
+
+
+class CopiedProcess:
+    """A copy of another process, made for one task. Asking for it never waits.
+
+    It tells who it is as soon as it exists. It is no child of the front, so it brings a descriptor of itself,
+    by which it is watched and ended: ids are given to others again, descriptors are not.
+    """
+
+    def __init__(self, original: Copyable, task: dict[str, Any], *descriptors: int) -> None:
+        self.channel, far = Channel.pair()
+        self._original = original
+        self._pid: int | None = None
+        self._descriptor = -1
+        self._said: dict[str, Any] = {}
+        self._hears, self._watchdog = True, Watchdog()
+        try:
+            original.channel.send({"do": "copy"}, far.fileno())
+            self.channel.send(task, *descriptors)
+        except BaseException:
+            self.channel.close()
+            raise
+        finally:
+            far.close()
+
+    @property
+    def pid(self) -> int | None:
+        """Its id, None until it told."""
+        self._hear()
+        return self._pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs, or may still come to be."""
+        self._hear()
+        return self._hears if self._descriptor < 0 else not is_readable(self._descriptor, 0.0)
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What it told so far."""
+        self._hear()
+        return self._said
+
+    def hangs(self, now_ns: int) -> bool:
+        """Return whether it should have told who it is long ago."""
+        return self.pid is None and self._watchdog.hangs(now_ns, beat=0)
+
+    def kill(self) -> None:
+        """End it at once and wait until it is gone."""
+        if self._is_unmet(_MEETING_S):
+            # Who was to make it hangs: that one ends, so that it cannot come later.
+            self._original.kill()
+            self._is_unmet(_FAREWELL_S)
+        if self._descriptor >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+            is_readable(self._descriptor, None)
+        self.dismiss()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Return whether it has ended within that time."""
+        stop_s = time.monotonic() + timeout_s
+        if self._is_unmet(timeout_s):
+            return False
+        return self._descriptor < 0 or is_readable(self._descriptor, max(stop_s - time.monotonic(), 0.0))
+
+    def dismiss(self) -> None:
+        """Let it end by itself, which it does, with its copies, when nobody can tell it anything any more."""
+        self._hears = False
+        self.channel.close()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _is_unmet(self, timeout_s: float) -> bool:
+        """Wait for it to tell who it is; return whether it neither did nor said that it cannot be."""
+        stop_s = time.monotonic() + timeout_s
+        while self._hear() and self._pid is None:
+            if not is_readable(self.channel.fileno(), max(stop_s - time.monotonic(), 0.0)):
+                return True
+        return False
+
+    def _hear(self) -> bool:
+        """Take in what was told; return whether there can be more."""
+        while self._hears:
+            try:
+                message = self.channel.receive()
+            except BlockingIOError:
+                break
+            if message is None:
+                self._hears = False
+                break
+            table, descriptors = message
+            if descriptors:
+                self._descriptor, self._pid = descriptors[0], table["pid"]
+            else:
+                self._said |= table
+        return self._hears
+
+
+def interpreter(module: str, *arguments: str) -> tuple[str, ...]:
+    """Return a command that runs a module of ours as this interpreter would, whatever lies in the folder."""
+    return (sys.executable, "-P", "-m", module, *arguments)
+
+
+def environment() -> dict[str, str]:
+    """Return an environment under which a fresh interpreter finds the packages that this one runs."""
+    inherited = os.environ.get("PYTHONPATH")
+    path = str(_ROOT) if not inherited else f"{_ROOT}{os.pathsep}{inherited}"
+    # A worker is one thread; a pool for numpy's products costs more to start than the rest of numpy.
+    return os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
+
+
+def is_readable(descriptor: int, timeout_s: float | None) -> bool:
+    """Return whether there is something to read, or of a process's descriptor whether it has ended."""
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(None if timeout_s is None else timeout_s * 1e3))
