@@ -66,7 +66,7 @@ RULES = {
     FAULT_CLOCK: "time must lie within the day, in ns after midnight",
     FAULT_BACKWARDS: "time must not run backwards",
     FAULT_SIDE: "side must be B or S",
-    FAULT_SIZE: "shares must be from 1 to 2^31",
+    FAULT_SIZE: "shares must be from 1 to 2^31, of a cross to 2^62",
     FAULT_PRICE: "price must fit 31 bits of 0.0001",
     FAULT_STATE: "trading state must be H, P, Q or T",
     FAULT_NAME: "a stock locate must keep its symbol for the day",
@@ -74,6 +74,7 @@ RULES = {
 
 cdef int64_t DAY_NS = <int64_t>86_400 * 1_000_000_000
 cdef uint32_t FIELD_MAX = 0x7fffffff
+cdef uint64_t CROSS_SHARES_MAX = <uint64_t>1 << 62
 cdef uint32_t NO_LENGTH = 0xffffffff
 
 
@@ -424,6 +425,14 @@ cdef int decode_rare(
         shares, price = u64(body + 11), u32(body + 27)
         if shares == 0:
             return 0
+        # The only count of eight bytes: an opening cross of a stock of pennies may well exceed four.
+        if shares > CROSS_SHARES_MAX:
+            return refuse(self, FAULT_SIZE)
+        if price > FIELD_MAX:
+            return refuse(self, FAULT_PRICE)
+        out.size_lots = <int64_t>shares
+        out.price_ticks = <int32_t>price
+        return 1
     elif kind == c'H':
         state = body[19]
         if state != c'H' and state != c'P' and state != c'Q' and state != c'T':

@@ -23,11 +23,18 @@ from ..quarantine import Quarantine
 from ..schema import EVENT_DTYPE, EventFlag, EventKind
 from ..table_file import files_sha256
 from . import Verification
+from .grid import stored_symbol
 from .itch_files import ItchFile
 
 PRICE_INCREMENT: Final = 0.0001
 TRADING: Final = 1
 """Code of the STATUS event that says a stock trades."""
+
+SUFFIXES: Final = {
+    "+": "WS", "=": "U", "^": "RT", "#": "WI", "$": "WD", "*": "CL", "!": "EC", "@": "PP", "%": "CV",
+    "~": "TEST",
+}  # fmt: skip
+"""Nasdaq's marks of warrants, units, rights and so on, and the letters others write (its CMS suffixes)."""
 
 _DIRECTORY_BLOCKS: Final = 4
 _SYMBOLS_SHOWN: Final = 12
@@ -65,6 +72,17 @@ def open_source(
     return ItchEvents(paths, symbol=name, instrument=instrument, strict=strict)
 
 
+def instrument_name(symbol: str) -> str:
+    """Return a symbol as a store can call it: a mark becomes an underscore and letters.
+
+    No symbol of Nasdaq has an underscore, so two symbols never become one name.
+
+    >>> instrument_name("BRK.B"), instrument_name("ABC+"), instrument_name("ABC+A"), instrument_name("ABC=")
+    ('BRK.B', 'ABC_WS', 'ABC_WSA', 'ABC_U')
+    """
+    return stored_symbol("".join(f"_{SUFFIXES[mark]}" if mark in SUFFIXES else mark for mark in symbol))
+
+
 def _only_symbol(path: Path) -> str:
     file = ItchFile(path)
     for count, _ in enumerate(file.blocks(65_536)):
@@ -85,7 +103,10 @@ class ItchEvents:
     ) -> None:
         self.paths, self.symbol, self.strict = tuple(paths), symbol, strict
         self.instrument = instrument or Instrument(
-            symbol=symbol, price_increment=PRICE_INCREMENT, tick_size_ticks=100, time_zone=EXCHANGE_TIME_ZONE
+            symbol=instrument_name(symbol),
+            price_increment=PRICE_INCREMENT,
+            tick_size_ticks=100,
+            time_zone=EXCHANGE_TIME_ZONE,
         )
         if self.instrument.price_increment != PRICE_INCREMENT or self.instrument.lot_size != 1.0:
             raise ConfigError(
@@ -146,6 +167,7 @@ def _notes(file: ItchFile, table: BookTable) -> list[str]:
         (file.gaps, f"{file.gaps} gaps in the sequence, {file.lost} messages lost"),
         (file.duplicates, f"{file.duplicates} messages received more than once, used once"),
         (file.foreign, f"{file.foreign} packets of another session or protocol left out"),
+        (file.strays, f"{file.strays} packets numbered far ahead of the feed left out"),
         (table.unknown_orders, f"{table.unknown_orders} events of orders never announced"),
         (table.overdrawn, f"{table.overdrawn} events took more than their order had left"),
         (table.duplicate_orders, f"{table.duplicate_orders} orders announced twice, used once"),

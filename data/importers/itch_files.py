@@ -19,6 +19,7 @@ from ..lobster import exchange_midnight_ns
 from ..schema import EVENT_DTYPE
 from .compressed import chunks
 from .packet_capture import Datagram, datagrams, is_capture
+from .packet_order import Due, NumberedPacket, PacketOrder
 
 MOLD_HEADER: Final = struct.Struct(">10sQH")
 END_OF_SESSION: Final = 0xFFFF
@@ -59,9 +60,9 @@ class ItchFile:
         Made when the first bytes told the day.
     day : date or None
         In New York; None where neither name nor capture tells it.
-    gaps, lost, duplicates, foreign : int
+    gaps, lost, duplicates, foreign, strays : int
         Of a capture: breaks in the sequence, messages missing in them, messages received more than
-        once, and packets that are not MoldUDP64 of the session.
+        once, packets that are not MoldUDP64 of the session, and packets with a number far ahead.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class ItchFile:
         self.decoder = Itch50Decoder()
         self._symbol, self._instrument_id = symbol, instrument_id
         self.session: bytes | None = None
-        self.gaps = self.lost = self.duplicates = self.foreign = 0
+        self.gaps = self.lost = self.duplicates = self.foreign = self.strays = 0
 
     def _start(self) -> None:
         midnight_ns = exchange_midnight_ns(self.day) if self.day is not None else 0
@@ -125,34 +126,27 @@ class ItchFile:
     def _captured(self, stream: Iterator[bytes], block_events: int) -> Iterator[NDArray[np.void]]:
         room = max(block_events, 1 << 17)  # a datagram of the smallest messages, replaces twofold
         out, held = np.empty(room, EVENT_DTYPE), 0
-        expected = 0
-        for datagram in datagrams(stream, self.path):
-            messages, sequence, at = self._mold(datagram)
-            if messages == 0:
-                continue
-            if self.day is None and self.decoder.messages == 0:
-                self.day = _new_york_day(datagram.recv_ns)
+        for due in self._in_order(stream):
+            datagram, messages = due.packet.datagram, due.packet.messages - due.skip
             if self.decoder.messages == 0:
                 self._start()
-            if expected and sequence > expected:
-                self._gap(expected, sequence, datagram.offset)
-            skipped = min(max(expected - sequence, 0), messages) if expected else 0
-            at = self._skip(datagram, at, skipped)
-            self.duplicates += skipped
-            expected = max(expected, sequence + messages)
-            if skipped == messages:
-                continue
+            if due.missing:
+                self._gap(due)
             before = self.decoder.messages
             if room - held < 2 * messages + 2:
                 yield out[:held].copy()
                 held = 0
             written, position = self.decoder.decode(
-                datagram.payload, out[held:], start=at, recv_ns=datagram.recv_ns
+                datagram.payload,
+                out[held:],
+                start=self._skip(datagram, MOLD_HEADER.size, due.skip),
+                recv_ns=datagram.recv_ns,
             )
             self._require_sound(datagram.offset, datagram.payload[position:])
-            if position != len(datagram.payload) or self.decoder.messages - before != messages - skipped:
+            if position != len(datagram.payload) or self.decoder.messages - before != messages:
                 raise DataError(
-                    f"expected {messages} whole messages in a packet, was {self.decoder.messages - before}",
+                    f"expected {due.packet.messages} whole messages in a packet, "
+                    f"was {due.skip + self.decoder.messages - before}",
                     path=self.path,
                     offset=datagram.offset,
                 )
@@ -163,30 +157,43 @@ class ItchFile:
         if held:
             yield out[:held].copy()
 
-    def _mold(self, datagram: Datagram) -> tuple[int, int, int]:
-        """Return messages, sequence number of the first, and where it stands; 0 of no concern."""
+    def _in_order(self, stream: Iterator[bytes]) -> Iterator[Due]:
+        order = PacketOrder()
+        for datagram in datagrams(stream, self.path):
+            packet = self._mold(datagram)
+            if packet is None:
+                continue
+            if self.day is None:
+                self.day = _new_york_day(datagram.recv_ns)
+            yield from order.put(packet)
+        yield from order.rest()
+        self.duplicates, self.strays = order.duplicates, order.strays
+
+    def _mold(self, datagram: Datagram) -> NumberedPacket | None:
+        """Return the packet if it holds messages of the session."""
         if len(datagram.payload) < MOLD_HEADER.size:
             self.foreign += 1
-            return 0, 0, 0
+            return None
         session, sequence, count = MOLD_HEADER.unpack_from(datagram.payload)
         if self.session is None and count not in (0, END_OF_SESSION):
             self.session = session
         if count in (0, END_OF_SESSION):
-            return 0, 0, 0
+            return None
         if session != self.session:
             self.foreign += 1
-            return 0, 0, 0
+            return None
         if sequence >= 1 << 62:
             raise DataError(f"sequence number must fit 62 bits, was {sequence}", path=self.path,
                             offset=datagram.offset)  # fmt: skip
-        return count, sequence, MOLD_HEADER.size
+        return NumberedPacket(sequence, count, datagram)
 
-    def _gap(self, expected: int, sequence: int, offset: int) -> None:
+    def _gap(self, due: Due) -> None:
         if self.strict:
-            raise DataError(f"expected sequence number {expected}, was {sequence}", path=self.path,
-                            offset=offset)  # fmt: skip
+            sequence = due.packet.sequence
+            raise DataError(f"expected sequence number {sequence - due.missing}, was {sequence}",
+                            path=self.path, offset=due.packet.datagram.offset)  # fmt: skip
         self.gaps += 1
-        self.lost += sequence - expected
+        self.lost += due.missing
 
     def _skip(self, datagram: Datagram, at: int, messages: int) -> int:
         """Return where the message stands that comes `messages` later."""

@@ -19,6 +19,7 @@ from data.importers import importer, itch
 from data.importers.compressed import chunks
 from data.importers.itch_files import day_in
 from data.lobster import exchange_midnight_ns
+from data.partition import require_path_part
 from data.schema import RECV_NOT_RECORDED, EventKind
 
 NAME = "01302019.NASDAQ_ITCH50"
@@ -88,6 +89,19 @@ def test_a_packet_received_twice_counts_once(tmp_path: Path) -> None:
     source = itch.open_source([path], symbol="T0001")
     assert rows_of(np.concatenate(list(source.blocks()))[1:]) == expected_rows()
     assert any("more than once" in note for note in source.notes)
+
+
+def test_what_one_line_lost_the_other_brings(tmp_path: Path) -> None:
+    path, sent = tmp_path / "feed.pcap", packets(DAY.messages)
+    lines = [packet for at, packet in enumerate(sent) if at % 7 != 3], sent
+    # The second line is some packets behind, and packets overtake each other.
+    both = sorted([(ns, body) for ns, body in lines[0]] + [(ns + 4_500, body) for ns, body in lines[1]])
+    both[20:24] = both[23], both[21], both[22], both[20]
+    path.write_bytes(pcap(both))
+    source = itch.open_source([path], symbol="T0001")
+    assert rows_of(np.concatenate(list(source.blocks()))[1:]) == expected_rows()
+    assert not any("gaps" in note for note in source.notes)
+    assert itch.verify([path]).matched == 3_000
 
 
 def test_a_missing_packet_is_counted_or_refused(tmp_path: Path) -> None:
@@ -176,6 +190,19 @@ def test_symbols_are_named_or_asked_for(tmp_path: Path) -> None:
         itch.open_source([path], symbol="TOOLONGNAME")
     only = framed(ItchDay(seed=2, symbols=1, messages=100).messages)
     assert itch.open_source([packed(tmp_path, "gz", only)]).symbol == "T0000"
+
+
+def test_marks_of_warrants_and_units_become_letters_that_a_store_takes(tmp_path: Path) -> None:
+    bodies = [message("S", 0, 1, b"O")]
+    for locate, name in enumerate((b"ABC+", b"ABC=", b"ABC"), start=1):
+        bodies.append(message("A", locate, 2, locate, b"B", 100, name.ljust(8), 10_000 * locate))
+    path = tmp_path / "20190130.bin"
+    path.write_bytes(framed(bodies))
+    for locate, (symbol, name) in enumerate((("ABC+", "ABC_WS"), ("ABC=", "ABC_U"), ("ABC", "ABC")), start=1):
+        source = itch.open_source([path], symbol=symbol)
+        assert source.instrument.symbol == name
+        assert np.concatenate(list(source.blocks()))["price_ticks"][-1] == 10_000 * locate
+        require_path_part("instrument", name)
 
 
 def test_days_follow_each_other_and_each_starts_clean(tmp_path: Path) -> None:

@@ -1,0 +1,142 @@
+"""Packets of one numbered feed in the order of their numbers, however a capture received them.
+
+A capture of both lines of a feed holds each packet twice, and what one line lost stands behind packets that
+the other sent later; packets also overtake each other. So a packet that comes too early is held until those
+before it have come. Waiting ends when the capture's clock has gone on by `WAIT_NS`, when `HELD_BYTES_MAX` are
+held, or at the end: what is missing then is a gap. A packet whose number the feed did not reach in that time,
+though it went on without a gap, has a wrong number and is left out: one flipped bit must not make all that
+follows look old.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from .packet_capture import Datagram
+
+WAIT_NS: Final = 1_000_000_000
+HELD_BYTES_MAX: Final = 16 << 20
+
+
+class NumberedPacket(NamedTuple):
+    """A packet of messages that are numbered one after another.
+
+    Parameters
+    ----------
+    sequence : int
+        Number of the first message.
+    messages : int
+        At least one.
+    datagram : Datagram
+    """
+
+    sequence: int
+    messages: int
+    datagram: Datagram
+
+    @property
+    def end(self) -> int:
+        return self.sequence + self.messages
+
+
+class Due(NamedTuple):
+    """A packet whose turn has come.
+
+    Parameters
+    ----------
+    packet : NumberedPacket
+    skip : int
+        Messages at its beginning that were used already.
+    missing : int
+        Messages before it that never came.
+    """
+
+    packet: NumberedPacket
+    skip: int
+    missing: int
+
+
+class PacketOrder:
+    """Hand packets on in the order of their numbers, each message once.
+
+    Attributes
+    ----------
+    duplicates : int
+        Messages received more than once.
+    strays : int
+        Packets left out because their number was far ahead of the feed's.
+    """
+
+    def __init__(self) -> None:
+        self.duplicates = self.strays = 0
+        self._expected: int | None = None
+        self._held: list[tuple[int, int, NumberedPacket]] = []  # a heap by number, then by arrival
+        self._held_bytes = 0
+        self._arrivals = 0
+        self._waiting_since_ns = 0
+
+    def put(self, packet: NumberedPacket) -> Iterator[Due]:
+        """Take a packet as it was received; yield those whose turn has come."""
+        if self._expected is None:
+            self._expected = packet.sequence
+        now_ns = packet.datagram.recv_ns
+        if packet.sequence <= self._expected:
+            yield from self._use(packet, missing=0)
+            if not self._held:
+                return
+            yield from self._continue()
+            self._drop_strays(now_ns)
+            self._waiting_since_ns = now_ns
+            return
+        if not self._held:
+            self._waiting_since_ns = now_ns
+        self._arrivals += 1
+        heapq.heappush(self._held, (packet.sequence, self._arrivals, packet))
+        self._held_bytes += len(packet.datagram.payload)
+        while self._held and (
+            now_ns - self._waiting_since_ns >= WAIT_NS or self._held_bytes > HELD_BYTES_MAX
+        ):
+            yield from self._pass_gap()
+            self._waiting_since_ns = now_ns
+
+    def rest(self) -> Iterator[Due]:
+        """Yield what is still held when the capture ends."""
+        while self._held:
+            yield from self._pass_gap()
+
+    def _pass_gap(self) -> Iterator[Due]:
+        assert self._expected is not None
+        packet = self._pop()
+        yield from self._use(packet, missing=packet.sequence - self._expected)
+        yield from self._continue()
+
+    def _continue(self) -> Iterator[Due]:
+        """Use what is held up to the next gap."""
+        assert self._expected is not None
+        while self._held and self._held[0][0] <= self._expected:
+            yield from self._use(self._pop(), missing=0)
+
+    def _use(self, packet: NumberedPacket, *, missing: int) -> Iterator[Due]:
+        assert self._expected is not None
+        skip = min(max(self._expected - packet.sequence, 0), packet.messages)
+        self.duplicates += skip
+        self._expected = max(self._expected, packet.end)
+        if skip < packet.messages:
+            yield Due(packet, skip, missing)
+
+    def _pop(self) -> NumberedPacket:
+        packet = heapq.heappop(self._held)[2]
+        self._held_bytes -= len(packet.datagram.payload)
+        return packet
+
+    def _drop_strays(self, now_ns: int) -> None:
+        oldest_ns = min((entry[2].datagram.recv_ns for entry in self._held), default=now_ns)
+        if now_ns - oldest_ns < WAIT_NS:
+            return
+        kept = [entry for entry in self._held if now_ns - entry[2].datagram.recv_ns < WAIT_NS]
+        self.strays += len(self._held) - len(kept)
+        heapq.heapify(kept)
+        self._held = kept
+        self._held_bytes = sum(len(entry[2].datagram.payload) for entry in kept)

@@ -1,0 +1,84 @@
+"""Packets in order, beside the plain rule: a message is used if any line brought it in time."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data.importers.packet_capture import Datagram
+from data.importers.packet_order import HELD_BYTES_MAX, WAIT_NS, NumberedPacket, PacketOrder
+
+
+def packet(sequence: int, messages: int = 1, *, at_ns: int = 0, size: int = 100) -> NumberedPacket:
+    return NumberedPacket(sequence, messages, Datagram(0, at_ns, 1, bytes(size)))
+
+
+def used(order: PacketOrder, received: list[NumberedPacket]) -> tuple[list[int], list[tuple[int, int]]]:
+    """Return the numbers in the order of their use, and each gap as (first missing, how many)."""
+    numbers: list[int] = []
+    gaps: list[tuple[int, int]] = []
+    dues = [due for one in received for due in order.put(one)] + list(order.rest())
+    for due in dues:
+        if due.missing:
+            gaps.append((due.packet.sequence - due.missing, due.missing))
+        numbers += range(due.packet.sequence + due.skip, due.packet.end)
+    return numbers, gaps
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=60),
+    st.integers(0, WAIT_NS // 2),
+    st.integers(0, 2**32),
+)
+def test_two_lines_together_lose_only_what_both_lost(sizes: list[int], behind_ns: int, seed: int) -> None:
+    draw = random.Random(seed)
+    sent, at = [], 1
+    for number, size in enumerate(sizes):
+        sent.append((at, size, number * 1_000_000))
+        at += size
+    first, *others = sent
+    lines = [[first, *(one for one in others if draw.random() > 0.2)] for _ in range(2)]
+    received = sorted(
+        (at_ns + line * behind_ns + draw.randrange(3_000_000), sequence, size)
+        for line, packets in enumerate(lines)
+        for sequence, size, at_ns in packets
+    )
+    # A recording starts where its first packet does.
+    start = received[0][1]
+    order = PacketOrder()
+    numbers, gaps = used(order, [packet(sequence, size, at_ns=ns) for ns, sequence, size in received])
+    brought = {at for _, sequence, size in received for at in range(sequence, sequence + size) if at >= start}
+    assert numbers == sorted(brought)
+    lost = set(range(start, max(numbers) + 1)) - brought
+    assert {at for first, count in gaps for at in range(first, first + count)} == lost
+    assert order.duplicates == sum(size for _, _, size in received) - len(numbers)
+    assert order.strays == 0
+
+
+def test_waiting_ends_with_the_captures_clock() -> None:
+    order = PacketOrder()
+    late = [packet(1), packet(3, at_ns=5), packet(4, at_ns=WAIT_NS + 5), packet(2, at_ns=WAIT_NS + 6)]
+    assert used(order, late) == ([1, 3, 4], [(2, 1)])
+    assert order.duplicates == 1
+
+
+def test_waiting_ends_with_what_may_be_held() -> None:
+    order, size = PacketOrder(), 60_000
+    count = HELD_BYTES_MAX // size + 2
+    received = [packet(1), *(packet(3 + at, size=size) for at in range(count))]
+    found = [due for one in received for due in order.put(one)]
+    assert len(found) > count - 2
+
+
+@pytest.mark.parametrize("wrong", [1 << 61, 5_000])
+def test_one_wrong_number_costs_its_own_packet(wrong: int) -> None:
+    step = WAIT_NS // 100
+    received = [packet(at, at_ns=at * step) for at in range(1, 1_000)]
+    received[99] = packet(wrong, at_ns=100 * step)
+    order = PacketOrder()
+    assert used(order, received) == ([*range(1, 100), *range(101, 1_000)], [(100, 1)])
+    assert (order.strays, order.duplicates) == (1, 0)
