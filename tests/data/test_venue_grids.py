@@ -167,7 +167,7 @@ def test_a_change_of_the_common_grid_is_not_streamed_across(tmp_path: Path) -> N
 def test_what_does_not_fit_the_common_grid_is_refused_by_venue(tmp_path: Path) -> None:
     for row in ((EventKind.TRADE, PRICE_TICKS_MAX, 1), (EventKind.TRADE, 1, 1 << 62)):
         with pytest.raises(
-            ConfigError, match="^EURO: events must fit the grid common to all venues, 10 ticks"
+            ConfigError, match=r"^EURO: events must fit the grid common to all venues, 10 ticks"
         ):
             Factor(10, 10).apply(events_at(START_NS, row), venue="EURO")
 
