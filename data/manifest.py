@@ -24,9 +24,11 @@ from .partition_table import PartitionTable
 from .reference import FeeSchedule, Rename
 
 MANIFEST_NAME: Final = "manifest.json"
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
+SYMBOL_VERSION: Final = 3
+"""Described each instrument once for all venues. Still read; the next commit writes the version above."""
 LISTING_VERSION: Final = 2
-"""Listed every partition as a JSON object. Still read; the next commit writes the version above."""
+"""Listed every partition as a JSON object besides. Still read too."""
 
 _HEAD: Final = b'{"sha256": "'
 _DIGESTED: Final = len(_HEAD) + 64
@@ -47,7 +49,10 @@ class Manifest:
     generation : int
         Counts commits from 0, an empty store.
     instruments : dict
-        Descriptions by symbol, in order of validity.
+        Descriptions by symbol, in order of validity: what holds where a venue has none of its own.
+    listings : dict
+        Descriptions by (symbol, venue), in order of validity: the units of that venue's events, its tick and
+        lot, its currency.
     venues : dict
         The id that a venue's events carry.
     partitions : PartitionTable
@@ -57,6 +62,7 @@ class Manifest:
 
     generation: int = 0
     instruments: dict[str, tuple[Instrument, ...]] = field(default_factory=dict)
+    listings: dict[tuple[str, str], tuple[Instrument, ...]] = field(default_factory=dict)
     venues: dict[str, int] = field(default_factory=dict)
     partitions: PartitionTable = field(default_factory=PartitionTable)
     fees: tuple[FeeSchedule, ...] = ()
@@ -98,10 +104,10 @@ def _parsed(text: bytes, path: Path) -> Manifest:
     try:
         stored = json.loads(text)
         version = stored["schema_version"]
-        if version not in (LISTING_VERSION, SCHEMA_VERSION):
+        if version not in (LISTING_VERSION, SYMBOL_VERSION, SCHEMA_VERSION):
             raise DataError(
-                f"schema_version must be {LISTING_VERSION} or {SCHEMA_VERSION}, was {version}, which another "
-                "version of anytick wrote",
+                f"schema_version must be {LISTING_VERSION}, {SYMBOL_VERSION} or {SCHEMA_VERSION}, "
+                f"was {version}, which another version of anytick wrote",
                 path=path,
             )
         found = hashlib.sha256(text[_DIGESTED:]).hexdigest()
@@ -112,10 +118,16 @@ def _parsed(text: bytes, path: Path) -> Manifest:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, AnytickError) as error:
         raise DataError(f"expected a tick store manifest, was: {error!r}", path=path) from error
-    for name, versions in manifest.instruments.items():
+    described = [*manifest.instruments.items()]
+    described += [(symbol, versions) for (symbol, _), versions in manifest.listings.items()]
+    for name, versions in described:
         if not versions or any(entry.symbol != name for entry in versions):
             raise DataError(f"expected descriptions of {name} alone, was otherwise", path=path)
     table = manifest.partitions
+    unlisted = {symbol for symbol, venue in manifest.listings if symbol not in manifest.instruments}
+    unlisted |= {"/".join(pair) for pair in table.pairs() if pair not in manifest.listings}
+    if unlisted:
+        raise DataError(f"expected {', '.join(sorted(unlisted))} to be described", path=path)
     if unknown := {*table.instruments} - {*manifest.instruments} | {*table.venues} - {*manifest.venues}:
         raise DataError(f"expected {', '.join(sorted(unknown))} to be described", path=path)
     return manifest
@@ -162,6 +174,10 @@ def _stored(manifest: Manifest) -> dict[str, Any]:
             name: [asdict(entry) for entry in versions]
             for name, versions in sorted(manifest.instruments.items())
         },
+        "listings": [
+            {"symbol": symbol, "venue": venue, "versions": [asdict(entry) for entry in versions]}
+            for (symbol, venue), versions in sorted(manifest.listings.items())
+        ],
         "venues": manifest.venues,
         "partitions": manifest.partitions.stored(),
         "fees": [asdict(entry) for entry in manifest.fees],
@@ -179,12 +195,21 @@ def _manifest(stored: dict[str, Any]) -> Manifest:
     generation = stored["generation"]
     if type(generation) is not int or generation < 0:
         raise ConfigError(f"generation must be an integer from 0 up, was {generation!r}")
+    instruments = {
+        name: tuple(_instrument(entry) for entry in versions)
+        for name, versions in stored["instruments"].items()
+    }
+    if stored["schema_version"] == SCHEMA_VERSION:
+        listings = {
+            (str(entry["symbol"]), str(entry["venue"])): tuple(_instrument(one) for one in entry["versions"])
+            for entry in stored["listings"]
+        }
+    else:
+        listings = {(symbol, venue): instruments[symbol] for symbol, venue in partitions.pairs()}
     return Manifest(
         generation=generation,
-        instruments={
-            name: tuple(_instrument(entry) for entry in versions)
-            for name, versions in stored["instruments"].items()
-        },
+        instruments=instruments,
+        listings=listings,
         venues={str(name): int(venue_id) for name, venue_id in stored["venues"].items()},
         partitions=partitions,
         fees=tuple(FeeSchedule(**_with_dates(entry)) for entry in stored["fees"]),

@@ -230,6 +230,11 @@ class PartitionTable(Mapping[Key, Partition]):
             found[self.instruments[place]] = _date(int(days.min())), _date(int(days.max()))
         return found
 
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return each instrument with each of its venues."""
+        places = set(zip(self.files["instrument"].tolist(), self.files["venue"].tolist(), strict=True))
+        return [(self.instruments[instrument], self.venues[venue]) for instrument, venue in sorted(places)]
+
     def _in_order(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
         """Sort rows by name and day, then time, and where both ends are equal by age."""
         files = self.files[rows]

@@ -27,7 +27,7 @@ from .partition_file import damage_of, write_events
 from .reference import FeeSchedule, Rename, version_on, with_version
 from .store_commit import Transaction, holder_of, leased, locate, require_store, transaction
 from .store_snapshot import StoreSnapshot
-from .store_stage import Stage, by_day, require_grid
+from .store_stage import Stage, by_day, known_at, require_grid
 
 if TYPE_CHECKING:
     import polars as pl
@@ -141,9 +141,11 @@ class TickStore:
                 block_events=block_events, cache=cache,
             )  # fmt: skip
 
-    def instrument(self, symbol: str | None = None, *, day: date | None = None) -> Instrument:
+    def instrument(
+        self, symbol: str | None = None, *, venue: str | None = None, day: date | None = None
+    ) -> Instrument:
         """Return an instrument's description on a day, or its latest; see `StoreSnapshot.instrument`."""
-        return self._now().instrument(symbol, day=day)
+        return self._now().instrument(symbol, venue=venue, day=day)
 
     def fees(self, symbol: str, venue: str, *, day: date) -> FeeSchedule | None:
         """Return what a venue charged on a day, None where nobody said."""
@@ -243,8 +245,14 @@ class TickStore:
                 change.commit()
         return before - len(self.manifest().partitions)
 
-    def describe(self, instrument: Instrument) -> None:
-        """Record what holds for an instrument between two dates: tick size, session, lot size.
+    def describe(self, instrument: Instrument, *, venue: str | None = None) -> None:
+        """Record what holds for an instrument between two dates: tick size, session, currency, lot size.
+
+        Parameters
+        ----------
+        instrument : Instrument
+        venue : str, optional
+            Where it holds; everywhere if left out.
 
         Raises
         ------
@@ -252,16 +260,23 @@ class TickStore:
             Events are stored in those dates whose grid the description would change.
         """
         require_path_part("instrument", instrument.symbol)
+        symbol = instrument.symbol
         with transaction(self.root) as change:
-            known = change.manifest.instruments.get(instrument.symbol, ())
-            for symbol, _, day, *_ in change.manifest.partitions:
+            before = change.manifest
+            if venue is not None:
+                require_path_part("venue", venue)
+                described = {(symbol, venue): known_at(before, instrument, venue)}
+            else:
+                described = {key: known for key, known in before.listings.items() if key[0] == symbol}
+            for name, at, day, *_ in before.partitions:
                 stored_on = date.fromisoformat(day)
-                if symbol == instrument.symbol and (
-                    instrument.valid_from <= stored_on <= instrument.valid_until
-                ):
-                    require_grid(version_on(known, stored_on), instrument)
-            versions = with_version(known, instrument)
-            change.commit(instruments=change.manifest.instruments | {instrument.symbol: versions})
+                if (name, at) in described and instrument.valid_from <= stored_on <= instrument.valid_until:
+                    require_grid(version_on(described[name, at], stored_on), instrument)
+            listings = {key: with_version(known, instrument) for key, known in described.items()}
+            instruments = dict(before.instruments)
+            if venue is None or symbol not in instruments:
+                instruments[symbol] = with_version(instruments.get(symbol, ()), instrument)
+            change.commit(instruments=instruments, listings=before.listings | listings)
 
     def set_fees(self, schedule: FeeSchedule) -> None:
         """Record a fee schedule; it wins over what was recorded for the same dates before."""
@@ -276,7 +291,12 @@ class TickStore:
                 raise ConfigError(f"{old} must be in the store, was not")
             instruments = dict(change.manifest.instruments)
             instruments.setdefault(new, (replace(instruments[old][-1], symbol=new),))
-            change.commit(instruments=instruments, renames=(*change.manifest.renames, entry))
+            listings = dict(change.manifest.listings)
+            for (symbol, venue), versions in change.manifest.listings.items():
+                if symbol == old:
+                    listings.setdefault((new, venue), (replace(versions[-1], symbol=new),))
+            renames = (*change.manifest.renames, entry)
+            change.commit(instruments=instruments, listings=listings, renames=renames)
 
     # The packed cache.
 

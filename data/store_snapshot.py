@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
@@ -19,8 +19,9 @@ from .manifest import Manifest
 from .packed_cache import cache_path, open_cache
 from .partition import Partition, in_time_order
 from .partition_file import read_partition, require_length
-from .reference import FeeSchedule, names_of, require_same_grid, version_on
+from .reference import FeeSchedule, names_of, require_same_grid
 from .store_commit import HELD_SUFFIX, locate
+from .venue_grids import SAME_UNITS, Factor, VenueGrids
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,6 +41,7 @@ class StoreSnapshot:
 
     def __init__(self, root: Path, manifest: Manifest, *, holder: Path | None = None) -> None:
         self.root, self.manifest = root, manifest
+        self.grids = VenueGrids(manifest)
         self._holder = holder
 
     def partitions(
@@ -71,24 +73,49 @@ class StoreSnapshot:
                 days.setdefault(name, []).append((first, last))
         return self.manifest.partitions.rows(days=days, venues=venues, start_ns=start_ns, stop_ns=stop_ns)
 
-    def instrument(self, symbol: str | None = None, *, day: date | None = None) -> Instrument:
-        """Return an instrument's description on a day, or its latest.
+    def instrument(
+        self, symbol: str | None = None, *, venue: str | None = None, day: date | None = None
+    ) -> Instrument:
+        """Return an instrument's description on a day, or its latest, in the units that `stream` yields.
 
         Parameters
         ----------
         symbol : str, optional
             May be left out where the store knows only one.
+        venue : str, optional
+            Tick size, currency and all else as that venue has them. Without, the tick size is the largest
+            that divides those of all venues, and the rest is that of the venue that came first. Either way
+            `price_increment` and `lot_size` are the grid common to all venues: those of one venue's own stand
+            in ``manifest.listings``.
+
+        Raises
+        ------
+        ConfigError
+            The venues are not worth the same (multiplier, inverse), so that one must be named.
         """
-        known = self.manifest.instruments
-        if symbol is None and len(known) == 1:
-            symbol = next(iter(known))
-        if symbol not in known:
-            raise DataError(f"expected one of the instruments {sorted(known)}, was {symbol}", path=self.root)
-        versions = known[symbol]
-        found = versions[-1] if day is None else version_on(versions, day)
+        symbol = self._symbol(symbol)
+        venues = self.grids.venues(symbol)
+        if venue is not None and venue not in venues:
+            raise DataError(
+                f"expected one of the venues {sorted(venues)} of {symbol}, was {venue}", path=self.root
+            )
+        found = self.grids.common(symbol, day) if venue is None else self.grids.at(symbol, venue, day)
         if found is None:
             raise DataError(f"expected a description of {symbol} valid on {day}, was none", path=self.root)
         return found
+
+    def _symbol(self, symbol: str | None) -> str:
+        known = self.manifest.instruments
+        if symbol is None and len(known) == 1:
+            return next(iter(known))
+        if symbol is None or symbol not in known:
+            raise DataError(f"expected one of the instruments {sorted(known)}, was {symbol}", path=self.root)
+        return symbol
+
+    def _factor(self, part: Partition) -> Factor:
+        if len(self.grids.venues(part.instrument)) < 2:
+            return SAME_UNITS
+        return self.grids.factor(part.instrument, part.venue, date.fromisoformat(part.day))
 
     def fees(self, symbol: str, venue: str, *, day: date) -> FeeSchedule | None:
         """Return what a venue charged on a day, None where nobody said."""
@@ -112,22 +139,23 @@ class StoreSnapshot:
     ) -> pl.LazyFrame:
         """Return the events as a Polars LazyFrame with `instrument` and `venue` columns.
 
-        For kind QUOTE the ask stands in `order_id`: price in the low 32 bits, size in the high ones.
+        For kind QUOTE the ask stands in `order_id`: price in the low 32 bits, size in the high ones. Prices
+        and sizes are in the units of `instrument` on the day of the event.
         """
         import polars as pl
 
         chosen = self.partitions(instrument=instrument, venues=venues, start_ns=start_ns, stop_ns=stop_ns)
         if not chosen:
             raise DataError("expected at least one matching partition, was 0", path=self.root)
-        groups: dict[tuple[str, str], list[Path]] = {}
+        groups: dict[tuple[str, str, Factor], list[Path]] = {}
         for part in chosen:
             path = require_length(part, self._held(part))
-            groups.setdefault((part.instrument, part.venue), []).append(path)
+            groups.setdefault((part.instrument, part.venue, self._factor(part)), []).append(path)
         frame = pl.concat(
-            pl.scan_parquet(paths, hive_partitioning=False).with_columns(
+            factor.scan(pl.scan_parquet(paths, hive_partitioning=False)).with_columns(
                 instrument=pl.lit(symbol), venue=pl.lit(venue)
             )
-            for (symbol, venue), paths in groups.items()
+            for (symbol, venue, factor), paths in groups.items()
         )
         if start_ns is not None:
             frame = frame.filter(pl.col("ts_ns") >= start_ns)
@@ -145,6 +173,8 @@ class StoreSnapshot:
     ) -> Iterator[NDArray[np.void]]:
         """Yield blocks of EVENT_DTYPE in order of time, then venue, then the feed's own order.
 
+        Prices and sizes are in the units of `instrument`, the same for all venues, whichever are chosen.
+
         Parameters
         ----------
         instrument : str, optional
@@ -155,14 +185,15 @@ class StoreSnapshot:
         Raises
         ------
         ConfigError
-            The instrument's price or size grid changes within the range.
+            The grid common to the venues changes within the range, or venues are not worth the same.
         DataError
             A file differs from what was written; nothing of the row group at fault was yielded.
         """
-        symbol = self.instrument(instrument).symbol
+        symbol = self._symbol(instrument)
         table = self.manifest.partitions
         rows = self._rows(symbol, venues, start_ns, stop_ns)
-        self._require_one_grid(symbol, table.days_of(rows))
+        among = sorted({table.venues[place] for place in set(table.files["venue"][rows].tolist())})
+        require_same_grid(symbol, self.grids.of_range(table.days_of(rows), among=among))
         # A day's files are described when its turn comes: those of years would take longer than to find them.
         rows = rows[np.argsort(table.files["day"][rows], kind="stable")]
         cuts = np.flatnonzero(np.diff(table.files["day"][rows])) + 1
@@ -211,15 +242,6 @@ class StoreSnapshot:
                     return path
                 path = moved
 
-    def _require_one_grid(self, symbol: str, days: Mapping[str, tuple[date, date]]) -> None:
-        versions = [
-            entry
-            for name, (first, last) in days.items()
-            for entry in self.manifest.instruments[name]
-            if entry.valid_from <= last and entry.valid_until >= first
-        ]
-        require_same_grid(symbol, sorted(versions, key=lambda entry: entry.valid_from))
-
     def _feed(
         self,
         parts: Sequence[Partition],
@@ -231,12 +253,13 @@ class StoreSnapshot:
     ) -> Iterator[NDArray[np.void]]:
         """Yield one venue's day, cut to the range."""
         for part in parts:
+            factor = self._factor(part)
             for block in self._blocks(part, start_ns, stop_ns, block_events, cache=cache):
                 ts_ns = block["ts_ns"]
                 low = 0 if start_ns is None else int(np.searchsorted(ts_ns, start_ns))
                 high = len(block) if stop_ns is None else int(np.searchsorted(ts_ns, stop_ns))
                 for first in range(low, high, block_events):
-                    yield block[first : min(first + block_events, high)]
+                    yield factor.apply(block[first : min(first + block_events, high)], venue=part.venue)
 
     def _blocks(
         self,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .errors import ConfigError, DataError
 from .instrument import Instrument
+from .manifest import Manifest
 from .partition import Partition, require_path_part
 from .partition_file import write_events
 from .reference import GRID_FIELDS, version_on, with_version
@@ -45,7 +46,7 @@ class Stage:
         self.venue_id = self._venues.setdefault(venue, len(self._venues))
         if self.venue_id >= VENUES_MAX:
             raise ConfigError(f"a store holds at most {VENUES_MAX} venues, was one more: {venue}")
-        self._versions = change.manifest.instruments.get(instrument.symbol, ())
+        self._versions = known_at(change.manifest, instrument, venue)
 
     def write_day(self, day: str, blocks: Iterable[NDArray[np.void]]) -> Partition:
         """Stage one file of events of one day."""
@@ -74,12 +75,12 @@ class Stage:
 
     def commit(self, **changes: Any) -> tuple[Partition, ...]:
         """Make the staged files visible."""
-        instruments = dict(self.change.manifest.instruments)
-        if self.instrument.symbol not in instruments:
-            instruments[self.instrument.symbol] = (self.instrument,)
-        elif version_on(self._versions, self.instrument.valid_from) is None:
-            instruments[self.instrument.symbol] = with_version(self._versions, self.instrument)
-        return self.change.commit(venues=self._venues, instruments=instruments, **changes)
+        symbol, versions = self.instrument.symbol, self._versions
+        if version_on(versions, self.instrument.valid_from) is None:
+            versions = with_version(versions, self.instrument)
+        instruments = {symbol: versions} | self.change.manifest.instruments
+        listings = self.change.manifest.listings | {(symbol, self.venue): versions}
+        return self.change.commit(venues=self._venues, instruments=instruments, listings=listings, **changes)
 
     def require_day(self, day: str) -> None:
         """Refuse a day that is there already, unless told what to do with it, or has another grid."""
@@ -93,14 +94,36 @@ class Stage:
             )
 
 
+def known_at(manifest: Manifest, instrument: Instrument, venue: str) -> tuple[Instrument, ...]:
+    """Return a store's descriptions of an instrument at a venue, those of the symbol where they fit.
+
+    Raises
+    ------
+    ConfigError
+        The symbol has another instrument id.
+    """
+    symbol = instrument.symbol
+    default = manifest.instruments.get(symbol, ())
+    if any(entry.instrument_id != instrument.instrument_id for entry in default):
+        raise ConfigError(
+            f"{symbol}: instrument_id must be {default[0].instrument_id} as in the store, "
+            f"was {instrument.instrument_id}"
+        )
+    own = manifest.listings.get((symbol, venue))
+    if own is not None:
+        return own
+    fits = all(getattr(entry, name) == getattr(instrument, name) for entry in default for name in GRID_FIELDS)
+    return default if fits else ()
+
+
 def require_grid(known: Instrument | None, instrument: Instrument) -> None:
-    """Refuse to mix two price or size grids under one symbol and date."""
+    """Refuse to mix two price or size grids at one venue and date."""
     for name in GRID_FIELDS if known is not None else ():
         if getattr(known, name) != getattr(instrument, name):
             raise ConfigError(
                 f"{instrument.symbol}: {name} must be {getattr(known, name)} as in the store, "
                 f"was {getattr(instrument, name)}; import the finer recording first, give this its grid "
-                "(--price-increment, --lot-size), or use a --symbol or a store of its own"
+                "(--price-increment, --lot-size), or use a --venue, a --symbol or a store of its own"
             )
 
 

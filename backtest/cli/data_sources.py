@@ -184,10 +184,10 @@ def _with_grid(args: argparse.Namespace, open_source: Opener) -> Opener:
 
 
 def on_the_stores_grid(args: argparse.Namespace, store: TickStore, open_source: Opener) -> Opener:
-    """Open a recording on the grid under which a store has its symbol, where that is as fine or finer.
+    """Open a recording on the grid that a store has for its symbol and venue, where that is as fine or finer.
 
-    A store counts one symbol in one unit, over all venues: futures of 0.1 go beside a spot market of 0.01.
-    What the command line states is left as it is.
+    So a day on which no price needs the last digit goes beside others. Another venue counts in units of its
+    own. What the command line states is left as it is.
     """
     if args.price_increment is not None or args.lot_size is not None:
         return open_source
@@ -195,7 +195,7 @@ def on_the_stores_grid(args: argparse.Namespace, store: TickStore, open_source: 
     def opened(instrument: Instrument | None) -> EventSource:
         source = open_source(instrument)
         own = source.instrument
-        known = store.manifest().instruments.get(own.symbol, ())
+        known = store.manifest().listings.get((own.symbol, args.venue), ())
         if not known:
             return source
         price, lot = known[-1].price_increment, known[-1].lot_size

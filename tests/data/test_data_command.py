@@ -192,26 +192,28 @@ def test_a_number_finer_than_the_head_is_no_mismatch(
     assert capsys.readouterr().out.splitlines()[-1] == "1/1"
 
 
-def test_venues_of_other_ticks_share_the_finer_grid(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A coarser venue lands on the grid of the store; a finer one cannot, and is told what to do."""
+@pytest.mark.parametrize("first", ["SPOT", "PERP"])
+def test_venues_of_other_ticks_are_read_on_one_grid(tmp_path: Path, first: str) -> None:
+    """Each venue keeps its own ticks, whichever comes first; who reads them gets one grid for both."""
     coarse, fine = tmp_path / "BTC.csv", tmp_path / "BTC.fine.csv"
     coarse.write_text("ts_ns,price,size\n1000000000,60000.5,0.25\n2000000000,60001.0,1\n")
     fine.write_text("ts_ns,price,size\n1000000000,60000.51,0.00001\n2000000000,60000.75,2\n")
     store = tmp_path / "store"
-    assert run("import", "trades", fine, "--store", store, "--venue", "SPOT") == 0
-    assert run("import", "trades", coarse, "--store", store, "--venue", "PERP") == 0
-    assert "BTC: counted in 0.01 and 1e-05, as in the store" in capsys.readouterr().err
-    (instrument,) = TickStore(store).manifest().instruments["BTC"]
+    files = {"SPOT": fine, "PERP": coarse}
+    for venue in (first, *(files.keys() - {first})):
+        assert run("import", "trades", files[venue], "--store", store, "--venue", venue) == 0
+    listings = TickStore(store).manifest().listings
+    assert [listings["BTC", venue][0].price_increment for venue in files] == [0.01, 0.1]
+    instrument = TickStore(store).instrument("BTC")
+    assert (instrument.price_increment, instrument.lot_size) == (0.01, 1e-5)
     events = np.concatenate(list(TickStore(store).stream()))
     prices = events["price_ticks"] * instrument.price_increment
     assert sorted(prices.tolist()) == pytest.approx([60000.5, 60000.51, 60000.75, 60001.0])
     assert sorted((events["size_lots"] * instrument.lot_size).tolist()) == pytest.approx([1e-5, 0.25, 1, 2])
-    other = tmp_path / "other"
-    assert run("import", "trades", coarse, "--store", other, "--venue", "PERP") == 0
+    finer = tmp_path / "BTC.csv"
+    finer.write_text("ts_ns,price,size\n86400000000000,60000.123,1\n")
     with pytest.raises(ConfigError, match="import the finer recording first"):
-        run("import", "trades", fine, "--store", other, "--venue", "SPOT")
+        run("import", "trades", finer, "--store", store, "--venue", "PERP", "--append")
 
 
 def test_an_import_of_nothing_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

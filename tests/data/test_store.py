@@ -202,6 +202,10 @@ def test_names_and_grids_are_guarded(tmp_path: Path) -> None:
             store.write([events], instrument=Instrument(symbol=symbol), venue=venue)
     store.write([events], instrument=ACME, venue="XNAS")
     with pytest.raises(ConfigError, match=r"price_increment must be 0\.0001"):
-        store.write([events], instrument=Instrument(symbol="ACME", instrument_id=7), venue="ARCX")
+        store.write(
+            [events], instrument=Instrument(symbol="ACME", instrument_id=7), venue="XNAS", append=True
+        )
+    with pytest.raises(ConfigError, match="instrument_id must be 7"):
+        store.write([events], instrument=Instrument(symbol="ACME", instrument_id=8), venue="ARCX")
     with pytest.raises(DataError, match=r"expected one of the instruments \['ACME'\]"):
         store.instrument("NOPE")
