@@ -121,6 +121,10 @@ def sniff_format(path: Path) -> str:
         return "lobster"
     if not name.endswith(PARQUET_SUFFIXES + CSV_SUFFIXES):
         raise DataError(f"expected {_EXPECTED}, was {path.name}", path=path)
+    from .lobster_files import part_told_by
+
+    if name.endswith(CSV_SUFFIXES) and part_told_by(path) is not None:
+        return "lobster"
     table = open_table(path)
     quotes, trades = find_dialect(table) is not None, has_trades(table)
     if quotes and trades:

@@ -16,6 +16,7 @@ from typing import IO, Final
 from .errors import DataError
 from .lobster_rows import LobsterPair, Opener
 
+NAME_LIKE: Final = "TICKER_2012-06-21_34200000_57600000_message_10.csv (and ..._orderbook_10.csv)"
 LEVELS_MAX: Final = 200
 
 _NAME: Final = re.compile(
@@ -23,6 +24,11 @@ _NAME: Final = re.compile(
     r"_(?P<part>message|orderbook)_(?P<levels>\d{1,4})\.csv",
     re.ASCII,
 )
+_MESSAGE: Final = re.compile(rb"\d{1,5}(?:\.\d{1,9})?,[1-7],\d{1,18},\d{1,9},-?\d{1,10},-?1", re.ASCII)
+_LEVEL: Final = re.compile(rb"-?\d{1,10}(?:,-?\d{1,10}){3,}", re.ASCII)
+_TOLD_ROWS: Final = 50
+_TOLD_BYTES: Final = 1 << 16
+_CENT: Final = 100
 _MEMBER_BYTES_MAX: Final = 64 << 30
 # Deflate reaches about 10 on these files; a thousand is a bomb.
 _COMPRESSION_MAX: Final = 200
@@ -51,6 +57,29 @@ def find_pairs(path: Path) -> list[LobsterPair]:
     return _paired(found, path)
 
 
+def part_told_by(path: Path) -> str | None:
+    """Return "message" or "orderbook" where the first rows of a text are LOBSTER's, whatever it is called."""
+    try:
+        with path.open("rb") as stream:
+            *rows, _ = stream.read(_TOLD_BYTES).split(b"\n")
+    except OSError:
+        return None
+    rows = [row.rstrip(b"\r") for row in rows[:_TOLD_ROWS]]
+    if rows and all(_MESSAGE.fullmatch(row) for row in rows):
+        return "message"
+    return "orderbook" if rows and all(map(_is_book, rows)) else None
+
+
+def _is_book(row: bytes) -> bool:
+    if _LEVEL.fullmatch(row) is None:
+        return False
+    cells = [int(cell) for cell in row.split(b",")]
+    if len(cells) % 4:
+        return False
+    ask, ask_shares, bid, bid_shares = cells[:4]
+    return 0 < bid < ask and ask_shares > 0 < bid_shares and not (ask % _CENT or bid % _CENT)
+
+
 def _part(name: str) -> re.Match[str] | None:
     return _NAME.fullmatch(name)
 
@@ -71,11 +100,7 @@ def _zip_opener(archive: Path, member: str) -> Opener:
 def _csv_and_partner(path: Path) -> list[Found]:
     match = _part(path.name)
     if match is None:
-        raise DataError(
-            "expected a name like TICKER_2012-06-21_34200000_57600000_message_10.csv "
-            "(or ..._orderbook_10.csv)",
-            path=path,
-        )
+        raise DataError(f"expected a name like {NAME_LIKE}", path=path)
     other = "orderbook" if match["part"] == "message" else "message"
     partner = path.with_name(f"_{other}_".join(path.name.rsplit(f"_{match['part']}_", 1)))
     if not partner.is_file():

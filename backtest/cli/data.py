@@ -71,6 +71,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     verb.add_argument("store", type=Path)
     _finish(verb, run_compact)
 
+    verb = verbs.add_parser("clean", help="list what killed imports left in a store, and take it away by age")
+    verb.add_argument("store", type=Path)
+    verb.add_argument(
+        "--older-than",
+        type=float,
+        metavar="DAYS",
+        help="remove what was last written longer ago; without, only list: each goes on if it is repeated",
+    )
+    _finish(verb, run_clean)
+
     verb = verbs.add_parser("delete", help="remove an instrument's events from a store, all or between times")
     verb.add_argument("store", type=Path)
     verb.add_argument("--instrument", required=True)
@@ -221,6 +231,29 @@ def _damage_is_a_mismatch(found: Found, paths: list[Path]) -> Iterator[None]:
 def run_compact(args: argparse.Namespace) -> int:
     joined = _store_at(args.store).compact()
     conclude(args, f"{joined} files fewer in {args.store}", {"files_fewer": joined})
+    return 0
+
+
+def run_clean(args: argparse.Namespace) -> int:
+    from time import time_ns
+
+    from data.errors import ConfigError
+    from data.store_clean import clean, leftovers
+
+    root, now_ns = _store_at(args.store).root, time_ns()
+    if args.older_than is not None and not args.older_than >= 0:
+        raise ConfigError(f"--older-than must be 0 or more days, was {args.older_than}")
+    found = leftovers(root)
+    gone = (
+        () if args.older_than is None else clean(root, older_than_s=args.older_than * 86_400, now_ns=now_ns)
+    )
+    for entry in found:
+        what = "removed" if entry in gone else "kept"
+        days = entry.age_s(now_ns) / 86_400
+        print(f"{entry.path}: {entry.bytes:,} bytes, {days:.1f} days old, {what}", file=text_stream(args))
+    freed = sum(entry.bytes for entry in gone)
+    facts = {"found": len(found), "removed": [str(entry.path) for entry in gone], "freed_bytes": freed}
+    conclude(args, f"{len(gone)} of {len(found)} killed imports removed, {freed:,} bytes freed", facts)
     return 0
 
 

@@ -149,7 +149,18 @@ def run_quality(args: argparse.Namespace) -> int:
 
 def run_sniff(args: argparse.Namespace) -> int:
     from data.errors import ConfigError
+    from data.lobster_files import NAME_LIKE, part_told_by
 
+    part = part_told_by(args.path)
+    if part is not None:
+        if args.out is not None:
+            raise ConfigError("--out writes a mapping; LOBSTER needs none")
+        if args.json:
+            print(json.dumps({"format": "lobster", "part": part}))
+        else:
+            print(f"# LOBSTER's {part} file, no mapping needed: anytick data import lobster FILE --store DIR")
+            print(f"# The pair must be called like {NAME_LIKE}")
+        return 0
     mapping = proposed_mapping(args.path, symbol=args.symbol)
     if args.out is not None:
         if args.out.exists():

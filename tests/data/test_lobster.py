@@ -19,6 +19,7 @@ from data import lobster_rows
 from data.errors import DataError
 from data.import_job import ImportOptions, import_events
 from data.lobster import LobsterEvents, exchange_midnight_ns, open_lobster
+from data.lobster_files import part_told_by
 from data.lobster_verify import verify_lobster
 from data.schema import RECV_NOT_RECORDED, EventFlag, EventKind
 from data.store import TickStore
@@ -306,3 +307,25 @@ def test_a_stopped_import_parses_nothing_twice(tmp_path: Path, monkeypatch: pyte
     assert parsed - rows == rows - first_new
     whole = import_events(TickStore(tmp_path / "whole"), open_lobster(path), paths=[path], options=options)
     assert result.report == whole.report
+
+
+@pytest.mark.parametrize("part", ["message", "orderbook"])
+def test_a_file_of_another_name_is_told_by_its_rows(
+    tmp_path: Path, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from backtest.cli.main import main
+
+    rows = {
+        "message": ["34200.004241176,1,16113575,18,5853300,1", "34200.25,5,0,100,-100,-1"],
+        "orderbook": ["5859400,200,5853300,18", "5859400,200,5853300,18"],
+    }
+    path = tmp_path / "renamed.csv"
+    path.write_text("\n".join([*rows[part], rows[part][0][:9]]))
+    assert main(["data", "sniff", str(path)]) == 0
+    assert f"LOBSTER's {part} file" in capsys.readouterr().out
+    assert main(["data", "sniff", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"format": "lobster", "part": part}
+    assert main(["data", "info", str(path)]) == 2
+    assert "expected a name like TICKER_2012-06-21_34200000" in capsys.readouterr().err
+    path.write_text("\n".join([*rows[part], "1,2,3", ""]))
+    assert part_told_by(path) is None
