@@ -1,9 +1,16 @@
-"""Loads times policies: what each policy makes of each load, beside the clairvoyant's bound."""
+"""Loads times policies: what each policy makes of each load, beside the clairvoyant's bound.
+
+    python -m benchmarks.router_days [--ladder shipped] [--deadlines 80] [--deadline-ms 50] [--seed 1]
+
+prints the tables of docs/INFERENCE.md. `anytick bench router-days` verifies the same, shorter.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -27,10 +34,15 @@ from engine.inference.serving.simulate import (
 )
 from engine.inference.serving.traces import standard_traces
 
-from .router_ladders import RouterLadder
+from .router_ladders import REFERENCE, RouterLadder, shipped_ladder
 
 WORKERS: Final = 2
 OURS: Final = "anytick"
+CLOCKWORK: Final = "Clockwork-style"
+INFAAS: Final = "INFaaS-style"
+_ALWAYS: Final = "always"
+# Its authors look once a second; this is twenty times as often and serves it better.
+_MONITOR_DEADLINES: Final = 1
 NO_CASCADE: Final = "anytick without its cascade"
 
 
@@ -60,25 +72,47 @@ class Comparison:
         """Return the policy of the highest mean value among some."""
         return max(policies, key=lambda policy: float(self.of(policy).mean()))
 
+    def named(self, start: str) -> list[str]:
+        """Return the policies whose names start so."""
+        return [policy for policy in self.policies if policy.startswith(start)]
+
 
 def policies(ladder: RouterLadder) -> tuple[Callable[[], Policy], ...]:
     """Return makers of every policy that is compared; ours first, then every fixed choice."""
     costs, values = ladder.costs, ladder.values
 
     def fixed(variant: int) -> Callable[[], Policy]:
-        return lambda: FixedPolicy(costs, variant, workers=WORKERS, name=f"always {ladder.names[variant]}")
+        return lambda: FixedPolicy(costs, variant, workers=WORKERS, name=always(ladder, variant))
 
     def clockwork(variant: int) -> Callable[[], Policy]:
         return lambda: ClockworkPolicy(
-            costs, variant, workers=WORKERS, name=f"Clockwork-style {ladder.names[variant]}"
+            costs, variant, workers=WORKERS, name=f"{CLOCKWORK} {ladder.names[variant]}"
         )
 
     return (
         lambda: LadderPolicy(costs, values, workers=WORKERS, name=OURS),
-        *(fixed(variant) for variant in range(len(costs))),
+        *(fixed(variant) for variant in ladder.fixed),
         *(clockwork(variant) for variant in (ladder.middle, ladder.int8, ladder.large)),
-        lambda: InfaasPolicy(costs, values, workers=WORKERS),
+        lambda: InfaasPolicy(
+            costs, values, workers=WORKERS, window_ns=_MONITOR_DEADLINES * ladder.deadline_ns, name=INFAAS
+        ),
     )
+
+
+def always(ladder: RouterLadder, variant: int) -> str:
+    """Return the name of the policy that stays with one variant."""
+    return f"{_ALWAYS} {ladder.names[variant]}"
+
+
+def rivals(ladder: RouterLadder, found: Comparison) -> dict[str, str]:
+    """Return the policies that ours is held against, by what they are."""
+    goals = [always(ladder, variant) for variant in (ladder.small, ladder.int8, ladder.large)]
+    return {
+        "best of small, INT8, large": found.best_of(goals),
+        "best fixed choice in hindsight": found.best_of(found.named(_ALWAYS)),
+        "best Clockwork-style in hindsight": found.best_of(found.named(CLOCKWORK)),
+        INFAAS: INFAAS,
+    }
 
 
 def with_and_without_cascade(ladder: RouterLadder) -> tuple[Callable[[], Policy], ...]:
@@ -91,11 +125,12 @@ def with_and_without_cascade(ladder: RouterLadder) -> tuple[Callable[[], Policy]
 
 
 def compare_days(
-    ladder: RouterLadder, makers: Sequence[Callable[[], Policy]], *, seconds: float, seed: int
+    ladder: RouterLadder, makers: Sequence[Callable[[], Policy]], *, deadlines: float, seed: int
 ) -> Comparison:
-    """Run every policy over every standard trace."""
+    """Run every policy over every standard trace, each so many deadlines long."""
     unit = WORKERS * 1e9 / ladder.costs.item_ns(ladder.large)
-    traces = standard_traces(ladder.load * unit, seconds=seconds, seed=seed)
+    seconds = deadlines * ladder.deadline_ns / 1e9
+    traces = standard_traces(unit, seconds=seconds, seed=seed, deadline_ns=ladder.deadline_ns)
     names = tuple(maker().name for maker in makers)
     value, hits = np.zeros((2, len(makers), len(traces)))
     bound = np.zeros(len(traces))
@@ -145,3 +180,41 @@ def ratio_interval(
     ratios = ours[picks].mean(axis=1) / theirs[picks].mean(axis=1)
     low, high = np.quantile(ratios, (0.025, 0.975))
     return float(ours.mean() / theirs.mean()), float(low), float(high)
+
+
+def table_of(found: Comparison, *, seed: int) -> Iterator[str]:
+    """Yield a Markdown table: value, share of the bound, in time, and our gain with its paired interval."""
+    yield f"| Policy | value | of the bound | in time | {OURS}'s gain, 95 % over paired loads |"
+    yield "|---|---|---|---|---|"
+    for row, policy in enumerate(found.policies):
+        value, hits = found.value[row], found.hit_rate[row].mean()
+        gain, low, high = ratio_interval(found.of(OURS), value, seed=seed)
+        share = f"{value.sum() / found.bound.sum():.1%}"
+        told = f"{gain:.3f} ({low:.3f} to {high:.3f})"
+        if policy == OURS:
+            share, told = f"{share}, at least {(value / found.bound).min():.1%}", ""
+        yield f"| {policy} | {value.mean():.3f} | {share} | {hits:.2%} | {told} |"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print one ladder's table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--ladder", choices=("reference", "shipped"), default="reference")
+    parser.add_argument("--deadlines", type=float, default=80.0, help="length of a load")
+    parser.add_argument("--deadline-ms", type=float)
+    parser.add_argument("--windows", type=int, default=12_000, help="judged, of the shipped ladder")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args(arguments)
+    ladder = REFERENCE
+    if args.ladder == "shipped":
+        ladder = shipped_ladder(rows=args.windows, seed=args.seed)
+    if args.deadline_ms is not None:
+        ladder = replace(ladder, deadline_ns=int(args.deadline_ms * 1e6))
+    found = compare_days(ladder, policies(ladder), deadlines=args.deadlines, seed=args.seed)
+    print("\n".join(table_of(found, seed=args.seed)))
+    print(*(f"{what}: {rival}" for what, rival in rivals(ladder, found).items()), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -22,7 +23,7 @@ from engine.inference.ladder import Variant, load_ladder
 from engine.inference.lob_features import WINDOW
 from engine.inference.serving.forecast import CostTable
 from engine.inference.serving.measure import largest, open_variant, value_table
-from engine.inference.serving.planning import ValueTable
+from engine.inference.serving.planning import ValueTable, efficient_frontier
 
 _HORIZON: Final = 50
 # A day of its own, apart from those of `models quantize`.
@@ -30,9 +31,8 @@ _FRESH_SEED: Final = 40_000
 _STEP: Final = 64
 # What a live worker's turn takes beside its model.
 _TURN_NS: Final = 80_000.0
-# With 50 ms these models would be scarce only at rates that no front in Python takes in.
+# A fifth of the reference's: these models are so much faster that a day of 50 ms is a day of millions.
 _SHIPPED_DEADLINE_NS: Final = 10_000_000
-_SHIPPED_LOAD: Final = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +51,6 @@ class RouterLadder:
         The largest but one, in INT8.
     deadline_ns : int
         Of every request.
-    load : float
-        Multiplies the loads' rates, which are in units of what the workers can do with the largest model.
     margins : array of float64 or None
         First answers' margins to draw requests from.
     """
@@ -66,8 +64,14 @@ class RouterLadder:
     int8: int
     large: int
     deadline_ns: int
-    load: float = 1.0
     margins: NDArray[np.float64] | None = None
+
+    @property
+    def fixed(self) -> tuple[int, ...]:
+        """The choices that somebody may stay with: those of the goals, and the efficient frontier."""
+        items = [self.costs.item_ns(variant) for variant in range(len(self.costs))]
+        frontier = efficient_frontier(items, self.values.values)
+        return tuple(sorted({self.small, self.int8, self.large, *frontier}))
 
 
 _REFERENCE_US: Final = (
@@ -113,6 +117,7 @@ SHIPPED_US: Final = {
 }
 
 
+@cache
 def shipped_ladder(*, rows: int, seed: int) -> RouterLadder:
     """Return the package's ladder, judged on windows of a generated day that no build uses.
 
@@ -129,7 +134,7 @@ def shipped_ladder(*, rows: int, seed: int) -> RouterLadder:
     worth, margins = judged(variants, inputs, labels)
     return RouterLadder(
         names=names,
-        costs=CostTable([[time * 1e3 for time in SHIPPED_US[name]] for name in names]).plus(_TURN_NS),
+        costs=shipped_costs(names),
         values=value_table(variants),
         worth=worth,
         small=0,
@@ -137,9 +142,13 @@ def shipped_ladder(*, rows: int, seed: int) -> RouterLadder:
         int8=int8[-1],
         large=largest(variants),
         deadline_ns=_SHIPPED_DEADLINE_NS,
-        load=_SHIPPED_LOAD,
         margins=margins,
     )
+
+
+def shipped_costs(names: Sequence[str]) -> CostTable:
+    """Return what the package's variants take, each with a live worker's turn."""
+    return CostTable([[time * 1e3 for time in SHIPPED_US[name]] for name in names]).plus(_TURN_NS)
 
 
 def reference_with_margins(shipped: RouterLadder) -> RouterLadder:

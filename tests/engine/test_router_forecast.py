@@ -172,6 +172,17 @@ def test_a_breaker_opens_exactly_at_its_limit(oks: list[bool]) -> None:
         assert breaker.state is BreakerState.CLOSED
 
 
+@given(st.lists(st.lists(st.sampled_from([True, True, True, False]), max_size=30), max_size=30))
+def test_a_runs_answers_count_as_one_after_the_other(runs: list[list[bool]]) -> None:
+    limits = BreakerLimits(open_ns=2)
+    whole, single = CircuitBreaker(limits), CircuitBreaker(limits)
+    for now_ns, good in enumerate(runs):
+        assert whole.allows(now_ns) == single.allows(now_ns)
+        tripped = [single.record(now_ns, ok=ok) for ok in good]
+        assert whole.record_all(now_ns, good) == any(tripped)
+        assert (whole.state, whole.trips) == (single.state, single.trips)
+
+
 def test_a_breaker_tries_again_later_and_each_time_later() -> None:
     breaker = CircuitBreaker(BreakerLimits(open_ns=100))
     for _ in range(3):

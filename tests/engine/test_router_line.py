@@ -1,4 +1,4 @@
-"""What a rung affords of a queue with margins: array operations against a plain walk along it."""
+"""What a rung affords of a queue with margins, against an obvious walk along it."""
 
 from __future__ import annotations
 

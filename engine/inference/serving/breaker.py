@@ -6,6 +6,7 @@ Half open, one answer decides: good closes, bad opens again for twice as long.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -76,6 +77,14 @@ class CircuitBreaker:
         if not ok and self._history.bit_count() >= limits.failures_max:
             return self._trip(now_ns)
         return False
+
+    def record_all(self, now_ns: int, good: Sequence[bool]) -> bool:
+        """Take a run's answers in, in order; return whether one of them tripped the breaker."""
+        if all(good):
+            # Of good answers only as many count as are remembered.
+            good = good[: self._limits.window]
+        trips = [self.record(now_ns, ok=ok) for ok in good]
+        return any(trips)
 
     def reset(self) -> None:
         """Close and forget, after the variant was rolled back or replaced."""

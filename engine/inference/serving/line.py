@@ -1,8 +1,9 @@
 """The queue as one choice sees it: deadlines ascending, and beside each the bin of its first answer's margin.
 
 A ladder that cascades has dozens of rungs, and any of them may have to be held against a thousand requests.
-So nothing here looks at requests one by one: bins are bytes, which are counted, translated and searched as
-text is, and a rung's runs are a few array operations.
+So bins are bytes, which are counted, translated and searched as text is. Most rungs are refused by counts;
+one that is not is walked along until it fails, which it does early if at all. Array operations for the same
+took longer at every length tried, up to a thousand.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from operator import mul
 from typing import Final
 
-import numpy as np
-
 _TAKEN: Final = 255
 """No variant of any ladder."""
 BINS_MAX: Final = 256
-_SHORT: Final = 64
+_SHORT: Final = 256
+"""Queues up to here are walked at once."""
 
 
 class Line:
@@ -47,7 +47,8 @@ class Line:
         self.bins, self.slowdown = bins, slowdown
         self._deadlines, self._spent_ns = deadlines, guard_ns + now_ns
         waiting = len(deadlines)
-        marks = (waiting, waiting // 2, waiting // 4) if waiting > _SHORT else (waiting,)
+        self.is_short = waiting <= _SHORT
+        marks = () if self.is_short else (waiting, waiting // 2, waiting // 4)
         self._counts = [(mark, [bins.count(own, 0, mark) for own in range(bin_count)]) for mark in marks]
 
     def __len__(self) -> int:
@@ -65,6 +66,8 @@ class Line:
         """Return how many requests a rung gives this variant."""
         if not self.bins:
             return len(self)
+        if self.is_short:
+            return self._given(variants).count(variant)
         counts = self._counts[0][1]
         return sum([counts[own] for own, given in enumerate(variants) if given == variant])
 
@@ -81,6 +84,8 @@ class Line:
 
     def at_least(self, variants: Sequence[int], least_ns: Sequence[float]) -> Iterator[tuple[int, float]]:
         """Tell of some places by when they are over at the earliest, if a request takes `least_ns`.
+
+        Of none in a short queue.
 
         Yields
         ------
@@ -112,22 +117,25 @@ class Line:
         batch_of : callable
             Given a variant and how many wait for it; returns how many run at once, and their time.
         """
-        given = np.frombuffer(self._given(variants), np.uint8).copy()
-        given[head] = _TAKEN
-        starts, times = [], [np.array([ready_ns])]
-        for variant in set(variants):
-            places = np.flatnonzero(given == variant)
-            if len(places):
-                size, run_ns = batch_of(variant, len(places))
-                starts.append(places[::size])
-                times.append(np.full(len(starts[-1]), run_ns))
-        if not starts:
-            return True
-        first = np.concatenate(starts)
-        order = np.argsort(first)
-        done_ns = np.cumsum(np.concatenate(times)[np.append(0, 1 + order)])[1:]
-        room_ns = np.asarray(self._deadlines, np.int64)[first[order]] - self._spent_ns
-        return not (done_ns > usable * room_ns).any()
+        given = bytearray(self._given(variants))
+        for place in head:
+            given[place] = _TAKEN
+        runs: dict[int, tuple[int, float]] = {}
+        # By variant: how many more the run begun last takes. A batch is at most 64.
+        room = bytearray(_TAKEN + 1)
+        deadlines, spent_ns = self._deadlines, self._spent_ns
+        for place, variant in enumerate(given):
+            if room[variant]:
+                room[variant] -= 1
+            elif variant != _TAKEN:
+                if variant not in runs:
+                    runs[variant] = batch_of(variant, given.count(variant))
+                size, run_ns = runs[variant]
+                room[variant] = size - 1
+                ready_ns += run_ns
+                if ready_ns > usable * (deadlines[place] - spent_ns):
+                    return False
+        return True
 
     def _given(self, variants: Sequence[int]) -> bytes | bytearray:
         """Return the variant at every place."""

@@ -333,14 +333,17 @@ class Planner:
                 if ready_ns > usable * line.room_ns(first):
                     return False
             return True
-        # Most rungs are refused by what their requests take at the least, which costs no look at each.
-        least_ns = self.forecast.least_ns(slowdown)
-        spared_ns = count * max(
-            least_ns[lower] for own, lower in zip(variants, below, strict=True) if own == variant
-        )
-        for place, time_ns in line.at_least(below, least_ns):
-            if ready_ns + time_ns - spared_ns > usable * line.room_ns(place):
-                return False
+        if count == len(line):
+            return True
+        if not line.is_short:
+            # Most rungs are refused by what their requests take at the least, which costs no look at each.
+            least_ns = self.forecast.least_ns(slowdown)
+            spared_ns = count * max(
+                least_ns[lower] for own, lower in zip(variants, below, strict=True) if own == variant
+            )
+            for place, time_ns in line.at_least(below, least_ns):
+                if ready_ns + time_ns - spared_ns > usable * line.room_ns(place):
+                    return False
         head = line.places(variants, variant, count)
         return line.ends_in_time(below, head, ready_ns, usable, batch_of)
 

@@ -17,8 +17,6 @@ from .queueing import Admission, EdfQueue, WorkerScheduler
 from .queueing import Run as ScheduledRun
 from .request import Request
 
-_SECOND_NS = 1_000_000_000
-
 
 class SimulatedRun:
     """A batch under way. `scheduled` is the scheduler's own object where there is one."""
@@ -183,15 +181,21 @@ class ClockworkPolicy:
 class InfaasPolicy:
     """After INFaaS (Romero et al., ATC 2021): the variant is chosen on arrival.
 
-    Every second a monitor finds the most accurate variant whose throughput, from the profile, carries the
-    load of the past second; on arrival the choice steps down further while the queue in front would not
+    Every `window_ns` a monitor finds the most accurate variant whose throughput, from the profile, carries
+    the load since the last look; on arrival the choice steps down further while the queue in front would not
     meet the deadline. A queued request keeps its variant.
     """
 
     def __init__(
-        self, costs: CostTable, values: ValueTable, *, workers: int, name: str = "INFaaS-style"
+        self,
+        costs: CostTable,
+        values: ValueTable,
+        *,
+        workers: int,
+        window_ns: int = 1_000_000_000,
+        name: str = "INFaaS-style",
     ) -> None:
-        self.name = name
+        self.name, self._span_ns = name, window_ns
         self._costs = costs
         self._order = sorted(range(len(costs)), key=values.values.__getitem__, reverse=True)
         self._queues = [EdfQueue() for _ in range(workers)]
@@ -215,7 +219,7 @@ class InfaasPolicy:
 
     def _monitor(self, now_ns: int) -> None:
         self._arrived += 1
-        if now_ns - self._window_ns < _SECOND_NS:
+        if now_ns - self._window_ns < self._span_ns:
             return
         rate = self._arrived / (now_ns - self._window_ns)
         places = range(len(self._order))

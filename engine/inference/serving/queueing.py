@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
@@ -43,10 +43,17 @@ class EdfQueue:
     def push(self, request: Request) -> None:
         """Put one request in its place."""
         entry = (request.deadline_ns, request.request_id, request)
-        place = bisect_right(self._entries, entry)
-        self._entries.insert(place, entry)
-        self._deadlines.insert(place, request.deadline_ns)
-        self._bins.insert(place, 0 if self._bin_of is None else self._bin_of(request.margin))
+        own = 0 if self._bin_of is None else self._bin_of(request.margin)
+        if not self._entries or entry > self._entries[-1]:
+            # Where all have the same time, whoever comes last is due last.
+            self._entries.append(entry)
+            self._deadlines.append(request.deadline_ns)
+            self._bins.append(own)
+        else:
+            place = bisect_right(self._entries, entry)
+            self._entries.insert(place, entry)
+            self._deadlines.insert(place, request.deadline_ns)
+            self._bins.insert(place, own)
         self._values[request.value] = self._values.get(request.value, 0) + 1
 
     def pop(self, count: int) -> list[Request]:
@@ -158,11 +165,10 @@ class WorkerScheduler:
             self.queue.deadlines(), now_ns, slowdown
         ):
             hopeless += self.queue.pop_least_valuable(1 + len(self.queue) // 8)
+        # All at once: under overload there are hundreds, and what they cost is time that the others lack.
+        soonest_ns = now_ns + self.planner.cheapest_ns(slowdown) + guard_ns
+        hopeless += self.queue.pop(bisect_left(self.queue.deadlines(), soonest_ns))
         while self.queue:
-            soonest_ns = now_ns + self.planner.cheapest_ns(slowdown)
-            if soonest_ns > self.queue.first_deadline_ns() - guard_ns:
-                hopeless += self.queue.pop(1)
-                continue
             plan = self.planner.choose(self.queue.deadlines(), self.queue.bins(), now_ns, slowdown)
             if plan is None:
                 hopeless += self.queue.pop(1)
@@ -200,9 +206,7 @@ class WorkerScheduler:
             queue_share=self.queue_share(now_ns),
             psi_share=psi_share,
         )
-        tripped = False
-        for ok in good:
-            tripped = self.breakers[variant].record(now_ns, ok=ok) or tripped
+        tripped = self.breakers[variant].record_all(now_ns, good)
         if tripped:
             self._opened = True
         return tripped
