@@ -27,7 +27,7 @@ def test_ids_that_keep_a_distance_fill_no_bucket(tmp_path: Path) -> None:
     ran = subprocess.run((str(program),), capture_output=True, text=True, check=True)
     lines = [line.split() for line in ran.stdout.splitlines()]
     assert len(lines) > 80
-    # Random ids: 0.7 and 0.9 % at this load. Of the lower half of one multiplication, multiples of its factor:
-    # 75 % find their bucket full; multiples of the inverse of that all stand in one.
+    # Random ids: 0.7 and 0.9 % at this load. By the lower half of one product 75 % of the multiples of its
+    # factor find their bucket full, and those of its inverse all share one.
     uneven = [line for line in lines if float(line[2]) > 0.05 or float(line[3]) > 0.12]
     assert not uneven
