@@ -64,7 +64,8 @@ cdef extern from *:
 
 
 cdef inline void command_name(
-    OrderCommand* command, uint8_t action, int8_t side, uint8_t order_type, uint8_t time_in_force, uint8_t flags
+    OrderCommand* command, uint8_t action, int8_t side, uint8_t order_type, uint8_t time_in_force,
+    uint8_t flags,
 ) noexcept nogil:
     """Write a command's last eight bytes in one store.
 

@@ -90,6 +90,8 @@ cdef class MatchingEngine(EngineState):
         Trades so far, and their lots.
     now_ns : int
         The latest time a command carried.
+    memory_bytes : int
+        What the pools, lists and tables take, used or not, but for the nodes of the price indexes.
     """
 
     def submit(self, cnp.ndarray orders not None, cnp.ndarray out=None):
