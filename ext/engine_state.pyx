@@ -9,7 +9,7 @@ from libc.stdint cimport INT32_MAX, INT32_MIN, INT64_MIN, int32_t, int64_t, uint
 from libc.string cimport memcpy, memset
 
 from .layout cimport DEBUG_BUILD, ExecutionReport
-from .match_memory cimport state_close, state_open, state_reserve
+from .match_memory cimport state_bytes, state_close, state_open, state_reserve
 from .match_order cimport order_price, order_side
 from .match_snapshot cimport SnapshotHeader, SnapshotOrder, header_fault, snapshot_read, snapshot_write
 from .match_state cimport MatchState, lots_left, state_find
@@ -124,6 +124,11 @@ cdef class EngineState:
     def live_orders(self):
         """Orders in the books: displayed, hidden and stops."""
         return state_orders(&self.state)
+
+    @property
+    def memory_bytes(self):
+        """What the pools, lists and tables take, used or not, but for the nodes of the price indexes."""
+        return state_bytes(&self.state)
 
     def depth_array(self, int side, int count):
         """Return the best displayed levels of one side.

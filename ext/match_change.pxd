@@ -140,8 +140,6 @@ cdef inline void order_replace(MatchState* state, const OrderCommand* command) n
         entry.detail.flags = ORDER_HIDDEN if book == &state.dark else 0
     if book == &state.stops:
         entry.detail.price_ticks = command.price_ticks
-    elif book == &state.lit:
-        entry.detail.minimum_lots = 0           # it held on arrival
     order_withdraw(state, book, number)
     state.lots_in += command.size_lots
     entry_from_detail(state, &entry)

@@ -4,10 +4,19 @@ from libc.stdint cimport INT64_MAX, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 
 from .expiry_heap cimport Expiry, ExpiryHeap, expiry_before, expiry_pop, expiry_push, expiry_reserve
+from .layout cimport ExecutionReport
 from .match_state cimport NO_PRICE, MatchState, OrderDetail, Peg, reports_reserve, state_find
 from .node_arena cimport pool_give, pool_grow, pool_take
-from .order_index cimport order_index_review, order_index_tidy
-from .resting_book cimport RestingBook, book_close, book_open, levels_extend, order_find, orders_extend
+from .order_index cimport order_index_bytes, order_index_review, order_index_tidy
+from .resting_book cimport (
+    RestingBook,
+    book_close,
+    book_open,
+    levels_extend,
+    order_find,
+    orders_extend,
+    pool_bytes,
+)
 
 
 cdef inline bint book_reserve(RestingBook* book, uint64_t orders, uint64_t levels) noexcept nogil:
@@ -143,6 +152,24 @@ cdef inline bint state_open(MatchState* state, uint32_t orders, uint32_t levels)
         book_open(&state.lit, orders, levels) and book_open(&state.dark, few, few)
         and book_open(&state.stops, few, few)
         and reports_reserve(state, 256) and expiry_reserve(&state.expiries, 256) and pegs_reserve(state, 256)
+    )
+
+
+cdef inline uint64_t book_bytes(const RestingBook* book) noexcept nogil:
+    return (
+        pool_bytes(book.order_capacity) + pool_bytes(book.level_capacity)
+        + order_index_bytes(&book.by_id)
+    )
+
+
+cdef inline uint64_t state_bytes(const MatchState* state) noexcept nogil:
+    """Return what the state's own memory takes."""
+    cdef uint64_t reports = state.report_capacity if state.reports_owned else 0
+    return (
+        book_bytes(&state.lit) + book_bytes(&state.dark) + book_bytes(&state.stops)
+        + (<uint64_t>state.detail_capacity + 1) * sizeof(OrderDetail)
+        + state.expiries.capacity * sizeof(Expiry) + state.peg_capacity * sizeof(Peg)
+        + reports * sizeof(ExecutionReport)
     )
 
 

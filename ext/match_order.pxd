@@ -114,6 +114,14 @@ cdef inline void entry_close(MatchState* state, Entry* entry, uint8_t reason) no
     entry.leaves_lots = 0
 
 
+cdef inline void detail_rest(OrderDetail* detail, bint lit, int32_t price_ticks) noexcept nogil:
+    """Forget what no longer decides anything, so that orders that behave alike are alike."""
+    if lit:
+        detail.minimum_lots = 0                 # it held on arrival
+    if not is_stop(detail.order_type) and not is_peg(detail.order_type):
+        detail.price_ticks = price_ticks
+
+
 cdef inline bint book_append(
     MatchState* state, RestingBook* book, int side, int32_t price_ticks, Entry* entry
 ) noexcept nogil:
@@ -126,6 +134,7 @@ cdef inline bint book_append(
         mark = detail_take(state, &entry.detail)
         if entry.detail.display_lots and book == &state.lit:
             shown = min(shown, <int64_t>entry.detail.display_lots)
+        detail_rest(&state.details[mark], book == &state.lit, price_ticks)
         state.details[mark].reserve_lots = entry.leaves_lots - shown
         state.minimums[side] += book == &state.dark and entry.detail.minimum_lots != 0
     order_append(book, level, entry.order_id, shown, mark)

@@ -21,9 +21,17 @@ from .layout cimport (
     TIF_IOC,
 )
 from .lots cimport SIZE_LOTS_MAX
-from .match_memory cimport state_reserve
-from .match_order cimport FLAGS_KNOWN, book_append, is_peg, is_stop, size_is_valid
-from .match_state cimport PHASE_AUCTION, SELF_TRADE_DECREMENT, MatchState, OrderDetail, Peg, state_find
+from .match_memory cimport pegs_compact, state_reserve
+from .match_order cimport FLAGS_KNOWN, book_append, detail_rest, is_peg, is_stop, size_is_valid
+from .match_state cimport (
+    NO_PRICE,
+    PHASE_AUCTION,
+    SELF_TRADE_DECREMENT,
+    MatchState,
+    OrderDetail,
+    Peg,
+    state_find,
+)
 from .match_sweep cimport Entry
 from .match_verify cimport BOOK_COUNT, state_book, state_fault, state_orders
 from .order_index cimport Order
@@ -107,8 +115,9 @@ cdef inline void snapshot_write(MatchState* state, SnapshotHeader* header) noexc
     header.self_trade = <uint8_t>state.self_trade
     header.traded = state.traded
     header.peg_sequence = state.peg_sequence
-    header.pegged_bid = state.pegged_bid
-    header.pegged_ask = state.pegged_ask
+    pegs_compact(state)
+    header.pegged_bid = state.pegged_bid if state.peg_count else NO_PRICE
+    header.pegged_ask = state.pegged_ask if state.peg_count else NO_PRICE
     for book_index in range(BOOK_COUNT):
         book = state_book(state, book_index)
         for side in range(2):
@@ -233,6 +242,7 @@ cdef inline bint order_restore(MatchState* state, const SnapshotOrder* item) noe
     if entry.special:
         number = order_find(book, item.order_id)
         state.details[book.orders[number].mark] = item.detail
+        detail_rest(&state.details[book.orders[number].mark], book == &state.lit, item.price_ticks)
         if item.detail.peg_sequence:
             peg_enter(state, item)
         if item.detail.expire_ns != INT64_MAX:

@@ -30,7 +30,9 @@ cdef inline const char* state_fault(MatchState* state) noexcept nogil:
     cdef uint32_t number, order_number, previous
     cdef uint64_t details = 0, orders, count, resting = 0
     cdef int64_t total
+    cdef uint32_t[2] demanding
     cdef int book_index, side
+    demanding[BID] = demanding[ASK] = 0
     for book_index in range(BOOK_COUNT):
         book = state_book(state, book_index)
         orders = 0
@@ -47,6 +49,7 @@ cdef inline const char* state_fault(MatchState* state) noexcept nogil:
                     total += order.size_lots
                     resting += order.size_lots + state.details[order.mark].reserve_lots
                     details += order.mark != 0
+                    demanding[side] += book == &state.dark and state.details[order.mark].minimum_lots != 0
                     count += 1
                     previous, order_number = order_number, order.next
                 if total != level.total_lots or count != level.order_count or level.last != previous:
@@ -59,6 +62,8 @@ cdef inline const char* state_fault(MatchState* state) noexcept nogil:
             return "every order stands on a level"
     if details != state.detail_count:
         return "every detail belongs to an order"
+    if demanding[BID] != state.minimums[BID] or demanding[ASK] != state.minimums[ASK]:
+        return "hidden orders that demand a minimum are counted"
     if state.lots_in - state.lots_out != resting:
         return "lots accepted are traded, cancelled or resting"
     if state.phase == PHASE_CONTINUOUS and state_is_crossed(state):

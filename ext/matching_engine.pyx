@@ -43,7 +43,7 @@ from .match_batch cimport batch_apply
 from .match_change cimport mass_cancel
 from .match_follow cimport clock_advance, settle, state_apply
 from .match_memory cimport state_reserve
-from .match_plain cimport state_is_plain
+from .match_plain cimport command_name, state_is_plain
 from .match_state cimport PHASE_AUCTION, PHASE_CONTINUOUS, PHASE_HALTED
 from .match_verify cimport state_is_crossed
 from .order_array cimport first_rows, orders_pointer, reports_pointer
@@ -90,6 +90,8 @@ cdef class MatchingEngine(EngineState):
         Trades so far, and their lots.
     now_ns : int
         The latest time a command carried.
+    memory_bytes : int
+        What the pools, lists and tables take, used or not, but for the nodes of the price indexes.
     """
 
     def submit(self, cnp.ndarray orders not None, cnp.ndarray out=None):
@@ -193,11 +195,8 @@ cdef class MatchingEngine(EngineState):
         command.size_lots = size_lots
         command.price_ticks = price_ticks
         command.owner = owner
-        command.action = ACTION_NEW
-        command.side = <int8_t>(side if -1 <= side <= 1 else 0)
-        command.order_type = ORDER_LIMIT
-        command.time_in_force = time_in_force
-        command.flags = flags
+        side = side if -1 <= side <= 1 else 0
+        command_name(&command, ACTION_NEW, <int8_t>side, ORDER_LIMIT, time_in_force, flags)
         self.apply_one(&command)
         for row in range(self.state.report_count):
             answer = &self.state.reports[row]
@@ -217,7 +216,7 @@ cdef class MatchingEngine(EngineState):
         memset(&command, 0, sizeof(command))
         command.client_order_id = order_id
         command.ts_ns = ts_ns
-        command.action = ACTION_CANCEL
+        command_name(&command, ACTION_CANCEL, 0, 0, 0, 0)
         self.apply_one(&command)
         for row in range(self.state.report_count):
             answer = &self.state.reports[row]

@@ -74,17 +74,18 @@ typedef struct {
 _Static_assert(sizeof(Order) == 32, "two orders fill a cache line");
 _Static_assert(sizeof(OrderBucket) == 32, "two buckets fill a cache line");
 
-/* Fibonacci hashing (Knuth, TAOCP 6.4): the upper bits of id * 2^64/phi are the home. */
-ANYTICK_ALWAYS_INLINE uint64_t order_spread(uint64_t order_id) { return order_id * 0x9E3779B97F4A7C15ull; }
-
-/* Seven bits folded from two places: ids at one even distance share a home at even distances too (the three
- * gaps of multiples), and of a single place they would differ by one number, which may be 0. The high bit
- * tells a tag from a free place. */
-ANYTICK_ALWAYS_INLINE uint64_t order_tag(uint64_t order_id)
+/* An id's hash, of which the upper bits are the home: both halves of id * 2^64/phi. The lower half alone
+ * (Fibonacci hashing; Knuth, TAOCP 6.4) lays ids that keep a distance on homes that keep one too, and some
+ * distances, 2^64/phi itself among them, fill one bucket of sixteen. What the upper half adds has its quickest
+ * byte on top, where the homes are. */
+ANYTICK_ALWAYS_INLINE uint64_t order_spread(uint64_t order_id)
 {
-    uint64_t spread = order_spread(order_id);
-    return ((spread >> 32 ^ spread >> 20) & 0x7f) | 0x80;
+    unsigned __int128 product = (unsigned __int128)order_id * 0x9E3779B97F4A7C15ull;
+    return (uint64_t)product ^ __builtin_bswap64((uint64_t)(product >> 64));
 }
+
+/* Seven bits below those of any home; the high bit tells a tag from a free place. */
+ANYTICK_ALWAYS_INLINE uint64_t order_tag(uint64_t order_id) { return (order_spread(order_id) >> 24 & 0x7f) | 0x80; }
 
 /* The bucket where an id belongs: where it nearly always is, if it is in. */
 ANYTICK_ALWAYS_INLINE OrderBucket *order_index_home(const OrderIndex *index, uint64_t order_id)

@@ -77,6 +77,16 @@ cdef inline size_t buckets_bytes(uint32_t mask) noexcept nogil:
     return (<size_t>mask + 1) * sizeof(OrderBucket)
 
 
+cdef inline uint64_t order_index_bytes(const OrderIndex* index) noexcept nogil:
+    """Return what an index takes that was made."""
+    cdef uint64_t total = buckets_bytes(index.mask)
+    if index.older != NULL:
+        total += buckets_bytes(index.older_mask)
+    if index.window != NULL:
+        total += window_bytes(index.window_mask + 1)
+    return total
+
+
 cdef inline void older_give(OrderIndex* index) noexcept nogil:
     if index.older != NULL:
         pool_give(NULL, index.older, buckets_bytes(index.older_mask))

@@ -333,8 +333,12 @@ cdef inline uint64_t book_hash(RestingBook* book) noexcept nogil:
 
 cdef inline void book_close(RestingBook* book) noexcept nogil:
     """Free everything that a zeroed or opened book owns."""
-    if book.arena == NULL:
-        book_clear(book)        # the price indexes free what is empty
+    cdef int side
+    for side in range(2):
+        # The price indexes free what is empty; orders need no visit, their pool goes as a whole.
+        while book.arena == NULL and book.best[side]:
+            book.levels[book.best[side]].first = 0
+            level_remove(book, book.best[side])
     if book.levels != NULL:
         pool_give(book.arena, book.levels, pool_bytes(book.level_capacity))
     if book.orders != NULL:

@@ -13,10 +13,20 @@ from ext.order_book import OrderBook
 
 def test_a_batch_looks_ahead_past_the_end_of_an_emptied_table_of_ids() -> None:
     """The ids that are looked up belong to the older table's last bucket, until the table is given back."""
-    unspread = pow(0x9E3779B97F4A7C15, -1, 2**64)  # an id's home is the top of id * 2^64 / phi
-    last_homes = [(2**64 - 1 - place) * unspread % 2**64 for place in range(6_000)]
+    draw = np.random.default_rng(1)
+    # Of every 8,192 ids one has the last of the older table's buckets for its home: top bits of a hash of
+    # both halves of id * 2^64 / phi, all of them set.
+    at_random = draw.integers(2**40, 2**62, 400_000).tolist()
+    products = [order_id * 0x9E3779B97F4A7C15 for order_id in at_random]
+    last = [
+        order_id
+        for order_id, product in zip(at_random, products, strict=True)
+        if (product % 2**64 >> 51) ^ int.from_bytes((product >> 64).to_bytes(8, "little")) >> 51 == 2**13 - 1
+    ]
+    assert len(last) > 20
+    last_homes = np.resize(np.array(last, np.uint64), 6_000)
     commands = np.zeros(3 * len(last_homes), ORDER_DTYPE)
-    commands["client_order_id"] = np.random.default_rng(1).integers(1, 2**63, len(commands))
+    commands["client_order_id"] = draw.integers(2**62, 2**63, len(commands))
     commands["client_order_id"][2::3] = last_homes
     commands["action"] = OrderAction.NEW
     commands["action"][2::3] = OrderAction.CANCEL

@@ -10,7 +10,7 @@ import pytest
 from matching_flow import flow, orders, rows
 from numpy.typing import NDArray
 
-from data.schema import REPORT_DTYPE, OrderFlag, OrderType, TimeInForce
+from data.schema import REPORT_DTYPE, OrderAction, OrderFlag, OrderType, TimeInForce
 from ext.matching_engine import MatchingEngine
 from tests.reference.matching import INT32_MAX, INT64_MAX, Command
 
@@ -118,6 +118,28 @@ def test_a_forged_snapshot_is_refused_for_the_rule_it_breaks(
     with pytest.raises(ValueError, match=f"snapshot: order .*{rule}"):
         engine.restore(forged(order_id, **changes))
     assert engine.state_hash() == before
+
+
+def test_orders_that_behave_alike_are_written_alike() -> None:
+    def records(*commands: Command) -> bytes:
+        engine = MatchingEngine()
+        engine.submit(orders(Command(1, side=-1, size=4, price=100), *commands))
+        return engine.snapshot()[HEADER_BYTES:]
+
+    held = {"side": 1, "price": 100, "owner": 7}
+    rests = records(Command(2, size=9, **held))
+    assert records(Command(2, size=9, minimum=3, **held)) == rests
+    moved = Command(2, action=OrderAction.REPLACE, size=9, price=100)
+    assert records(Command(2, side=1, size=5, price=99, owner=7), moved) == rests
+
+
+def test_the_touch_of_pegs_that_are_gone_is_not_written() -> None:
+    engine = every_kind()
+    touch = slice(HEADER_BYTES - 16, HEADER_BYTES)
+    empty = MatchingEngine().snapshot()[touch]
+    assert engine.snapshot()[touch] != empty
+    engine.cancel(PEG)
+    assert engine.snapshot()[touch] == empty
 
 
 def test_looking_at_an_engine_keeps_its_last_reports() -> None:
