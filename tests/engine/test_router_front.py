@@ -20,6 +20,7 @@ from engine.inference.errors import ModelError
 from engine.inference.ladder import Variant, load_ladder
 from engine.inference.serving import crew as crew_module
 from engine.inference.serving import front as front_module
+from engine.inference.serving import starter as starter_module
 from engine.inference.serving.arena import Arena
 from engine.inference.serving.crew import Crew
 from engine.inference.serving.forecast import CostTable
@@ -250,7 +251,10 @@ def test_a_worker_that_cannot_be_started_takes_the_others_along(
     assert not shared_names()
 
 
-def test_a_spare_that_dies_while_it_starts_is_replaced_a_second_later(serve: Callable[..., Front]) -> None:
+def test_a_spare_that_dies_while_it_starts_is_replaced_a_second_later(
+    serve: Callable[..., Front], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starter_module, "_has_process_descriptors", lambda: False)
     front = serve()
     glance = front._roster.glance
     spare = front._roster.shift.crew.spare

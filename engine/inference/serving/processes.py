@@ -36,8 +36,8 @@ class ChildProcess(Protocol):
     def said(self) -> dict[str, Any]:
         """What it told the front of its task; of a fresh interpreter only once that has ended."""
 
-    def hangs(self, now_ns: int) -> bool:
-        """Take a glance at one that is to start; return whether it was not heard of for too long."""
+    def came_to_nothing(self, now_ns: int) -> bool:
+        """Take a glance at one that is to start; return whether it failed by no fault of its task's."""
 
     def kill(self) -> None:
         """End it at once and wait until it is gone; again is harmless."""
@@ -86,8 +86,8 @@ class SpawnedProcess:
             self._listen()
         return self._said
 
-    def hangs(self, now_ns: int) -> bool:
-        """Return False: an interpreter may take long to start."""
+    def came_to_nothing(self, now_ns: int) -> bool:
+        """Return False: an interpreter may take long to start, and says so when it ends."""
         return False
 
     def kill(self) -> None:
@@ -164,9 +164,11 @@ class CopiedProcess:
         self._hear()
         return self._said
 
-    def hangs(self, now_ns: int) -> bool:
-        """Return whether it should have told who it is long ago."""
-        return self.pid is None and self._watchdog.hangs(now_ns, beat=0)
+    def came_to_nothing(self, now_ns: int) -> bool:
+        """Return whether it was never made, should have been long ago, or ended without a word."""
+        if self.pid is None:
+            return not self._hears or self._watchdog.hangs(now_ns, beat=0)
+        return not self.alive and "error" not in self._said
 
     def kill(self) -> None:
         """End it at once and wait until it is gone."""
