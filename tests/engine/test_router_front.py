@@ -133,6 +133,23 @@ def test_a_stopped_worker_is_replaced_and_its_requests_answered(serve: Callable[
     assert stopped not in front.worker_ids
 
 
+def test_a_silent_worker_gets_less_before_it_is_condemned(
+    ladder: tuple[Variant, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Front(ladder, costs=COSTS, workers=2, open_max=64) as front:
+        silent = front._roster.shift.crew.lanes[0]
+        monkeypatch.setattr(silent.watchdog, "_silence_ns_max", 3600 * SECOND)
+        assert silent.process.pid is not None
+        os.kill(silent.process.pid, signal.SIGSTOP)
+        while silent.watchdog.silence_ns < SECOND:
+            front.poll(timeout_s=0.01)
+        ids, done = ask(front, payloads(20), room_ns=SECOND)
+        lanes = front._path.ledger.lanes
+        assert (lanes == front._roster.shift.lane(0)).sum() <= 1
+        os.kill(silent.process.pid, signal.SIGCONT)
+        assert sorted(answer.request_id for answer in finish(front, done)) == ids
+
+
 def test_a_stopped_worker_does_not_hold_a_deadline(serve: Callable[..., Front]) -> None:
     front = serve()
     stopped = front.worker_ids[0]

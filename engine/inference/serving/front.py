@@ -352,7 +352,7 @@ class Front:
 
     @property
     def slowdowns(self) -> tuple[float, ...]:
-        """What the workers' pressure gauges say."""
+        """How much slower than on a quiet machine the workers are held to be, by their gauges and silence."""
         return tuple(self._roster.shift.admission.slowdowns)
 
     def status(self) -> FrontStatus:

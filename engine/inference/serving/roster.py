@@ -33,6 +33,8 @@ from .switch import LadderSource, Switch, Switcher, SwitchState
 
 _LOG: Final = logging.getLogger("anytick.serving")
 _SOURCE_NS: Final = 50_000_000
+# One beat and a half: a worker that is well has beaten in between.
+_SLOW_PER_SILENCE_NS: Final = 30_000_000
 
 
 class Roster:
@@ -127,7 +129,9 @@ class Roster:
         if crew.needs_spare(now_ns) and (crew.original.is_open or may_pause()):
             crew.start_spare(now_ns)
         for lane, worker in enumerate(crew.lanes):
-            admission.slowdowns[lane] = float(self._arena.status["slowdown"][worker.place])
+            slowdown = float(self._arena.status["slowdown"][worker.place])
+            # Until a silent worker is condemned, others take what comes, as far as they can.
+            admission.slowdowns[lane] = max(slowdown, worker.watchdog.silence_ns / _SLOW_PER_SILENCE_NS)
             if admission.open[lane]:
                 lost = crew.is_lost(worker, now_ns)
             else:
