@@ -17,6 +17,8 @@ from .channel import Channel
 from .watchdog import Watchdog
 
 _ROOT: Final = Path(__file__).resolve().parents[3]
+# A copy takes milliseconds; that a busy machine takes longer is no reason to start interpreters on it.
+_SILENCE_NS_MAX: Final = 1_000_000_000
 _MEETING_S: Final = 0.02
 _FAREWELL_S: Final = 1.0
 
@@ -136,7 +138,7 @@ class CopiedProcess:
         self._pid: int | None = None
         self._descriptor = -1
         self._said: dict[str, Any] = {}
-        self._hears, self._watchdog = True, Watchdog()
+        self._hears, self._watchdog = True, Watchdog(silence_ns_max=_SILENCE_NS_MAX)
         try:
             original.channel.send({"do": "copy"}, far.fileno())
             self.channel.send(task, *descriptors)
