@@ -20,6 +20,7 @@ from engine.inference.errors import ModelError
 from engine.inference.ladder import Variant, load_ladder
 from engine.inference.serving import crew as crew_module
 from engine.inference.serving import front as front_module
+from engine.inference.serving import starter as starter_module
 from engine.inference.serving.arena import Arena
 from engine.inference.serving.crew import Crew
 from engine.inference.serving.forecast import CostTable
@@ -130,6 +131,23 @@ def test_a_stopped_worker_is_replaced_and_its_requests_answered(serve: Callable[
     answers = finish(front, done)
     assert sorted(answer.request_id for answer in answers) == ids
     assert stopped not in front.worker_ids
+
+
+def test_a_silent_worker_gets_less_before_it_is_condemned(
+    ladder: tuple[Variant, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Front(ladder, costs=COSTS, workers=2, open_max=64) as front:
+        silent = front._roster.shift.crew.lanes[0]
+        monkeypatch.setattr(silent.watchdog, "_silence_ns_max", 3600 * SECOND)
+        assert silent.process.pid is not None
+        os.kill(silent.process.pid, signal.SIGSTOP)
+        while silent.watchdog.silence_ns < SECOND:
+            front.poll(timeout_s=0.01)
+        ids, done = ask(front, payloads(20), room_ns=SECOND)
+        lanes = front._path.ledger.lanes
+        assert (lanes == front._roster.shift.lane(0)).sum() <= 1
+        os.kill(silent.process.pid, signal.SIGCONT)
+        assert sorted(answer.request_id for answer in finish(front, done)) == ids
 
 
 def test_a_stopped_worker_does_not_hold_a_deadline(serve: Callable[..., Front]) -> None:
@@ -250,7 +268,10 @@ def test_a_worker_that_cannot_be_started_takes_the_others_along(
     assert not shared_names()
 
 
-def test_a_spare_that_dies_while_it_starts_is_replaced_a_second_later(serve: Callable[..., Front]) -> None:
+def test_a_spare_that_dies_while_it_starts_is_replaced_a_second_later(
+    serve: Callable[..., Front], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starter_module, "_has_process_descriptors", lambda: False)
     front = serve()
     glance = front._roster.glance
     spare = front._roster.shift.crew.spare

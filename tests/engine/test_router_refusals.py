@@ -58,7 +58,7 @@ def test_refusals_come_within_five_milliseconds(
         first_answers=False,
         clock=lambda: now_ns,
     ) as front:
-        monkeypatch.setattr(front._roster, "glance", lambda now_ns: None)
+        monkeypatch.setattr(front._roster, "glance", lambda now_ns, **options: [])
         ring = MpscRing.attach(f"{front._name}-answers", "producer", dtype=ANSWER_DTYPE)
         lanes = [Lane(number, ring.producer()) for number in range(2)]
         monkeypatch.setattr(front._roster.shift.crew, "lanes", lanes)

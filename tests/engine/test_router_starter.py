@@ -128,6 +128,16 @@ def test_copies_have_the_cores_that_the_front_has_now(front: Front) -> None:
         os.sched_setaffinity(0, cores)
 
 
+def test_a_copy_that_ends_without_a_word_is_replaced_by_an_interpreter(front: Front) -> None:
+    spare = crew_of(front).spare
+    assert spare is not None
+    front.arena.status["ready"][spare.place] = 0
+    spare.process.kill()
+    until(front, lambda: has_spare(front))
+    assert kinds(front) == [CopiedProcess, SpawnedProcess]
+    assert_serves(front)
+
+
 def test_workers_do_not_feel_the_loss_of_what_they_were_copied_from(front: Front) -> None:
     workers = front.process_ids
     for lost in (original_id(front), starter_id(front)):

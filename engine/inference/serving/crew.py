@@ -73,15 +73,12 @@ class Crew:
         for _ in range(self.count):
             self.lanes.append(self._spawn())
         self.spare = self._spawn()
-        stop_ns = time.monotonic_ns() + int(_START_S_MAX * 1e9)
-        waiting = [*self.lanes, self.spare]
-        while waiting:
-            waiting = [worker for worker in waiting if not self.is_ready(worker)]
-            lost = [worker for worker in waiting if not worker.process.alive]
-            if lost or time.monotonic_ns() > stop_ns:
-                raise WorkerLost(_lost(lost[0].last_words() if lost else "none ended"))
+        while not all(map(self.is_ready, self._everybody())):
             # The ring has no producers yet, so waiting on it would not wait.
             time.sleep(_PAUSE_S)
+            now_ns = time.monotonic_ns()
+            self.lanes = [self._judged(worker, now_ns) for worker in self.lanes]
+            self.spare = self._judged(self.spare, now_ns)
 
     def start_next(self, now_ns: int) -> bool:
         """Take a step of starting one by one; return whether all lanes are ready. The spare comes later.
@@ -91,16 +88,14 @@ class Crew:
         WorkerLost
             One ended before it was ready, or took too long.
         """
-        newest = self.lanes[-1:]
-        if newest and self.has_failed(newest[0], now_ns):
-            if newest[0].process.pid is None:
-                self._discard(self.lanes.pop())
+        if self.lanes:
+            self.lanes[-1] = self._judged(self.lanes[-1], now_ns)
+            if not self.is_ready(self.lanes[-1]):
                 return False
-            raise WorkerLost(_lost(newest[0].last_words()))
-        if not newest or (len(self.lanes) < self.count and self.is_ready(newest[0])):
+        if len(self.lanes) < self.count:
             self.lanes.append(self._spawn())
             return False
-        return self.is_ready(newest[0])
+        return True
 
     def leave(self) -> None:
         """Let the workers end when they have answered what they hold, and the spare."""
@@ -158,7 +153,7 @@ class Crew:
     def has_failed(self, worker: WorkerProcess, now_ns: int) -> bool:
         """Return whether a worker that is to start is gone, or has been starting for too long."""
         late = now_ns - worker.started_ns > _START_S_MAX * 1e9
-        gone = not worker.process.alive or worker.process.hangs(now_ns)
+        gone = not worker.process.alive or worker.process.came_to_nothing(now_ns)
         return gone or (late and not self.is_ready(worker))
 
     def needs_spare(self, now_ns: int) -> bool:
@@ -202,16 +197,27 @@ class Crew:
             self._places.append(place)
             raise
 
+    def _judged(self, worker: WorkerProcess, now_ns: int) -> WorkerProcess:
+        """Return a worker that is to start, or an interpreter in its place where it was no good copy."""
+        if not self.has_failed(worker, now_ns):
+            return worker
+        if not worker.process.came_to_nothing(now_ns):
+            raise WorkerLost(_lost(worker.last_words()))
+        self._discard(worker)
+        return self._spawn()
+
     def _discard(self, worker: WorkerProcess) -> None:
-        came = worker.process.pid is not None
+        now_ns = time.monotonic_ns()
+        copied_in_vain = worker.process.came_to_nothing(now_ns)
         worker.kill()
         self._places.append(worker.place)
-        if not came:
-            # A copy that could not be made; the next one is not asked of the same process.
+        if self._status["ready"][worker.place]:
+            return
+        if copied_in_vain:
             self.original.kill()
-        elif not self._status["ready"][worker.place]:
+        else:
             # Its models may not open any more: the next would fail as soon, and starting takes a core.
-            self._spawn_after_ns = time.monotonic_ns() + _RESPAWN_NS
+            self._spawn_after_ns = now_ns + _RESPAWN_NS
 
 
 def _lost(said: str) -> str:

@@ -11,7 +11,7 @@ answerable at any moment, which is what "anytime" means, and tells the cascade h
 Requests are taken and ended in batches, column by column (`submit_many`, `poll_many`); `submit` and `poll`
 are batches of one and lists of objects. `replace` goes over to another ladder while this one serves.
 
-Over 400 lines because a request's whole life, from its slot to its one answer, is to be read in one place.
+A request's way, from its slot to its one answer, stands in `request_path.py`; who is at work in `roster.py`.
 """
 
 from __future__ import annotations
@@ -34,24 +34,20 @@ from ..arrays import Floats32
 from ..ladder import Variant
 from ..machine_profile import core_count
 from .arena import WORKERS_MAX, Arena
-from .desk import NONE_ENDED, Desk, refusals
-from .drift_watch import DriftFeed
+from .desk import refusals
 from .forecast import CostTable
 from .guard import DeadlineGuard
 from .measure import ladder_costs
 from .planning import PlanLimits, ValueTable
-from .request import ANSWER_DTYPE, Answer, Outcome, answers_of, checked_requests
+from .request import ANSWER_DTYPE, Answer, answers_of, checked_requests
+from .request_path import RequestPath
 from .roster import Roster, versions_before
-from .shift import Shift
 from .spec import WorkerSpec
 from .status import FrontStatus
 from .supervise import RING_PREFIX, WorkerProcess, remove_abandoned_rings
 from .switch import LadderSource, Switch
 
 _GLANCE_NS: Final = 5_000_000
-_POP_MAX: Final = 1_024
-# What starting or killing a process takes of this one, at most, on a busy machine.
-_PAUSE_NS: Final = 15_000_000
 _SERIALS: Final = count(1)
 
 
@@ -127,12 +123,6 @@ class Front:
             name=f"{self._name}-answers",
             wait="block",
         )
-        self._desk = Desk(self.arena, stale_ns_max=stale_ns_max)
-        self._ledger = self._desk.ledger
-        self._drift = DriftFeed(row_shape[1])
-        self._done: list[NDArray[Any]] = []
-        self._next_id = self._glance_ns = 0
-        self._pause_is_near = False
         template = WorkerSpec(
             place=0,
             parent=os.getpid(),
@@ -155,12 +145,14 @@ class Front:
                 first_answers=first_answers,
                 source=source,
                 clock=clock,
-                send_on=self._send_on,
-                may_pause=self._may_pause,
             )
         except BaseException:
             self._give_back()
             raise
+        self._path = RequestPath(
+            self._roster, self.arena, self._answers, self._guard, stale_ns_max=stale_ns_max, clock=clock
+        )
+        self._next_id = self._glance_ns = 0
         try:
             self._roster.shift.crew.start()
         except BaseException:
@@ -256,11 +248,11 @@ class Front:
         # there for a request that ended without it.
         taken = np.isfinite(rows).all(axis=(1, 2))
         if taken.all() and len(rows) <= self.arena.free_slots:
-            return requests["request_id"].copy(), self._hand_out(requests, rows)
+            return requests["request_id"].copy(), self._path.hand_out(requests, rows)
         taken &= np.cumsum(taken) <= self.arena.free_slots
         ended = [refusals(requests[~taken], self._clock())]
         if taken.any():
-            ended.append(self._hand_out(requests[taken], rows[taken]))
+            ended.append(self._path.hand_out(requests[taken], rows[taken]))
         return requests["request_id"].copy(), np.concatenate(ended)
 
     def poll(self, *, timeout_s: float = 0.0) -> list[Answer]:
@@ -276,19 +268,19 @@ class Front:
     def poll_many(self, *, timeout_s: float = 0.0) -> NDArray[Any]:
         """Return what `poll` does as an array of ENDED_DTYPE."""
         self._require_open()
+        path = self._path
         stop_ns = self._clock() + int(timeout_s * 1e9)
         while True:
             # Whatever a glance takes is over before an answer is said to be there.
             self._glance()
-            self._collect()
+            path.collect()
             now_ns = self._clock()
             self._guard.note(now_ns)
-            self._expire(now_ns)
-            if self._done or now_ns >= stop_ns:
-                done, self._done = self._done, []
-                return _joined(done)
+            path.expire(now_ns)
+            if path.has_ended or now_ns >= stop_ns:
+                return path.take_ended()
             wake_ns = min(stop_ns, now_ns + _GLANCE_NS)
-            due_ns = self._ledger.next_deadline_ns()
+            due_ns = path.ledger.next_deadline_ns()
             if due_ns is not None:
                 wake_ns = min(wake_ns, due_ns - self._guard.ns)
             self._guard.plan(wake_ns)
@@ -345,7 +337,7 @@ class Front:
     @property
     def open_requests(self) -> int:
         """How many requests wait for their answer."""
-        return len(self._ledger)
+        return len(self._path.ledger)
 
     @property
     def worker_ids(self) -> tuple[int, ...]:
@@ -360,7 +352,7 @@ class Front:
 
     @property
     def slowdowns(self) -> tuple[float, ...]:
-        """What the workers' pressure gauges say."""
+        """How much slower than on a quiet machine the workers are held to be, by their gauges and silence."""
         return tuple(self._roster.shift.admission.slowdowns)
 
     def status(self) -> FrontStatus:
@@ -373,8 +365,8 @@ class Front:
             trips=sum(self.arena.status["trips"][worker.place] for worker in self._roster.shift.crew.lanes),
             slowdowns=self.slowdowns,
             switch=self._roster.switch,
-            drift_verdicts=self._drift.verdicts,
-            drift=self._drift.present,
+            drift_verdicts=self._path.drift.verdicts,
+            drift=self._path.drift.present,
         )
 
     def close(self) -> None:
@@ -382,6 +374,12 @@ class Front:
         self._closed = True
         self._roster.close()
         self._give_back()
+
+    def _glance(self) -> None:
+        now_ns = self._clock()
+        if now_ns - self._glance_ns >= _GLANCE_NS or self._path.pause_is_near:
+            self._glance_ns = now_ns
+            self._path.glance(now_ns)
 
     def _give_back(self) -> None:
         self.arena.close()
@@ -392,99 +390,7 @@ class Front:
         if self._closed:
             raise ConfigError("a front must be open to be asked, was closed")
 
-    # Answers.
-
-    def _hand_out(self, requests: NDArray[Any], rows: Floats32) -> NDArray[Any]:
-        """Send requests to workers; return those that are refused, answered with what is at hand."""
-        shift, ended = self._roster.shift, NONE_ENDED
-        places = shift.admission.place_many(requests["deadline_ns"].tolist(), self._clock())
-        workers: NDArray[np.int64] = np.array(places)
-        firsts = self._desk.first_answers(requests, rows, shift.first, shift.number)
-        placed = workers >= 0
-        if not placed.all():
-            # No slot is written for these, so that refusing costs less than serving.
-            refused, firsts_refused = requests[~placed], firsts[~placed]
-            ended = self._desk.at_hand(refused, self._clock(), Outcome.REFUSED, firsts=firsts_refused)
-            requests, rows, firsts, workers = requests[placed], rows[placed], firsts[placed], workers[placed]
-        self._desk.enter(requests, rows, firsts, shift.lanes(workers))
-        self._send(requests, workers)
-        return ended
-
-    def _collect(self) -> None:
-        while len(records := self._answers.pop(_POP_MAX)):
-            records = records[self._ledger.matching(records)]
-            self._end(self._desk.answered(records, self._clock()), records["slot"])
-
-    def _expire(self, until_ns: int) -> None:
-        """Answer with what is at hand whatever falls due by then."""
-        slots = self._ledger.due(until_ns + self._guard.ns)
-        if len(slots):
-            ended = self._desk.at_hand(self._ledger.requests[slots], self._clock(), Outcome.ABSTAIN)
-            self._end(ended, slots)
-
-    def _end(self, ended: NDArray[Any], slots: NDArray[np.integer[Any]]) -> None:
-        if not len(slots):
-            return
-        lanes = self._ledger.end(slots)
-        for shift in self._roster.shifts:
-            shift.release(lanes)
-        self._drift.offer(ended, slots, rows=self.arena.rows, shift=self._roster.shift)
-        # A worker may still read the slot of a request that ended without it; what it makes of it is
-        # ignored, so the next payload may be written over it.
-        self.arena.give_back(slots)
-        self._done.append(ended)
-
-    # Workers.
-
-    def _glance(self) -> None:
-        now_ns = self._clock()
-        if now_ns - self._glance_ns < _GLANCE_NS and not self._pause_is_near:
-            return
-        self._glance_ns = now_ns
-        self._roster.glance(now_ns)
-        for ended in self._done:
-            ended["done_ns"] = self._clock()
-
-    def _may_pause(self) -> bool:
-        """Return whether what falls due in a pause was answered and given out, at most one poll later."""
-        if self._pause_is_near:
-            self._pause_is_near = False
-            return True
-        self._expire(self._clock() + _PAUSE_NS)
-        self._pause_is_near = bool(self._done)
-        return not self._pause_is_near
-
-    def _send(self, requests: NDArray[Any], workers: NDArray[np.int64]) -> None:
-        # A ring as long as requests can be open never refuses; if it did, the deadline would answer.
-        for worker, process in enumerate(self._roster.shift.crew.lanes):
-            own = requests[workers == worker]
-            if len(own):
-                process.requests.try_push(own)
-
-    def _send_on(self, shift: Shift, worker: int) -> None:
-        """Send what a worker that is gone held to those at work, while there is time."""
-        # What it answered before it was gone counts.
-        self._collect()
-        present = self._roster.shift
-        for slot in self._ledger.held_by(shift.lane(worker)).tolist():
-            now_ns = self._clock()
-            shift.admission.outstanding[worker] -= 1
-            request = self._ledger.requests[slot : slot + 1]
-            placed = present.admission.place_many(request["deadline_ns"].tolist(), now_ns)
-            if placed[0] >= 0:
-                self._send(self._ledger.move(slot, present.lane(placed[0])), np.array(placed))
-            else:
-                # It was queued, so this is no refusal any more.
-                shift.admission.outstanding[worker] += 1
-                self._end(self._desk.at_hand(request, now_ns, Outcome.ABSTAIN), request["slot"].copy())
-
 
 def _ids(workers: Sequence[WorkerProcess]) -> tuple[int, ...]:
     """Return the ids of processes, without those that are only to come."""
     return tuple(worker.process.pid for worker in workers if worker.process.pid is not None)
-
-
-def _joined(ended: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    if len(ended) == 1:
-        return ended[0]
-    return np.concatenate(ended) if ended else NONE_ENDED

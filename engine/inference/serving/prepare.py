@@ -42,15 +42,19 @@ class Preparation:
         LadderRefused
             A variant cannot be opened, or that takes too long.
         """
-        alive, said = self._process.alive, self._process.said
+        said = self._process.said
         if "times_ns" in said:
             self.close()
             return CostTable(said["times_ns"])
-        if not alive or "error" in said:
-            raise LadderRefused(said.get("error", "a ladder must open, was not: its process ended"))
-        if self._process.hangs(now_ns) or now_ns - self._started_ns > _SECONDS_MAX * 1e9:
+        if "error" in said:
+            raise LadderRefused(said["error"])
+        if now_ns - self._started_ns > _SECONDS_MAX * 1e9:
             raise LadderRefused(f"a ladder must be opened and timed within {_SECONDS_MAX:g} s, was not")
         return None
+
+    def came_to_nothing(self, now_ns: int) -> bool:
+        """Return whether it failed by no fault of the ladder's."""
+        return "times_ns" not in self._process.said and self._process.came_to_nothing(now_ns)
 
     def close(self) -> None:
         """End it; again is harmless."""

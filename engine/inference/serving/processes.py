@@ -17,6 +17,8 @@ from .channel import Channel
 from .watchdog import Watchdog
 
 _ROOT: Final = Path(__file__).resolve().parents[3]
+# A copy takes milliseconds; that a busy machine takes longer is no reason to start interpreters on it.
+_SILENCE_NS_MAX: Final = 1_000_000_000
 _MEETING_S: Final = 0.02
 _FAREWELL_S: Final = 1.0
 
@@ -36,8 +38,8 @@ class ChildProcess(Protocol):
     def said(self) -> dict[str, Any]:
         """What it told the front of its task; of a fresh interpreter only once that has ended."""
 
-    def hangs(self, now_ns: int) -> bool:
-        """Take a glance at one that is to start; return whether it was not heard of for too long."""
+    def came_to_nothing(self, now_ns: int) -> bool:
+        """Take a glance at one that is to start; return whether it failed by no fault of its task's."""
 
     def kill(self) -> None:
         """End it at once and wait until it is gone; again is harmless."""
@@ -86,8 +88,8 @@ class SpawnedProcess:
             self._listen()
         return self._said
 
-    def hangs(self, now_ns: int) -> bool:
-        """Return False: an interpreter may take long to start."""
+    def came_to_nothing(self, now_ns: int) -> bool:
+        """Return False: an interpreter may take long to start, and says so when it ends."""
         return False
 
     def kill(self) -> None:
@@ -136,7 +138,7 @@ class CopiedProcess:
         self._pid: int | None = None
         self._descriptor = -1
         self._said: dict[str, Any] = {}
-        self._hears, self._watchdog = True, Watchdog()
+        self._hears, self._watchdog = True, Watchdog(silence_ns_max=_SILENCE_NS_MAX)
         try:
             original.channel.send({"do": "copy"}, far.fileno())
             self.channel.send(task, *descriptors)
@@ -164,9 +166,11 @@ class CopiedProcess:
         self._hear()
         return self._said
 
-    def hangs(self, now_ns: int) -> bool:
-        """Return whether it should have told who it is long ago."""
-        return self.pid is None and self._watchdog.hangs(now_ns, beat=0)
+    def came_to_nothing(self, now_ns: int) -> bool:
+        """Return whether it was never made, should have been long ago, or ended without a word."""
+        if self.pid is None:
+            return not self._hears or self._watchdog.hangs(now_ns, beat=0)
+        return not self.alive and "error" not in self._said
 
     def kill(self) -> None:
         """End it at once and wait until it is gone."""

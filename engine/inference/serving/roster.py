@@ -1,7 +1,7 @@
 """The roster: which shift is at work, which one leaves, which one comes; the dead and the hung are replaced.
 
-The front glances at it every few milliseconds. It starts, replaces and ends workers; what a worker held that
-is gone it hands back to the front, which sends it on.
+The front glances at it every few milliseconds. It starts, replaces and ends workers, and says whose are gone,
+so that the front sends on what they held.
 
 Of two switches the later one wins, with one exception: a rollback waits for a switch that somebody asked for.
 Workers that met the failure are back at the version before by themselves meanwhile. Once the other ladder
@@ -33,6 +33,8 @@ from .switch import LadderSource, Switch, Switcher, SwitchState
 
 _LOG: Final = logging.getLogger("anytick.serving")
 _SOURCE_NS: Final = 50_000_000
+# One beat and a half: a worker that is well has beaten in between.
+_SLOW_PER_SILENCE_NS: Final = 30_000_000
 
 
 class Roster:
@@ -44,10 +46,6 @@ class Roster:
         What every worker is told, but for its place, its ladder and that ladder's particulars.
     workers : int
         Of a shift, without the spare.
-    send_on : callable
-        Told of a shift and a worker of it that is gone, to send on what that one held.
-    may_pause : callable
-        Asked before a process is started, which stops this one for some milliseconds; False is "not yet".
     """
 
     def __init__(
@@ -58,19 +56,17 @@ class Roster:
         workers: int,
         first_answers: bool,
         clock: Callable[[], int],
-        send_on: Callable[[Shift, int], None],
-        may_pause: Callable[[], bool] = lambda: True,
         source: LadderSource | None = None,
     ) -> None:
         self._template, self._arena, self._workers = template, arena, workers
-        self._first_answers, self._clock, self._send_on = first_answers, clock, send_on
-        self._may_pause = may_pause
+        self._first_answers, self._clock = first_answers, clock
         self._source, self._source_ns = source, 0
         self._places = deque(range(PLACES))
         self._switcher: Switcher | None = None
         self.leaving: Shift | None = None
         self.switch: Switch | None = None
         self.restarts: list[int] = []
+        self._gone: list[tuple[Shift, int]] = []
         self._tripped: set[int] = set()
         self._due: _Rollback | None = None
         self._rollback: Switch | None = None
@@ -117,16 +113,25 @@ class Roster:
         self.switch = switch
         return switch
 
-    def glance(self, now_ns: int) -> None:
-        """Look after everybody once."""
+    def glance(self, now_ns: int, *, may_pause: Callable[[], bool] = lambda: True) -> list[tuple[Shift, int]]:
+        """Look after everybody once; return by shift the lanes whose workers are gone with what they held.
+
+        Parameters
+        ----------
+        may_pause : callable
+            Asked before an interpreter is started, which stops this process for some milliseconds; False is
+            "not yet".
+        """
         crew, admission = self.shift.crew, self.shift.admission
-        if not self._starter.is_due(now_ns) or self._may_pause():
+        if not self._starter.is_due(now_ns) or may_pause():
             crew.original.glance(now_ns)
         # A copy is asked for at once; an interpreter is not.
-        if crew.needs_spare(now_ns) and (crew.original.is_open or self._may_pause()):
+        if crew.needs_spare(now_ns) and (crew.original.is_open or may_pause()):
             crew.start_spare(now_ns)
         for lane, worker in enumerate(crew.lanes):
-            admission.slowdowns[lane] = float(self._arena.status["slowdown"][worker.place])
+            slowdown = float(self._arena.status["slowdown"][worker.place])
+            # Until a silent worker is condemned, others take what comes, as far as they can.
+            admission.slowdowns[lane] = max(slowdown, worker.watchdog.silence_ns / _SLOW_PER_SILENCE_NS)
             if admission.open[lane]:
                 lost = crew.is_lost(worker, now_ns)
             else:
@@ -144,7 +149,9 @@ class Roster:
         if self._due is not None:
             self._roll_back(self._due)
         if self._switcher is not None:
-            self._go_over(self._switcher, now_ns)
+            self._go_over(self._switcher, now_ns, may_pause)
+        gone, self._gone = self._gone, []
+        return gone
 
     def close(self) -> None:
         """End everybody; again is harmless."""
@@ -156,7 +163,7 @@ class Roster:
         self._starter.close()
 
     def _relieve(self, lane: int) -> None:
-        """Put the spare in a lost worker's place, and have sent on what that one held.
+        """Put the spare in a lost worker's place, and note that what that one held is to be sent on.
 
         Without a spare the lane stays closed, and is looked at again at the next glance.
         """
@@ -165,7 +172,7 @@ class Roster:
         if shift.crew.relieve(lane):
             self.restarts.append(self._clock())
             shift.admission.open[lane] = shift.crew.is_ready(shift.crew.lanes[lane])
-        self._send_on(shift, lane)
+        self._gone.append((shift, lane))
 
     def _note_trips(self) -> None:
         """Roll every worker back, not only those that met the failure, and the ladder's source with them."""
@@ -213,9 +220,9 @@ class Roster:
         if not due.waits:
             self._rollback = self.replace(due.variants, costs=due.costs, previous=due.previous)
 
-    def _go_over(self, switcher: Switcher, now_ns: int) -> None:
+    def _go_over(self, switcher: Switcher, now_ns: int, may_pause: Callable[[], bool]) -> None:
         # There are never more than two shifts; the last request of one that leaves has a deadline.
-        if self.leaving is not None or (switcher.starts_process and not self._may_pause()):
+        if self.leaving is not None or (switcher.starts_process and not may_pause()):
             return
         coming = switcher.advance(now_ns)
         if coming is not None:
@@ -247,7 +254,7 @@ class Roster:
     def _end(self, leaving: Shift, lane: int) -> None:
         leaving.crew.end(lane)
         leaving.admission.open[lane] = False
-        self._send_on(leaving, lane)
+        self._gone.append((leaving, lane))
 
     def _build(
         self,

@@ -214,12 +214,7 @@ class Original:
             return None
 
     def _judge(self, process: CopiedProcess, now_ns: int) -> None:
-        if not process.alive:
-            self.refusal = process.said.get("error", "") if process.pid is not None else ""
-            self._process, self._is_open = None, False
-            process.dismiss()
-        elif process.hangs(now_ns):
-            # Then the starter does, which is as good as lost.
+        if process.came_to_nothing(now_ns):
             self.kill()
         elif "error" in process.said:
             self.refusal = process.said["error"]

@@ -133,6 +133,10 @@ class Switcher:
         self.switch.state, self.switch.reason, self.switch.done_ns = state, reason, now_ns
 
     def _prepare(self, now_ns: int) -> None:
+        if self._preparation is not None and self._preparation.came_to_nothing(now_ns):
+            self._preparation.close()
+            self._preparation = None
+            self._original.kill()
         if self._preparation is None:
             self._preparation = Preparation(self._original.start_timing())
             return

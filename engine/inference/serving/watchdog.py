@@ -17,7 +17,9 @@ class Watchdog:
 
     def __init__(self, *, silence_ns_max: int = SILENCE_NS_MAX) -> None:
         self._silence_ns_max = silence_ns_max
-        self._beat, self._last_ns, self._silence_ns = -1, 0, 0
+        self._beat, self._last_ns = -1, 0
+        self.silence_ns = 0
+        """How long it has been silent."""
 
     def hangs(self, now_ns: int, *, beat: int, busy_until_ns: int = 0) -> bool:
         """Take one glance; return whether the process has been silent for too long.
@@ -30,8 +32,8 @@ class Watchdog:
             Until then it said it would be busy with one run.
         """
         if beat != self._beat or now_ns < busy_until_ns:
-            self._beat, self._silence_ns = beat, 0
+            self._beat, self.silence_ns = beat, 0
         else:
-            self._silence_ns += min(now_ns - self._last_ns, _GLANCE_NS_MAX)
+            self.silence_ns += min(now_ns - self._last_ns, _GLANCE_NS_MAX)
         self._last_ns = now_ns
-        return self._silence_ns > self._silence_ns_max
+        return self.silence_ns > self._silence_ns_max
