@@ -41,18 +41,24 @@ def pin(core: int) -> None:
 
 
 def both(first: Side, second: Side) -> tuple[Any, Any]:
-    """Run two sides on two pinned threads; return what they returned."""
+    """Run two sides on two pinned threads; return what they returned, or raise what one raised."""
     found: list[Any] = [None, None]
+    errors: list[Exception] = []
 
     def side(index: int, work: Side) -> None:
         pin(index)
-        found[index] = work()
+        try:
+            found[index] = work()
+        except Exception as error:
+            errors.append(error)
 
     threads = [threading.Thread(target=side, args=pair) for pair in enumerate((first, second))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if errors:
+        raise errors[0]
     return found[0], found[1]
 
 

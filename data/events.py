@@ -137,7 +137,8 @@ def sniff_format(path: Path) -> str:
 
 _EXPECTED: Final = (
     "quotes (a time, bid, and ask or spread), trades (a time, price and size), a LOBSTER zip or pair, "
-    "a tick store folder, or a .npy of events; `anytick data import` makes a tick store of other recordings"
+    "a tick store folder, or a .npy of events; import other recordings by the name of their format "
+    "(`anytick data import --help`), other tables by a mapping (`anytick data sniff`)"
 )
 
 

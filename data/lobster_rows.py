@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from ext.lobster_text import parse_books, parse_messages
 
-from .columns import PRICE_TICKS_MAX
 from .errors import DataError
 from .read_ahead import read_ahead
 from .table_file import library_errors
@@ -33,7 +32,7 @@ _RULES: Final = {
     "type": "type must be 1 to 7",
     "size": "size must be positive",
     "direction": "direction must be 1 or -1",
-    "price": f"price must be between 1 and {PRICE_TICKS_MAX} units of 0.0001",
+    "price": f"price must be between 1 and {2**31 - 1} units of 0.0001",
     "asks": "ask levels must be best first with positive prices and sizes",
     "bids": "bid levels must be best first with positive prices and sizes",
 }

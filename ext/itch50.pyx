@@ -66,7 +66,7 @@ RULES = {
     FAULT_CLOCK: "time must lie within the day, in ns after midnight",
     FAULT_BACKWARDS: "time must not run backwards",
     FAULT_SIDE: "side must be B or S",
-    FAULT_SIZE: "shares must be from 1 to 2^31, of a cross to 2^62",
+    FAULT_SIZE: "shares must be from 1 to 2^31, of a cross to 2^48",
     FAULT_PRICE: "price must fit 31 bits of 0.0001",
     FAULT_STATE: "trading state must be H, P, Q or T",
     FAULT_NAME: "a stock locate must keep its symbol for the day",
@@ -74,7 +74,7 @@ RULES = {
 
 cdef int64_t DAY_NS = <int64_t>86_400 * 1_000_000_000
 cdef uint32_t FIELD_MAX = 0x7fffffff
-cdef uint64_t CROSS_SHARES_MAX = <uint64_t>1 << 62
+cdef uint64_t CROSS_SHARES_MAX = <uint64_t>1 << 48
 cdef uint32_t NO_LENGTH = 0xffffffff
 
 

@@ -29,7 +29,8 @@ cdef enum:
     SIDE
 
 cdef int64_t DAY_NS = 86_400_000_000_000
-cdef int64_t PRICE_TOP = (1 << 30) - 1
+# Stub quotes stand at 199,999.99 USD, which 30 bits do not hold.
+cdef int64_t PRICE_TOP = (<int64_t>1 << 31) - 1
 cdef int64_t ABSENT = 9_999_999_999
 
 cdef enum Rule:

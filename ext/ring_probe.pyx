@@ -29,6 +29,7 @@ cnp.import_array()
 
 cdef enum:
     PATIENCE_NS = 10_000_000_000
+    READING_NS = 2_000_000_000
     LOOKS = 1 << 16              # between two looks at the clock
     RELAX_TURNS = 512
 
@@ -39,14 +40,29 @@ cdef void stand_back() noexcept nogil:
         ring_relax()
 
 
-cdef bint is_late(uint64_t* looks, int64_t* deadline_ns) noexcept nogil:
-    """Count a look that found nothing; return whether that has gone on for too long."""
-    looks[0] += 1
-    if looks[0] % LOOKS:
+cdef struct Patience:
+    uint64_t looks              # that found nothing, since one that found something
+    int64_t seen_ns
+    int64_t waited_ns
+
+
+cdef bint is_late(Patience* patience) noexcept nogil:
+    """Count a look that found nothing; return whether that has gone on for too long.
+
+    A process that was suspended has not waited: what lies between two readings of the clock counts up to
+    `READING_NS`.
+    """
+    cdef int64_t now_ns
+    patience.looks += 1
+    if patience.looks % LOOKS:
         return False
-    if deadline_ns[0] == 0:
-        deadline_ns[0] = monotonic_ns() + PATIENCE_NS
-    return monotonic_ns() > deadline_ns[0]
+    now_ns = monotonic_ns()
+    if patience.looks == LOOKS:
+        patience.waited_ns = 0
+    else:
+        patience.waited_ns += min(now_ns - patience.seen_ns, <int64_t>READING_NS)
+    patience.seen_ns = now_ns
+    return patience.waited_ns > <int64_t>PATIENCE_NS
 
 
 cdef int require_done(uint64_t done, uint64_t wanted) except -1:
@@ -64,8 +80,8 @@ def push_cycling(SpscRing ring not None, cnp.ndarray events not None, uint64_t c
         n is a power of two and a multiple of `batch`.
     """
     cdef const MarketEvent* source = events_pointer(events)
-    cdef uint64_t mask = cnp.PyArray_SIZE(events) - 1, pushed = 0, left, looks = 0
-    cdef int64_t deadline_ns = 0
+    cdef uint64_t mask = cnp.PyArray_SIZE(events) - 1, pushed = 0, left
+    cdef Patience patience = [0, 0, 0]
     cdef Ring* to = ring.ring
     if not ring.produces or cnp.PyArray_SIZE(events) & mask or (mask + 1) % batch:
         raise ValueError("needs a producer's end and a power of two of events, in whole batches")
@@ -74,8 +90,8 @@ def push_cycling(SpscRing ring not None, cnp.ndarray events not None, uint64_t c
             while pushed < count:
                 if ring_push(to, &source[pushed & mask], sizeof(MarketEvent)):
                     pushed += 1
-                    looks = 0
-                elif is_late(&looks, &deadline_ns):
+                    patience.looks = 0
+                elif is_late(&patience):
                     break
                 else:
                     stand_back()
@@ -85,8 +101,8 @@ def push_cycling(SpscRing ring not None, cnp.ndarray events not None, uint64_t c
                 left = ring_push_batch(to, &source[pushed & mask], left, sizeof(MarketEvent))
                 pushed += left
                 if left:
-                    looks = 0
-                elif is_late(&looks, &deadline_ns):
+                    patience.looks = 0
+                elif is_late(&patience):
                     break
                 else:
                     stand_back()
@@ -101,9 +117,9 @@ def pop_cycling(SpscRing ring not None, uint64_t cycle, uint64_t count, uint64_t
     """
     cdef MarketEvent event
     cdef const MarketEvent* first
-    cdef uint64_t mask = cycle - 1, popped = 0, wrong = 0, looks = 0
+    cdef uint64_t mask = cycle - 1, popped = 0, wrong = 0
     cdef size_t run, index
-    cdef int64_t deadline_ns = 0
+    cdef Patience patience = [0, 0, 0]
     cdef Ring* source = ring.ring
     if not ring.consumes or cycle & mask:
         raise ValueError("needs a consumer's end and a power of two as cycle")
@@ -113,8 +129,8 @@ def pop_cycling(SpscRing ring not None, uint64_t cycle, uint64_t count, uint64_t
                 if ring_pop(source, &event, sizeof(MarketEvent)):
                     wrong += event.order_id != popped & mask
                     popped += 1
-                    looks = 0
-                elif is_late(&looks, &deadline_ns):
+                    patience.looks = 0
+                elif is_late(&patience):
                     break
                 else:
                     stand_back()
@@ -126,8 +142,8 @@ def pop_cycling(SpscRing ring not None, uint64_t cycle, uint64_t count, uint64_t
                 if run:
                     ring_release(source, run)
                     popped += run
-                    looks = 0
-                elif is_late(&looks, &deadline_ns):
+                    patience.looks = 0
+                elif is_late(&patience):
                     break
                 else:
                     stand_back()
@@ -164,8 +180,9 @@ cdef class CacheLines:
         array of int64, shape (rounds,)
             Round trips, ns, the clock's own cost included.
         """
-        cdef uint64_t done = 0, looks = 0
-        cdef int64_t deadline_ns = 0, begun_ns
+        cdef uint64_t done = 0
+        cdef Patience patience = [0, 0, 0]
+        cdef int64_t begun_ns
         cdef int64_t[::1] took_ns
         result = np.zeros(rounds, np.int64)
         took_ns = result
@@ -173,9 +190,9 @@ cdef class CacheLines:
             while done < rounds:
                 begun_ns = monotonic_ns()
                 store_release(self.there, 2 * done + 1)
-                looks = 0
+                patience.looks = 0
                 while load_acquire(self.back) != 2 * done + 2:
-                    if is_late(&looks, &deadline_ns):
+                    if is_late(&patience):
                         break
                 took_ns[done] = monotonic_ns() - begun_ns
                 if load_acquire(self.back) != 2 * done + 2:
@@ -186,15 +203,15 @@ cdef class CacheLines:
 
     def pong(self, uint64_t rounds):
         """Wait for the odd numbers and answer with the even ones."""
-        cdef uint64_t done = 0, looks = 0
-        cdef int64_t deadline_ns = 0
+        cdef uint64_t done = 0
+        cdef Patience patience = [0, 0, 0]
         with nogil:
             while done < rounds:
                 if load_acquire(self.there) == 2 * done + 1:
                     store_release(self.back, 2 * done + 2)
                     done += 1
-                    looks = 0
-                elif is_late(&looks, &deadline_ns):
+                    patience.looks = 0
+                elif is_late(&patience):
                     break
         require_done(done, rounds)
 
@@ -228,8 +245,8 @@ cdef class HalvesInTurn:
     def fill(self, cnp.ndarray events not None, uint64_t halves):
         """Copy the first half of `events` into either half of the block, `halves` times in all."""
         cdef const MarketEvent* source = events_pointer(events)
-        cdef uint64_t done = 0, looks = 0, bytes_ = self.half * sizeof(MarketEvent)
-        cdef int64_t deadline_ns = 0
+        cdef uint64_t done = 0, bytes_ = self.half * sizeof(MarketEvent)
+        cdef Patience patience = [0, 0, 0]
         if <uint64_t>cnp.PyArray_SIZE(events) < self.half:
             raise ValueError("needs at least half the block's events")
         with nogil:
@@ -238,8 +255,8 @@ cdef class HalvesInTurn:
                     memcpy(self.block + (done & 1) * bytes_, source, bytes_)
                     done += 1
                     store_release(self.signals.there, done)
-                    looks = 0
-                elif is_late(&looks, &deadline_ns):
+                    patience.looks = 0
+                elif is_late(&patience):
                     break
                 else:
                     ring_relax()
@@ -248,8 +265,8 @@ cdef class HalvesInTurn:
     def read(self, uint64_t halves):
         """Look at every event of `halves` halves; return how many were not in their place."""
         cdef const MarketEvent* first
-        cdef uint64_t done = 0, looks = 0, wrong = 0, index
-        cdef int64_t deadline_ns = 0
+        cdef uint64_t done = 0, wrong = 0, index
+        cdef Patience patience = [0, 0, 0]
         with nogil:
             while done < halves:
                 if load_acquire(self.signals.there) > done:
@@ -258,8 +275,8 @@ cdef class HalvesInTurn:
                         wrong += first[index].order_id != index
                     done += 1
                     store_release(self.signals.back, done)
-                    looks = 0
-                elif is_late(&looks, &deadline_ns):
+                    patience.looks = 0
+                elif is_late(&patience):
                     break
                 else:
                     ring_relax()
@@ -276,8 +293,9 @@ def ring_ping(SpscRing there not None, SpscRing back not None, uint64_t rounds):
         Round trips, ns, the clock's own cost included.
     """
     cdef MarketEvent event
-    cdef uint64_t done = 0, looks = 0
-    cdef int64_t deadline_ns = 0, begun_ns
+    cdef uint64_t done = 0
+    cdef Patience patience = [0, 0, 0]
+    cdef int64_t begun_ns
     cdef int64_t[::1] took_ns
     result = np.zeros(rounds, np.int64)
     took_ns = result
@@ -287,9 +305,9 @@ def ring_ping(SpscRing there not None, SpscRing back not None, uint64_t rounds):
             event.order_id = done
             begun_ns = monotonic_ns()
             ring_push(there.ring, &event, sizeof(event))
-            looks = 0
+            patience.looks = 0
             while not ring_pop(back.ring, &event, sizeof(event)):
-                if is_late(&looks, &deadline_ns):
+                if is_late(&patience):
                     break
             took_ns[done] = monotonic_ns() - begun_ns
             if event.order_id != done + 1:
@@ -302,15 +320,15 @@ def ring_ping(SpscRing there not None, SpscRing back not None, uint64_t rounds):
 def ring_pong(SpscRing there not None, SpscRing back not None, uint64_t rounds):
     """Answer `ring_ping`: send every event back, its order_id one higher."""
     cdef MarketEvent event
-    cdef uint64_t done = 0, looks = 0
-    cdef int64_t deadline_ns = 0
+    cdef uint64_t done = 0
+    cdef Patience patience = [0, 0, 0]
     with nogil:
         while done < rounds:
             if ring_pop(there.ring, &event, sizeof(event)):
                 event.order_id += 1
                 ring_push(back.ring, &event, sizeof(event))
                 done += 1
-                looks = 0
-            elif is_late(&looks, &deadline_ns):
+                patience.looks = 0
+            elif is_late(&patience):
                 break
     require_done(done, rounds)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from backtest.cli import main as entry
+from benchmarks.bench_rings import both
 from benchmarks.harness import BLOCKS, SCENARIOS, Bench, Scenario, run_scenario
 from benchmarks.limits import UNITS
 from benchmarks.roofline import ROOFS, roof_of
@@ -140,3 +141,12 @@ def test_measured_margins_leave_the_reference_ladders_averages() -> None:
     for row, value in zip(found.values.by_margin, REFERENCE.values.values, strict=True):
         mean = sum(share * each for share, each in zip(found.values.shares, row, strict=True))
         assert mean == pytest.approx(value)
+
+
+def test_a_thread_that_fails_is_heard() -> None:
+    def fail() -> None:
+        raise TimeoutError("the other end made no progress")
+
+    with pytest.raises(TimeoutError, match="no progress"):
+        both(lambda: 1, fail)
+    assert both(lambda: 1, lambda: 2) == (1, 2)

@@ -8,17 +8,20 @@ from pathlib import Path
 
 EMPTY = 9_999_999_999
 TICK = 100
+STUB_ID, STUB_PRICE = 10**9, 1_999_999_900
 
 
 class Day:
     """Random orders on a full book; only what touches the window becomes a row."""
 
-    def __init__(self, *, seed: int, levels: int, rows: int) -> None:
+    def __init__(self, *, seed: int, levels: int, rows: int, stub: bool = False) -> None:
         self.draw, self.levels = random.Random(seed), levels
         self.orders: dict[int, list[int]] = {}  # id -> [side, price, size]
         self.next_id, self.clock_ns = 1, 34_200 * 10**9
         for _ in range(40):
             self._rest()  # before the recording starts, so never announced
+        if stub:
+            self.orders[STUB_ID] = [-1, STUB_PRICE, 100]
         self.messages: list[str] = []
         self.books: list[str] = []
         while len(self.messages) < rows:

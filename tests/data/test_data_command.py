@@ -12,8 +12,8 @@ from feed_files import depth, write_lines
 from lobster_day import Day
 
 from backtest.cli.main import build_parser
-from backtest.cli.parser import SHARED_DEFAULTS
-from data.errors import AnytickError, ConfigError
+from backtest.cli.parser import SHARED_DEFAULTS, UsageError
+from data.errors import AnytickError, ConfigError, DataError
 from data.store import TickStore
 
 
@@ -89,6 +89,17 @@ def test_bad_input_is_an_error_of_ours(tmp_path: Path) -> None:
         with pytest.raises(AnytickError):
             run(*words)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_days_are_replaced_or_added_to_not_both(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not allowed with"):
+        run("import", "lobster", tmp_path, "--store", tmp_path / "s", "--overwrite", "--append")
+
+
+def test_a_table_that_auto_cannot_tell_names_the_ways_out(tmp_path: Path) -> None:
+    (tmp_path / "odd.csv").write_text("when,left,right\n1,2,3\n")
+    with pytest.raises(DataError, match="anytick data sniff"):
+        run("import", "auto", tmp_path / "odd.csv", "--store", tmp_path / "s")
 
 
 def test_json_lines_are_sniffed_and_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lobster_day import Day
+from lobster_day import STUB_PRICE, Day
 
 from benchmarks.lobster_days import lobster_day, write_lobster_days
 from data import lobster_rows
@@ -56,6 +56,15 @@ def test_every_row_of_a_simulated_day_is_rebuilt(tmp_path: Path, levels: int, se
     for book in (PlainBook(), None):
         check = verify_lobster(path, book=book)
         assert (check.matched, check.total, check.first_mismatch) == (600, 600, None)
+
+
+def test_a_stub_quote_near_200_000_dollars_is_a_level(tmp_path: Path) -> None:
+    day = Day(seed=4, levels=30, rows=400, stub=True)
+    assert any(str(STUB_PRICE) in book for book in day.books)
+    recording = open_lobster(day.write(tmp_path))
+    assert STUB_PRICE in np.concatenate(list(recording.blocks()))["price_ticks"]
+    check = verify_lobster(day.write(tmp_path))
+    assert (check.matched, check.total) == (400, 400)
 
 
 def test_a_book_that_ignores_corrections_is_caught(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_a_cross_may_have_more_shares_than_four_bytes_count() -> None:
         (message("C", 1, 6, 5, 0, 1, b"Y", 1), "shares"),
         (message("U", 1, 6, 5, 6, 0, 1), "shares"),
         (message("U", 1, 6, 5, 6, 1, 1 << 31), "price must fit"),
-        (message("Q", 1, 6, (1 << 62) + 1, b"AAPL    ", 5, 1, b"O"), "shares"),
+        (message("Q", 1, 6, (1 << 48) + 1, b"AAPL    ", 5, 1, b"O"), "shares"),
         (message("Q", 1, 6, 1 << 33, b"AAPL    ", 1 << 31, 1, b"O"), "price must fit"),
         (message("H", 1, 6, b"AAPL    ", b"?", b" ", b"    "), "trading state"),
     ],
