@@ -8,7 +8,7 @@ from matching_flow import orders, rows
 
 from data.schema import OrderAction, ReportKind
 from ext.matching_engine import MatchingEngine
-from tests.reference.matching import Command
+from tests.reference.matching_orders import Command
 
 ACCEPTED, FILL = ReportKind.ACCEPTED, ReportKind.FILL
 

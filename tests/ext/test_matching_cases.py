@@ -21,7 +21,7 @@ from data.schema import (
     TimeInForce,
 )
 from ext.matching_engine import MatchingEngine
-from tests.reference.matching import INT32_MAX, INT32_MIN
+from tests.reference.matching_orders import INT32_MAX, INT32_MIN
 
 ACCEPTED, CANCELLED, REJECTED = ReportKind.ACCEPTED, ReportKind.CANCELLED, ReportKind.REJECTED
 EXPIRED = ReportKind.EXPIRED

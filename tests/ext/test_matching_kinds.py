@@ -15,7 +15,7 @@ from data.schema import (
     TimeInForce,
 )
 from ext.matching_engine import MatchingEngine
-from tests.reference.matching import INT32_MAX
+from tests.reference.matching_orders import INT32_MAX
 
 CANCELLED, REJECTED = ReportKind.CANCELLED, ReportKind.REJECTED
 

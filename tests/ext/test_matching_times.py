@@ -15,7 +15,8 @@ from data.schema import (
     TimeInForce,
 )
 from ext.matching_engine import MatchingEngine
-from tests.reference.matching import INT32_MAX, INT32_MIN, Command, ReferenceEngine
+from tests.reference.matching import ReferenceEngine
+from tests.reference.matching_orders import INT32_MAX, INT32_MIN, Command
 
 ACCEPTED, FILL, CANCELLED = ReportKind.ACCEPTED, ReportKind.FILL, ReportKind.CANCELLED
 REJECTED, EXPIRED, TRIGGERED = ReportKind.REJECTED, ReportKind.EXPIRED, ReportKind.TRIGGERED
