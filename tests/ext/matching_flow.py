@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from data.schema import ORDER_DTYPE, OrderAction, OrderFlag, OrderType, TimeInForce
 from ext.matching_engine import MatchingEngine
-from tests.reference.matching import Command, ReferenceEngine, Report
+from tests.reference.matching import ReferenceEngine
+from tests.reference.matching_orders import Command, Report
 
 NEW, CANCEL, REPLACE = OrderAction.NEW, OrderAction.CANCEL, OrderAction.REPLACE
 TIFS = (TimeInForce.GTC,) * 5 + (TimeInForce.IOC, TimeInForce.FOK, TimeInForce.GTD, TimeInForce.DAY)

@@ -14,7 +14,8 @@ from matching_flow import assert_same, flow, orders, rows
 from data.schema import ORDER_DTYPE, REPORT_DTYPE, OrderAction, OrderFlag, Reason, ReportKind, TimeInForce
 from ext import matching_engine
 from ext.matching_engine import SELF_TRADE_MODES, MatchingEngine
-from tests.reference.matching import INT32_MAX, INT32_MIN, INT64_MAX, Command, ReferenceEngine
+from tests.reference.matching import ReferenceEngine
+from tests.reference.matching_orders import INT32_MAX, INT32_MIN, INT64_MAX, Command
 
 # Of each run a fifth is the core alone, and a fifth goes to each mode of self-trade prevention: 10^5 commands
 # in all, and 10^7 in the nightly runs.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from data.schema import REPORT_DTYPE, OrderAction, OrderFlag, OrderType, TimeInForce
 from ext.matching_engine import MatchingEngine
-from tests.reference.matching import INT32_MAX, INT64_MAX, Command
+from tests.reference.matching_orders import INT32_MAX, INT64_MAX, Command
 
 HEADER_BYTES = 120
 RECORD = np.dtype(

@@ -1,113 +1,31 @@
 """The slow, obvious matching engine that the compiled one is compared with: lists and sorting only.
 
-It keeps every order in one list by time and finds whatever it needs by looking at all of them.
-docs/MATCHING.md has the rules.
+It finds whatever it needs by looking at all orders. docs/MATCHING.md has the rules.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from data.schema import Liquidity, OrderAction, OrderType, Reason, ReportKind, TimeInForce
 
-from data.schema import Liquidity, OrderAction, OrderFlag, OrderType, Reason, ReportKind, TimeInForce
-
-from .order_book import splitmix
-
-INT32_MIN, INT32_MAX, INT64_MIN, INT64_MAX = -(2**31), 2**31 - 1, -(2**63), 2**63 - 1
-SIZE_LOTS_MAX, LEVEL_LOTS_MAX, SLICES_MAX = 2**48, 2**62, 65_536
-NO_PRICE = -(2**40)
-STOPS = (OrderType.STOP, OrderType.STOP_LIMIT)
-UNPRICED = (OrderType.MARKET, OrderType.STOP)
-PEGS = (OrderType.PEG_MID, OrderType.PEG_PRIMARY)
-IMMEDIATE = (TimeInForce.IOC, TimeInForce.FOK)
-HIDDEN, POST_ONLY = int(OrderFlag.HIDDEN), int(OrderFlag.POST_ONLY)  # plain, since flags' own & is slow
-PHASES = ("continuous", "halted", "auction")
-MODES = ("cancel_newest", "cancel_oldest", "cancel_both", "decrement")
-
-# id, kind, reason, side, size, leaves, price, liquidity
-Report = tuple[int, int, int, int, int, int, int, int]
+from .matching_book import ReferenceBook, mix
+from .matching_orders import (
+    IMMEDIATE,
+    INT32_MAX,
+    INT32_MIN,
+    INT64_MAX,
+    LEVEL_LOTS_MAX,
+    PEGS,
+    POST_ONLY,
+    STOPS,
+    UNPRICED,
+    Command,
+    Order,
+    Report,
+    valid_size,
+)
 
 
-@dataclass
-class Command:
-    """One ORDER_DTYPE row; the fields have its names, shortened."""
-
-    order_id: int = 0
-    ts_ns: int = 0
-    expire_ns: int = 0
-    size: int = 0
-    price: int = 0
-    stop: int = 0
-    offset: int = 0
-    display: int = 0
-    minimum: int = 0
-    owner: int = 0
-    action: int = OrderAction.NEW
-    side: int = 0
-    order_type: int = OrderType.LIMIT
-    tif: int = TimeInForce.GTC
-    flags: int = 0
-
-    def row(self) -> tuple[Any, ...]:
-        return (
-            self.order_id, self.ts_ns, self.expire_ns, self.size, self.price, self.stop, self.offset,
-            self.display, self.minimum, self.owner, 0, 0, self.action, self.side, self.order_type, self.tif,
-            self.flags,
-        )  # fmt: skip
-
-
-@dataclass(eq=False)  # an order is itself, not its fields
-class Order:
-    order_id: int
-    side: int
-    price: int
-    shown: int  # in the queue; the reserve is behind it
-    time: int  # place in time: the smaller trades first at one price
-    reserve: int = 0
-    stop: int | None = None  # its trigger, while it waits
-    owner: int = 0
-    display: int = 0
-    minimum: int = 0
-    expire_ns: int = INT64_MAX
-    order_type: int = OrderType.LIMIT
-    tif: int = TimeInForce.GTC
-    flags: int = 0
-    offset: int = 0
-    cap: int = 0
-
-    @property
-    def leaves(self) -> int:
-        return self.shown + self.reserve
-
-    @property
-    def hidden(self) -> bool:
-        return self.flags & HIDDEN != 0 or self.order_type in PEGS
-
-    @property
-    def demands(self) -> int:
-        """Lots that a counterparty must bring: a hidden order's minimum, or all it has where that is less."""
-        return min(self.minimum, self.shown) if self.hidden and self.stop is None else 0
-
-    @property
-    def book(self) -> int:
-        """0 displayed, 1 hidden, 2 waiting for a trigger."""
-        return 2 if self.stop is not None else 1 if self.hidden else 0
-
-
-class ReferenceEngine:
-    def __init__(self, self_trade: str = "cancel_newest", tick_size: int = 1) -> None:
-        self.self_trade, self.tick_size = self_trade, tick_size
-        self.orders: list[Order] = []
-        self.reports: list[Report] = []
-        self.now_ns = INT64_MIN
-        self.phase = "continuous"
-        self.low, self.high = INT32_MIN, INT32_MAX
-        self.last_price: int | None = None
-        self.time = 0
-        self.fill_hash = self.fill_count = self.traded = 0
-        self.pegs: list[Order] = []  # in time order
-        self.pegged: tuple[int, int] | None = None  # the touch they were priced by
-
+class ReferenceEngine(ReferenceBook):
     # What a caller does.
 
     def submit(self, command: Command) -> list[Report]:
@@ -201,43 +119,8 @@ class ReferenceEngine:
         self.settle()
         return self.reports
 
-    def crossed(self) -> bool:
-        live = [order for order in self.orders if order.book < 2 and not order.demands]
-        return any(b.side > 0 > s.side and b.price >= s.price for b in live for s in live)
-
     def set_price_band(self, low: int, high: int) -> None:
         self.low, self.high = low, high
-
-    # Looking.
-
-    def find(self, order_id: int) -> Order | None:
-        return next((order for order in self.orders if order.order_id == order_id), None)
-
-    def queue(self, side: int, book: int = 0) -> list[Order]:
-        """One side of one book, best price first, oldest first; of stops the next to trigger first."""
-        found = [order for order in self.orders if order.side == side and order.book == book]
-        if book == 2:
-            return sorted(found, key=lambda order: (side * int(order.stop or 0), order.time))
-        return sorted(found, key=lambda order: (-side * order.price, order.time))
-
-    def makers(self, side: int, price: int) -> list[Order]:
-        """Whom an order of `side` at `price` would meet, first to trade first."""
-        resting = [order for order in self.orders if order.side == -side and order.book < 2]
-        meets = [order for order in resting if side * (price - order.price) >= 0]
-        return sorted(meets, key=lambda order: (side * order.price, order.hidden, order.time))
-
-    def willing(self, side: int, price: int, lots: int) -> list[Order]:
-        """The makers that do not demand more than so many lots."""
-        return [maker for maker in self.makers(side, price) if maker.demands <= lots]
-
-    def fixed_order(self) -> list[Order]:
-        return [order for book in range(3) for side in (+1, -1) for order in self.queue(side, book)]
-
-    def depth(self, side: int) -> list[tuple[int, int]]:
-        totals: dict[int, int] = {}
-        for order in self.queue(side):
-            totals[order.price] = totals.get(order.price, 0) + order.shown
-        return list(totals.items())
 
     # Reports.
 
@@ -256,52 +139,6 @@ class ReferenceEngine:
         self.orders.remove(order)
 
     # New orders and replaces.
-
-    def refusal(self, command: Command) -> int:
-        kind, tif, flags = command.order_type, command.tif, command.flags
-        post_only = flags & POST_ONLY != 0
-        if command.order_id == 0 or command.side not in (+1, -1):
-            return Reason.BAD_ORDER
-        if not OrderType.LIMIT <= kind <= OrderType.PEG_PRIMARY:
-            return Reason.BAD_ORDER
-        if not TimeInForce.GTC <= tif <= TimeInForce.DAY:
-            return Reason.BAD_ORDER
-        if flags & ~(POST_ONLY | HIDDEN):
-            return Reason.BAD_ORDER
-        if post_only and (tif in IMMEDIATE or kind in UNPRICED or kind in STOPS or command.minimum):
-            return Reason.BAD_ORDER
-        if flags & HIDDEN and command.display:
-            return Reason.BAD_ORDER
-        if kind in PEGS and (tif in IMMEDIATE or post_only or command.display):
-            return Reason.BAD_ORDER
-        if not valid_size(command.size, command.display) or command.minimum > command.size:
-            return Reason.BAD_SIZE
-        if kind in PEGS and command.side * command.offset > 0:
-            return Reason.BAD_PRICE
-        if kind not in PEGS and kind not in UNPRICED:
-            fault = self.price_fault(command.price, rests=tif not in IMMEDIATE)
-            if fault:
-                return fault
-        if kind in STOPS and command.stop % self.tick_size:
-            return Reason.BAD_PRICE
-        if self.phase == "halted":
-            return Reason.PHASE
-        late = tif in IMMEDIATE or kind == OrderType.MARKET or kind in PEGS or command.minimum
-        if self.phase == "auction" and late:
-            return Reason.PHASE
-        if tif == TimeInForce.GTD and command.expire_ns <= self.now_ns:
-            return Reason.TIME
-        if kind in PEGS and self.peg_price(kind, command.side, command.price, command.offset) is None:
-            return Reason.NO_LIQUIDITY
-        crosses = post_only and bool(self.willing(command.side, command.price, command.size))
-        if crosses and self.phase == "continuous":
-            return Reason.WOULD_CROSS
-        return Reason.NONE
-
-    def price_fault(self, price: int, *, rests: bool) -> int:
-        if rests and price % self.tick_size:
-            return Reason.BAD_PRICE
-        return Reason.NONE if self.low <= price <= self.high else Reason.PRICE_BAND
 
     def new(self, command: Command) -> None:
         live = self.find(command.order_id)
@@ -437,7 +274,7 @@ class ReferenceEngine:
     def record_trade(self, maker: Order, taker_id: int, lots: int, price: int) -> None:
         word = maker.order_id * 0xD6E8FEB86659FD93 % 2**64 ^ taker_id * 0xA0761D6478BD642F % 2**64
         word = (word + (lots * 0xE7037ED1A0B428DB % 2**64 ^ price % 2**64)) % 2**64
-        self.fill_hash = splitmix((self.fill_hash + 0x9E3779B97F4A7C15) % 2**64 ^ word)
+        self.fill_hash = mix(self.fill_hash, word)
         self.fill_count += 1
         self.traded += lots
         self.last_price = price
@@ -517,20 +354,6 @@ class ReferenceEngine:
                     peg.price = price
                     self.match(peg)
 
-    def touch(self, side: int) -> int:
-        return next((order.price for order in self.queue(side)), NO_PRICE)
-
-    def peg_price(self, kind: int, side: int, cap: int, offset: int) -> int | None:
-        bid, ask = self.touch(+1), self.touch(-1)
-        if kind == OrderType.PEG_PRIMARY:
-            price = bid if side > 0 else ask
-            missing = price == NO_PRICE
-        else:
-            missing = NO_PRICE in (bid, ask)
-            price = (bid + ask) // 2 if side > 0 else -(-(bid + ask) // 2)
-        price = min(price + offset, cap) if side > 0 else max(price + offset, cap)
-        return None if missing or not self.low <= price <= self.high else price
-
     def trigger_stops(self) -> None:
         while self.phase == "continuous" and self.last_price is not None:
             buys = [order for order in self.queue(+1, 2) if int(order.stop or 0) <= self.last_price]
@@ -549,54 +372,3 @@ class ReferenceEngine:
                 self.close(order, order.price, Reason.PRICE_BAND)
             else:
                 self.match(order)
-
-    # The state as a number.
-
-    def words(self, book: int) -> list[int]:
-        words = []
-        for side in (+1, -1):
-            queue = self.queue(side if book < 2 else -side, book)
-            prices = list(dict.fromkeys(order.price if book < 2 else order.stop for order in queue))
-            words.append(len(prices))
-            for price in prices:
-                level = [order for order in queue if (order.price if book < 2 else order.stop) == price]
-                words += [int(price or 0), sum(order.shown for order in level), len(level)]
-                words += [word for order in level for word in (order.order_id, order.shown)]
-        return words
-
-    def state_hash(self) -> int:
-        state = 0
-        for book in range(3):
-            state = mix(state, fold(0, self.words(book)))
-            for side in (+1, -1) if book < 2 else (-1, +1):
-                for order in self.queue(side, book):
-                    is_peg = order.order_type in PEGS
-                    ends = order.expire_ns < INT64_MAX or order.tif == TimeInForce.DAY
-                    if order.book == 2 or is_peg or order.owner or order.display or ends or order.demands:
-                        state = fold(state, [
-                            order.order_id, order.reserve, order.expire_ns,
-                            order.owner | order.display << 32,
-                            *([order.offset, order.cap] if is_peg else [order.price] if book == 2 else []),
-                            order.order_type | order.tif << 8 | order.flags << 16
-                            | (order.minimum << 32 if book else 0),
-                        ])  # fmt: skip
-        live = [peg.order_id for peg in self.pegs if peg in self.orders]
-        state = fold(state, [*live, *(self.pegged or ())] if live else [])
-        band = (self.low % 2**32) | (self.high % 2**32 << 32)
-        last = 1 << 63 if self.last_price is None else self.last_price
-        modes = PHASES.index(self.phase) | MODES.index(self.self_trade) << 8
-        return fold(state, [self.now_ns, band, last, modes])
-
-
-def valid_size(size: int, display: int) -> bool:
-    return 0 < size <= SIZE_LOTS_MAX and (display == 0 or size <= display * SLICES_MAX)
-
-
-def mix(state: int, word: int) -> int:
-    return splitmix((state + 0x9E3779B97F4A7C15) % 2**64 ^ word % 2**64)
-
-
-def fold(state: int, words: list[int]) -> int:
-    for word in words:
-        state = mix(state, word)
-    return state
