@@ -155,9 +155,9 @@ def _meet(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def draw_days(*, seconds: float = 4.0, seed: int = 1) -> str:
+def draw_days(*, deadlines: float = 80.0, seed: int = 1) -> str:
     """Return policies by hit rate and mean value over the 24 simulated loads."""
-    found = compare_days(REFERENCE, policies(REFERENCE), seconds=seconds, seed=seed)
+    found = compare_days(REFERENCE, policies(REFERENCE), deadlines=deadlines, seed=seed)
     tenths = tuple(step / 10 for step in range(0, 11, 2))
     plot = Plot(
         "24 simulated loads: answered in time, and what the answers are worth",
