@@ -19,12 +19,8 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from backtest.stress.load import LoadLoop, like_training
-from backtest.stress.rivals import Hogs, usable_cores
-from engine.inference.ladder import load_ladder
-from engine.inference.serving.front import Front
-
 from .router_days import compare_days, policies
+from .router_hog import BEFORE_MS, watch_hogs
 from .router_ladders import REFERENCE
 
 _WIDTH, _HEIGHT, _LEFT, _TOP, _PLOT_W, _PLOT_H = 760, 416, 70, 60, 650, 300
@@ -203,31 +199,33 @@ def draw_users(quiet: Path, hog: Path) -> str:
     return plot.text()
 
 
-def draw_hog(ladder: Path | None, *, seconds: float = 4.0) -> str:
-    """Return the workers' slowdown over time, spinning processes starting half-way; measured now."""
-    hogs = Hogs(usable_cores())
-    with Front(load_ladder(ladder)) as front:
-        noise = np.random.default_rng(1).standard_normal((16, *front.arena.rows.shape[1:]))
-        rows = like_training(noise.astype(np.float32), front.variants)
-        try:
-            loop = LoadLoop(front, rows, deadline_ns=50_000_000)
-            run = loop.closed(16, seconds, halfway=hogs.__enter__)
-        finally:
-            hogs.__exit__(None, None, None)
-    assert run.halfway_s is not None, "asked for"
-    times = [(time - run.halfway_s) * 1e3 for time, _ in run.slowdowns]
-    slow = [value for _, value in run.slowdowns]
-    before = float(np.median([value for time, value in zip(times, slow, strict=True) if time < 0]))
-    reached = next((t for t, v in zip(times, slow, strict=True) if t > 0 and v >= 1.3 * before), float("nan"))
+def draw_hog(ladder: Path | None, *, count: int = 30) -> str:
+    """Return the workers' slowdown over time, processes that spin going on at 0; measured now."""
+    times = watch_hogs(ladder, count=count)
+    seen = [np.quantile(times.seen_ms, share, method="higher") for share in (0.5, 0.9)]
+    first, last = -300, 700
     plot = Plot(
-        f"A hog on every core: the workers' slowdown has grown by a third after {reached:.0f} ms",
-        Axis(label="ms since the hogs were started", low=-300, high=600, ticks=tuple(range(-300, 601, 100))),
-        Axis(label="slowdown (1 = quiet machine)", low=0.0, high=4.0, ticks=(0, 1, 2, 3, 4)),
+        f"{len(times.seen_ms)} times a hog on every core: "
+        f"a third slower after {seen[0]:.0f} ms (median), {seen[1]:.0f} (90 %)",
+        Axis(
+            label="ms since the hogs go on, which they do for 400",
+            low=first,
+            high=last,
+            ticks=tuple(range(first, last + 1, 100)),
+        ),
+        Axis(
+            label="slowdown that workers plan with (1 = quiet machine)",
+            low=0.0,
+            high=5.0,
+            ticks=tuple(range(6)),
+        ),
     )
-    shown = [(time, value) for time, value in zip(times, slow, strict=True) if -300 <= time <= 600]
-    plot.mark(0.0, "hogs start", left=True)
+    plot.mark(0.0, "hogs go on", left=True)
     plot.mark(40.0, "40 ms")
-    plot.curve([time for time, _ in shown], [value for _, value in shown], 0)
+    plot.mark(400.0, "hogs stop")
+    shown = times.slowdowns[:, BEFORE_MS + first : BEFORE_MS + last]
+    for share, colour, label in ((0.9, 2, "90 % of them"), (0.5, 0, "median"), (0.1, 3, "10 %")):
+        plot.curve(range(first, last), np.quantile(shown, share, axis=0).tolist(), colour, label)
     return plot.text()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -115,6 +116,18 @@ class Hogs:
             subprocess.Popen((sys.executable, "-I", "-S", "-c", _SPIN)) for _ in range(self._count)
         ]
         return self
+
+    def rest(self) -> None:
+        """Stop them where they are."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let them spin again, which takes no start."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        for process in self._processes:
+            process.send_signal(number)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -132,7 +132,7 @@ def test_idle_time_forgets() -> None:
     gauge = PressureGauge()
     now_ns = runs(gauge, 0, share=0.5, span_ms=100)
     before = gauge.slowdown
-    assert gauge.idle(now_ns + 200 * MILLISECOND) == pytest.approx(1 + (before - 1) * exp(-1))
+    assert gauge.idle(now_ns + 150 * MILLISECOND) == pytest.approx(1 + (before - 1) * exp(-1))
 
 
 def test_the_readers_read_this_thread_and_never_run_backwards() -> None:

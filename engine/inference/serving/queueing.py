@@ -185,12 +185,20 @@ class WorkerScheduler:
         took_ns: float,
         run_delay_ns: float,
         good: Sequence[bool],
+        wake_delay_ns: float = 0.0,
+        runnable: int = 0,
         psi_share: float = 0.0,
     ) -> bool:
         """Learn from a run; return whether it tripped the variant's breaker.
 
         Parameters
         ----------
+        took_ns, run_delay_ns : float
+            How long the turn took, and how much of it the thread waited for a core.
+        wake_delay_ns : float
+            How long it had waited for a core before the turn began, since the last one.
+        runnable : int
+            Threads of the machine that run or want to, 0 where that is not known.
         good : sequence of bool
             Per request, whether the model gave finite numbers.
         """
@@ -200,9 +208,10 @@ class WorkerScheduler:
         self.forecast.observe(variant, count, self.gauge.slowdown, took_ns)
         self.gauge.observe(
             now_ns,
-            span_ns=took_ns,
-            run_delay_ns=run_delay_ns,
+            span_ns=took_ns + wake_delay_ns,
+            run_delay_ns=run_delay_ns + wake_delay_ns,
             table_ns=table_ns,
+            runnable=runnable,
             queue_share=self.queue_share(now_ns),
             psi_share=psi_share,
         )

@@ -31,12 +31,14 @@ from ..session import InferenceSession
 from .arena import Arena
 from .forecast import CostTable
 from .measure import open_variant, value_table
-from .pressure import RunDelayReader, StallReader
+from .pressure import CrowdReader, RunDelayReader, StallReader
 from .queueing import Run, WorkerScheduler
 from .request import ANSWER_DTYPE, NO_VARIANT, REQUEST_DTYPE, Outcome, Request
 from .spec import WorkerSpec, read_spec
 
 BEAT_NS: Final = 20_000_000
+# How often a worker without work looks at the crowd.
+_IDLE_NS: Final = 10_000_000
 _POP_MAX: Final = 256
 _STALL_EVERY_NS: Final = 50_000_000
 _BUSY_ALLOWANCE: Final = 8.0
@@ -77,7 +79,8 @@ class Worker:
         self._requests = SpscRing.attach(spec.requests, "consumer", dtype=REQUEST_DTYPE)
         self._ring = MpscRing.attach(spec.answers, "producer", dtype=ANSWER_DTYPE)
         self._answers = self._ring.producer()
-        self._delay, self._stall = RunDelayReader(), StallReader()
+        self._delay, self._crowd, self._stall = RunDelayReader(), CrowdReader(), StallReader()
+        self._delay_ns, self._wake_delay_ns = self._delay.read_ns(), 0
         self._stall_ns, self._stall_at_ns, self._stall_share = self._stall.read_ns(), 0, 0.0
         self._beats = 0
 
@@ -90,12 +93,14 @@ class Worker:
         """Do one run, or wait for requests a beat long; return False when the front has closed the ring."""
         self._beat()
         scheduler, ring = self._scheduler, self._requests
-        if not scheduler.queue and not ring.wait(timeout_s=BEAT_NS / 1e9):
-            scheduler.gauge.idle(time.monotonic_ns())
+        if not scheduler.queue and not ring.wait(timeout_s=_IDLE_NS / 1e9):
+            scheduler.gauge.idle(time.monotonic_ns(), runnable=self._crowd.read())
+            self._delay_ns = self._delay.read_ns()
             self._publish()
             return not ring.drained and self._front_lives()
         # A run's time is a whole turn's, so that forecasts contain taking requests and giving answers.
         delay_ns, start_ns = self._delay.read_ns(), time.monotonic_ns()
+        self._wake_delay_ns, self._delay_ns = delay_ns - self._delay_ns, delay_ns
         if len(ring):
             for record in ring.pop(_POP_MAX).tolist():
                 scheduler.offer(_request_of(record))
@@ -104,17 +109,17 @@ class Worker:
         if hopeless:
             self._push(hopeless, Outcome.ABSTAIN, NO_VARIANT, None)
         if run is not None:
-            self._run(run, start_ns, delay_ns)
+            self._run(run, start_ns)
         self._publish()
         return True
 
-    def _run(self, run: Run, start_ns: int, delay_ns: int) -> None:
+    def _run(self, run: Run, start_ns: int) -> None:
         self._status["busy_until_ns"] = time.monotonic_ns() + int(_BUSY_ALLOWANCE * run.plan.tail_ns)
         rows = self._rows(run)
         try:
             found = self._ask(run, rows)
             if found is None:
-                self._stopped(run, start_ns, delay_ns)
+                self._stopped(run, start_ns)
                 return
             good: list[bool] = np.asarray(np.isfinite(found).all(axis=1)).tolist()
         # Whatever a model raises is the model's failure; its breaker deals with it.
@@ -125,16 +130,7 @@ class Worker:
         elif found is not None and any(good):
             kept = [request for request, ok in zip(run.requests, good, strict=True) if ok]
             self._push(kept, Outcome.MODEL, run.plan.variant, found[np.asarray(good)])
-        now_ns = time.monotonic_ns()
-        tripped = self._scheduler.finished(
-            run,
-            now_ns,
-            took_ns=now_ns - start_ns,
-            run_delay_ns=self._delay.read_ns() - delay_ns,
-            good=good,
-            psi_share=self._psi_share(now_ns),
-        )
-        if tripped:
+        if self._learn(run, start_ns, good):
             self._roll_back(run.plan.variant)
         # A failed answer is asked again: of the same variant until it trips, then of the next.
         for request, ok in zip(run.requests, good, strict=True):
@@ -148,16 +144,23 @@ class Worker:
             return session.probabilities_until(rows, deadline_ns=run.requests[-1].deadline_ns)
         return session.probabilities(rows)
 
-    def _stopped(self, run: Run, start_ns: int, delay_ns: int) -> None:
+    def _stopped(self, run: Run, start_ns: int) -> None:
         self._push(run.requests, Outcome.ABSTAIN, NO_VARIANT, None)
-        now_ns = time.monotonic_ns()
         # Late is not wrong: the forecast learns from it, the breaker does not.
-        self._scheduler.finished(
+        self._learn(run, start_ns, [])
+
+    def _learn(self, run: Run, start_ns: int, good: Sequence[bool]) -> bool:
+        """Tell the scheduler how the turn went; return whether it tripped the variant's breaker."""
+        before_ns, self._delay_ns = self._delay_ns, self._delay.read_ns()
+        now_ns = time.monotonic_ns()
+        return self._scheduler.finished(
             run,
             now_ns,
             took_ns=now_ns - start_ns,
-            run_delay_ns=self._delay.read_ns() - delay_ns,
-            good=[],
+            run_delay_ns=self._delay_ns - before_ns,
+            good=good,
+            wake_delay_ns=self._wake_delay_ns,
+            runnable=self._crowd.read(),
             psi_share=self._psi_share(now_ns),
         )
 
