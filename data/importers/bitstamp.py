@@ -114,6 +114,7 @@ class BitstampDecoder:
                 ts_ns=self.reached_ns,
                 recv_ns=recv_ns,
                 row=row,
+                is_checked=True,
                 kind=EventKind.TRADE,
                 side=0 if record.type is None else SIDES.get(record.type, 0),
             )
@@ -179,6 +180,7 @@ class BitstampDecoder:
             ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=EventKind.CLEAR, flags=EventFlag.SNAPSHOT
         )
         for order in self._beginning.standing:
+            self._require(order, row)
             lots = self._lots(order, path, row)
             if order.id in self._beginning.executed:
                 lots += self._grid.lot_count(self._beginning.executed[order.id], path=path, row=row)
@@ -241,6 +243,7 @@ class BitstampDecoder:
             side=SIDES[order.order_type],
             flags=flags,
             order_id=order.id,
+            is_checked=True,
         )
 
     def _lots(self, order: Order, path: Path, row: int) -> int:

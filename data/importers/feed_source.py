@@ -321,15 +321,18 @@ class _LinesAhead:
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._end: DataError | None = None
 
-    def __iter__(self) -> _LinesAhead:
-        return self
-
-    def __next__(self) -> tuple[int, bytes]:
-        if self._waiting:
-            return self._waiting.popleft()
-        if self._end is not None:
-            raise self._end
-        return next(self._source)
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        while True:
+            while self._waiting:
+                yield self._waiting.popleft()
+            if self._end is not None:
+                raise self._end
+            for line in self._source:
+                yield line
+                if self._waiting:
+                    break
+            else:
+                return
 
     def peek(self) -> Iterator[tuple[int, bytes]]:
         """Yield the next lines, which stay where they are."""
