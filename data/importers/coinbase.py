@@ -39,6 +39,7 @@ TRADE_ID_RULE: Final = "a trade must have an id above those before"
 UNTIMED_RULE: Final = "a snapshot must have a time, its own, of receipt, or of an update behind it"
 
 _NO_BOOK: Final = re.compile(rb'"(?:ticker|match|last_match|heartbeats?|market_trades|subscriptions|status)"')
+_LATE_TRADES_MAX: Final = 1_000
 _PRODUCT: Final = re.compile(rb'"product_id": ?"([^"]{1,40})"')
 
 
@@ -78,6 +79,8 @@ class CoinbaseDecoder:
         self._doubted = False
         self._last_trade: int | None = None
         self._wild_trade = WildNumber()
+        # Of the latest gap: they may still come.
+        self._missing: set[int] = set()
         self.ticker: Message | None = None
 
     def line(self, line: bytes, *, path: Path, row: int) -> None:
@@ -240,8 +243,11 @@ class CoinbaseDecoder:
         )
 
     def _is_repeated(self, number: int | None, told_ns: int, path: Path, row: int) -> bool:
-        """Follow the ids of trades; True for one that came before, as after a reconnection."""
+        """Follow the ids of trades; True for one told before, as after a reconnection, not for a late one."""
         if number is None:
+            return False
+        if number in self._missing:
+            self._missing.discard(number)
             return False
         if (
             self._last_trade is not None
@@ -253,6 +259,8 @@ class CoinbaseDecoder:
             if self._strict:
                 raise DataError(f"trade_id must be {self._last_trade + 1}, was {number}", path=path, row=row)
             self._left.miss("trade ids", f"expected {self._last_trade + 1}, was {number}")
+            if number - self._last_trade <= _LATE_TRADES_MAX:
+                self._missing = set(range(self._last_trade + 1, number))
         self._last_trade = number
         self._wild_trade.taken(told_ns)
         return False
