@@ -143,9 +143,10 @@ class CoinbaseDecoder:
         """Take a message of the channel `full`."""
         told_ns = time_ns(message, path=path, row=row)
         orders.require(message, path, row)
+        # Before the number counts as one that came.
+        ts_ns = self.clocks.reach("level2", told_ns, path=path, row=row)
         if not orders.is_new(message, told_ns, path, row):
             return
-        ts_ns = self.clocks.reach("level2", told_ns, path=path, row=row)
         if message.type == "match":
             if not orders.execute(message, ts_ns=ts_ns, recv_ns=recv_ns, path=path, row=row):
                 self._match(message, recv_ns, path, row, is_numbered=False)
@@ -196,7 +197,7 @@ class CoinbaseDecoder:
         if self._untimed is not None:
             (snapshot, place), self._untimed = self._untimed, None
             self._snapshot(snapshot, recv_ns, path, place, at_ns=told_ns)
-        if not self._started:
+        if not self._started and not self._doubted:
             self._left.reject(UNOPENED_RULE)
             return
         for side, _, _ in message.changes:
@@ -205,8 +206,9 @@ class CoinbaseDecoder:
         ts_ns = self.clocks.reach("level2", told_ns, path=path, row=row)
         self._columns.packet()
         if self._doubted:
-            # A level that changed unseen would stand for ever: it grows from updates until a snapshot comes.
-            self._doubted = False
+            # A level that changed unseen would stand for ever, and the line may have been a snapshot: the
+            # book grows from updates until one comes.
+            self._started, self._doubted = True, False
             self._left.miss("the book's lines, the book cleared behind each", "what a damaged line said")
             self._columns.mark(ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=EventKind.CLEAR)
         for side, price, size in message.changes:
