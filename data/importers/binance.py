@@ -20,7 +20,7 @@ from ..quarantine import LeftOut
 from ..schema import RECV_NOT_RECORDED, EventKind
 from . import Verification
 from .binance_depth import Depth, DepthSync
-from .binance_messages import Levels, Message, parse_line, quote_of, stamp_of
+from .binance_messages import Levels, Message, levels_of, parse_line, quote_of, stamp_of
 from .binance_touch import TouchCheck
 from .damage import WildNumber, WrongRecording
 from .event_columns import EventColumns
@@ -117,10 +117,9 @@ class BinanceDecoder:
             self._left.pass_over("messages of other symbols or none")
         elif message.kind == "depthUpdate":
             self._require_one_market(message, path, row)
-            depth = depth_of(message, 0, recv_ns, path=path, row=row)
-            self._require_levels(depth.bids, depth.asks, row)
+            self._require_levels(levels_of(message.b), levels_of(message.a), row)
             ts_ns = self._stamp("depth", message, recv_ns, path, row)
-            self.depth.update(replace(depth, ts_ns=ts_ns))
+            self.depth.update(depth_of(message, ts_ns, recv_ns, path=path, row=row))
         elif message.snapshot_id is not None:
             self._require_levels(message.bids, message.asks, row)
             ts_ns = self._stamp("depth", message, recv_ns, path, row, expected_late=True)
@@ -197,6 +196,7 @@ class BinanceDecoder:
                 recv_ns=recv_ns,
                 row=row,
                 kind=EventKind.TRADE,
+                is_checked=True,
                 side=-1 if message.buyer_is_maker else 1,
             )
 

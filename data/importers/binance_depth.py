@@ -214,6 +214,7 @@ class DepthSync:
                     kind=EventKind.LEVEL,
                     side=side,
                     flags=flags,
+                    is_checked=True,
                 )
 
     def finish(self) -> None:

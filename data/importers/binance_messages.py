@@ -73,7 +73,7 @@ def parse_line(line: bytes, *, path: Path, row: int) -> tuple[int, Message]:
     if message.kind == "depthUpdate" and _PARTIAL.search(envelope.stream):
         # Futures call the best levels an update too, but what left them is never removed: each is the book.
         message.kind, message.snapshot_id = "", message.last_id
-        message.bids, message.asks = _levels_of(message.b), _levels_of(message.a)
+        message.bids, message.asks = levels_of(message.b), levels_of(message.a)
     if not message.symbol and not message.snapshot_symbol:
         message.snapshot_symbol = envelope.stream.partition("@")[0].upper()
     return recv_ns, message
@@ -87,7 +87,7 @@ def stamp_of(message: Message) -> int | None:
     return stamp_ms * (1_000 if stamp_ms >= _MICROSECONDS_MIN else 1_000_000)
 
 
-def _levels_of(side: Levels | str | int | None) -> Levels:
+def levels_of(side: Levels | str | int | None) -> Levels:
     return side if isinstance(side, list) else []
 
 

@@ -23,7 +23,7 @@ from ..schema import EventFlag, EventKind
 from . import Verification
 from .bitstamp_beginning import Beginning, Push, find_beginning, find_unchanging
 from .bitstamp_lines import SIDES, Order, Snapshot, Trade, parse_line, text_of
-from .damage import Damage
+from .damage import DAMAGED_RULE, Damage
 from .event_columns import EventColumns
 from .feed_source import (
     FeedEvents,
@@ -35,7 +35,7 @@ from .feed_source import (
     taken_lines,
     without_twins,
 )
-from .grid import Grid, instrument_of, of_each
+from .grid import Grid, OffGrid, instrument_of, of_each
 from .stream_clocks import StreamClocks
 
 PUSH_LAG_NS: Final = 100 * 10**6
@@ -114,6 +114,7 @@ class BitstampDecoder:
                 ts_ns=self.reached_ns,
                 recv_ns=recv_ns,
                 row=row,
+                is_checked=True,
                 kind=EventKind.TRADE,
                 side=0 if record.type is None else SIDES.get(record.type, 0),
             )
@@ -179,6 +180,13 @@ class BitstampDecoder:
             ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=EventKind.CLEAR, flags=EventFlag.SNAPSHOT
         )
         for order in self._beginning.standing:
+            try:
+                self._require(order, row)
+            except OffGrid:
+                raise
+            except DataError as error:
+                self._left.reject(DAMAGED_RULE, raw={"id": order.id, "why": error.rule})
+                continue
             lots = self._lots(order, path, row)
             if order.id in self._beginning.executed:
                 lots += self._grid.lot_count(self._beginning.executed[order.id], path=path, row=row)
@@ -241,6 +249,7 @@ class BitstampDecoder:
             side=SIDES[order.order_type],
             flags=flags,
             order_id=order.id,
+            is_checked=True,
         )
 
     def _lots(self, order: Order, path: Path, row: int) -> int:

@@ -39,6 +39,7 @@ TRADE_ID_RULE: Final = "a trade must have an id above those before"
 UNTIMED_RULE: Final = "a snapshot must have a time, its own, of receipt, or of an update behind it"
 
 _NO_BOOK: Final = re.compile(rb'"(?:ticker|match|last_match|heartbeats?|market_trades|subscriptions|status)"')
+_LATE_TRADES_MAX: Final = 1_000
 _PRODUCT: Final = re.compile(rb'"product_id": ?"([^"]{1,40})"')
 
 
@@ -78,6 +79,8 @@ class CoinbaseDecoder:
         self._doubted = False
         self._last_trade: int | None = None
         self._wild_trade = WildNumber()
+        # Of the latest gap: they may still come.
+        self._missing: set[int] = set()
         self.ticker: Message | None = None
 
     def line(self, line: bytes, *, path: Path, row: int) -> None:
@@ -140,9 +143,10 @@ class CoinbaseDecoder:
         """Take a message of the channel `full`."""
         told_ns = time_ns(message, path=path, row=row)
         orders.require(message, path, row)
+        # Before the number counts as one that came.
+        ts_ns = self.clocks.reach("level2", told_ns, path=path, row=row)
         if not orders.is_new(message, told_ns, path, row):
             return
-        ts_ns = self.clocks.reach("level2", told_ns, path=path, row=row)
         if message.type == "match":
             if not orders.execute(message, ts_ns=ts_ns, recv_ns=recv_ns, path=path, row=row):
                 self._match(message, recv_ns, path, row, is_numbered=False)
@@ -193,7 +197,7 @@ class CoinbaseDecoder:
         if self._untimed is not None:
             (snapshot, place), self._untimed = self._untimed, None
             self._snapshot(snapshot, recv_ns, path, place, at_ns=told_ns)
-        if not self._started:
+        if not self._started and not self._doubted:
             self._left.reject(UNOPENED_RULE)
             return
         for side, _, _ in message.changes:
@@ -202,8 +206,9 @@ class CoinbaseDecoder:
         ts_ns = self.clocks.reach("level2", told_ns, path=path, row=row)
         self._columns.packet()
         if self._doubted:
-            # A level that changed unseen would stand for ever: it grows from updates until a snapshot comes.
-            self._doubted = False
+            # A level that changed unseen would stand for ever, and the line may have been a snapshot: the
+            # book grows from updates until one comes.
+            self._started, self._doubted = True, False
             self._left.miss("the book's lines, the book cleared behind each", "what a damaged line said")
             self._columns.mark(ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=EventKind.CLEAR)
         for side, price, size in message.changes:
@@ -240,8 +245,11 @@ class CoinbaseDecoder:
         )
 
     def _is_repeated(self, number: int | None, told_ns: int, path: Path, row: int) -> bool:
-        """Follow the ids of trades; True for one that came before, as after a reconnection."""
+        """Follow the ids of trades; True for one told before, as after a reconnection, not for a late one."""
         if number is None:
+            return False
+        if number in self._missing:
+            self._missing.discard(number)
             return False
         if (
             self._last_trade is not None
@@ -253,6 +261,8 @@ class CoinbaseDecoder:
             if self._strict:
                 raise DataError(f"trade_id must be {self._last_trade + 1}, was {number}", path=path, row=row)
             self._left.miss("trade ids", f"expected {self._last_trade + 1}, was {number}")
+            if number - self._last_trade <= _LATE_TRADES_MAX:
+                self._missing = set(range(self._last_trade + 1, number))
         self._last_trade = number
         self._wild_trade.taken(told_ns)
         return False

@@ -77,7 +77,9 @@ class Damage:
         if self.first is not None and self.damaged > at_most:
             raise DataError(
                 f"at most {self._share_max:.4g} of the lines may be damaged, "
-                f"was {self.damaged:,} of {self.lines:,}; this is the first: {self.first.rule}",
+                f"was {self.damaged:,} of {self.lines:,} "
+                "(damaged_share in a gate's settings lets more through); this is the first: "
+                f"{self.first.rule}",
                 path=self.first.path,
                 row=self.first.row,
             )

@@ -130,9 +130,11 @@ class EventColumns:
         side: int = 0,
         flags: int = 0,
         order_id: int = 0,
+        is_checked: bool = False,
     ) -> None:
-        """Add one event for each (price, size); refuses all of them as `require` does."""
-        self.require(pairs, row=row, kind=kind)
+        """Add one event for each (price, size); refuses all of them as `require` does, unless it has."""
+        if not is_checked:
+            self.require(pairs, row=row, kind=kind)
         before = len(self._texts)
         self._texts.extend(chain.from_iterable(pairs))
         self._groups.append(
@@ -147,7 +149,9 @@ class EventColumns:
 
     def mark(self, *, ts_ns: int, recv_ns: int, row: int, kind: int, flags: int = 0, size: str = "0") -> None:
         """Add an event without a price: CLEAR or STATUS."""
-        self.add((("0", size),), ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=kind, flags=flags)
+        self.add(
+            (("0", size),), ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=kind, flags=flags, is_checked=True
+        )
 
     def take(self) -> NDArray[np.void]:
         """Return what was gathered and forget it; call where a packet ends."""

@@ -34,6 +34,7 @@ HEAD_DAMAGED_MAX: Final = 0.5
 _TAKEN_EVENTS: Final = 8_192
 _AHEAD_LINES: Final = 64
 _AHEAD_TIMES: Final = 4
+_TWIN_MESSAGES: Final = 2
 _TWIN_SHARE: Final = 100
 
 Pairs = Iterable[tuple[str, str]]
@@ -97,6 +98,8 @@ def read_heads(
     damage = Damage(HEAD_DAMAGED_MAX)
     _fill_heads(heads, damage, paths, observe, wanted, whole)
     damage.settle()
+    for head in heads.values():
+        _drop_what_is_no_number(head)
     if damage.first is not None and (not heads or (wanted is not None and wanted not in heads)):
         raise damage.first
     return heads
@@ -133,19 +136,26 @@ def _fill_heads(
             head.messages += 1
             if len(head.prices) < SAMPLED_MAX:
                 for price, size in pairs:
-                    if is_plain(price) and is_plain(size):
-                        head.prices.append(price)
-                        head.sizes.append(size)
+                    head.prices.append(price)
+                    head.sizes.append(size)
         if not whole and (wanted is None or wanted in heads):
             return
 
 
+def _drop_what_is_no_number(head: Head) -> None:
+    bad = {text for text in {*head.prices, *head.sizes} if not is_plain(text)}
+    if bad:
+        pairs = [pair for pair in zip(head.prices, head.sizes, strict=True) if bad.isdisjoint(pair)]
+        head.prices, head.sizes = [price for price, _ in pairs], [size for _, size in pairs]
+
+
 def without_twins(heads: dict[str, Head]) -> dict[str, Head]:
-    """Leave out what damage makes of a symbol: one letter differs from another that is far more frequent."""
+    """Leave out what damage makes of a symbol: seen once or twice, a letter away from a frequent one."""
 
     def is_twin(name: str, other: str) -> bool:
         return (
             len(name) == len(other)
+            and heads[name].messages <= _TWIN_MESSAGES
             and heads[name].messages * _TWIN_SHARE <= heads[other].messages
             and sum(a != b for a, b in zip(name, other, strict=True)) == 1
         )
@@ -321,15 +331,18 @@ class _LinesAhead:
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._end: DataError | None = None
 
-    def __iter__(self) -> _LinesAhead:
-        return self
-
-    def __next__(self) -> tuple[int, bytes]:
-        if self._waiting:
-            return self._waiting.popleft()
-        if self._end is not None:
-            raise self._end
-        return next(self._source)
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        while True:
+            while self._waiting:
+                yield self._waiting.popleft()
+            if self._end is not None:
+                raise self._end
+            for line in self._source:
+                yield line
+                if self._waiting:
+                    break
+            else:
+                return
 
     def peek(self) -> Iterator[tuple[int, bytes]]:
         """Yield the next lines, which stay where they are."""

@@ -135,9 +135,10 @@ class JsonDecoder:
         books = [stream for stream in mapping.streams if _shared(stream) == "book"]
         self._is_numbered = all(stream.sequence is not None for stream in books if not stream.snapshot)
         self._wild = {shared: WildNumber() for shared in ("book", "trades", "quotes")}
-        self._doubted = False
+        self._doubted = self._followed = False
 
     def line(self, line: bytes, *, path: Path, row: int) -> None:
+        self._followed = False
         try:
             prefix, message = parse_line(line)
         except ValueError as error:
@@ -161,8 +162,8 @@ class JsonDecoder:
             return None
 
     def lost(self, line: bytes) -> None:
-        """Doubt a book whose updates are not numbered: the line may have been one."""
-        self._doubted = self._doubted or not self._is_numbered
+        """Doubt the book, unless the next number tells whether the line was one of its."""
+        self._doubted = self._doubted or not self._is_numbered or self._followed
 
     def _take(
         self, stream: StreamMapping, prefix: str, message: Any, line: bytes, path: Path, row: int
@@ -182,6 +183,7 @@ class JsonDecoder:
     def _follow(self, stream: StreamMapping, message: Any, line: bytes, path: Path, row: int) -> bool:
         """Follow the feed's own numbers; False for a message that came before."""
         assert stream.sequence is not None
+        self._followed = True
         shared = _shared(stream)
         opening = bool(stream.snapshot) and holds(message, stream.snapshot)
         newer, missing = self._sequence.follow(stream.sequence, shared, message, opening=opening)

@@ -288,6 +288,7 @@ class KrakenDecoder:
                     kind=EventKind.LEVEL,
                     side=side,
                     flags=flags,
+                    is_checked=True,
                 )
 
     def _note_decimals(self, level: tuple[str, str]) -> None:

@@ -238,3 +238,16 @@ def test_a_snapshot_without_any_time_is_taken_with_the_update_behind_it(tmp_path
     events = joined(coinbase.open_source([write_lines(tmp_path / "c.jsonl", rows)], symbol=PRODUCT))
     assert told(events)[:2] == [(CLEAR, 0, 0, 0, 4), (LEVEL, 1, 7902, 30, 4)]
     assert set(events["ts_ns"].tolist()) == {1_618_677_817_045_123_000}
+
+
+def test_a_trade_counts_once_and_a_late_one_counts(tmp_path: Path) -> None:
+    def trade(number: int) -> str:
+        return line(60, "match", trade_id=number, side="buy", size="1", price="0.79", time=time_of(60))
+
+    path = write_lines(tmp_path / "t.ws", [*DUMP, *map(trade, (6, 6, 5, 9, 8, 8, 10))])
+    source = coinbase.open_source([path], symbol=PRODUCT)
+    source.quarantine = quarantine = Quarantine()
+    events = joined(source)
+    assert events["seq"][events["kind"] == TRADE].tolist() == [5, 8, 11, 12, 14]
+    assert dict(quarantine.counts) == {coinbase.TRADE_ID_RULE: 3}
+    assert quarantine.sequence_gaps == 1

@@ -373,3 +373,30 @@ def test_kraken_s_checksum_hides_a_wrong_book_and_brings_it_back(seed: int, plac
 
 def _same_ten(book: OrderBook, other: OrderBook) -> bool:
     return all((book.depth_array(side, 10) == other.depth_array(side, 10)).all() for side in (1, -1))
+
+
+def test_a_book_whose_snapshot_was_damaged_grows_from_updates(tmp_path: Path) -> None:
+    rows = list(coinbase_day().rows)
+    rows[0] = rows[0][:200]
+    events, quarantine = read("coinbase", write_lines(tmp_path / "c.ws", rows), coinbase_day())
+    assert dict(quarantine.counts) == {DAMAGED_RULE: 1}
+    assert events["kind"][:2].tolist() == [EventKind.CLEAR, EventKind.LEVEL]
+    assert (events["kind"] == EventKind.CLEAR).sum() == 1
+
+
+def test_a_numbered_line_with_a_stamp_far_ahead_leaves_no_level_standing(tmp_path: Path) -> None:
+    """Its number had come, so nothing else would tell that what it said did not happen."""
+    rows = [
+        json.dumps(
+            {"e": "update", "E": BASE_MS + at, "b": [["10.00", str(at)]], "a": [["11.00", "1"]], "u": at}
+        )
+        for at in range(1, 40)
+    ]
+    rows[19] = rows[19].replace(f'"E": {BASE_MS + 20}', f'"E": {BASE_MS + 10**9}')
+    path = write_lines(tmp_path / "u.jsonl", rows)
+    source = importer("jsonl").open_source([path])
+    source.quarantine = quarantine = Quarantine()  # type: ignore[attr-defined]
+    events = np.concatenate(list(source.blocks()))
+    assert dict(quarantine.counts) == {DAMAGED_RULE: 1}
+    assert np.flatnonzero(events["kind"] == EventKind.CLEAR).tolist() == [38]
+    assert events["ts_ns"].max() == (BASE_MS + 39) * 10**6
