@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from .forecast import BATCHES, CostTable
 from .planning import PlanLimits, ValueTable
 from .queueing import Admission, EdfQueue, WorkerScheduler
 from .queueing import Run as ScheduledRun
 from .request import Request
+
+_ENDLESS: Final = 2**62
 
 
 class SimulatedRun:
@@ -67,6 +69,8 @@ class LadderPolicy:
             item_ns=costs.item_ns(cheapest),
             single_ns=costs.batch_ns(cheapest, 1),
             guard_ns=limits.guard_ns,
+            # A live worker's ring has an end; here nobody's line has one.
+            outstanding_max=_ENDLESS,
         )
 
     def arrive(self, request: Request, now_ns: int) -> int | None:
