@@ -59,6 +59,29 @@ def test_two_lines_together_lose_only_what_both_lost(sizes: list[int], behind_ns
     assert order.strays == 0
 
 
+def test_a_line_far_behind_costs_no_look_at_all_that_is_held() -> None:
+    count, step = 6_000, WAIT_NS // 20_000
+    first = [packet(at, at_ns=at * step) for at in range(1, count) if at != 2]
+    second = [packet(at, at_ns=at * step + WAIT_NS // 4) for at in range(1, count)]
+    received = sorted([*first, *second], key=lambda one: (one.datagram.recv_ns, one.sequence))
+    order = PacketOrder()
+    assert used(order, received) == ([*range(1, count)], [])
+    assert (order.strays, order.duplicates) == (0, count - 2)
+
+
+def test_what_is_repeated_does_not_prolong_the_wait_or_make_strays() -> None:
+    order, half = PacketOrder(), WAIT_NS // 2
+    received = [
+        packet(1),
+        packet(3, at_ns=5),
+        packet(1, at_ns=half),
+        packet(1, at_ns=3 * half),
+        packet(4, at_ns=3 * half),
+    ]
+    assert used(order, received) == ([1, 3, 4], [(2, 1)])
+    assert (order.strays, order.duplicates) == (0, 2)
+
+
 def test_waiting_ends_with_the_captures_clock() -> None:
     order = PacketOrder()
     late = [packet(1), packet(3, at_ns=5), packet(4, at_ns=WAIT_NS + 5), packet(2, at_ns=WAIT_NS + 6)]
