@@ -7,12 +7,13 @@ often than a fetch is in vain. What is found ahead may have changed by the time 
 be wrong, never the book.
 """
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from .layout cimport EVENT_ADD, MarketEvent
-from .order_index cimport Order, OrderBucket, order_index_guess, order_index_home
+from .order_index cimport Order, OrderBucket, order_index_guess
+from .order_window cimport place_guess
 from .price_index cimport LEAF_BITS, Leaf, PriceIndex, index_guess, index_hint, rank_of, unit_of
-from .resting_book cimport Level, RestingBook, chosen
+from .resting_book cimport Level, RestingBook, chosen, home_of
 
 cdef extern from *:
     """
@@ -29,7 +30,7 @@ cdef enum:
 cdef struct Fetch:
     RestingBook* book
     const MarketEvent* event
-    OrderBucket* home
+    const void* home            # what a search for the id reads first
     uint32_t order
     uint32_t level
 
@@ -48,10 +49,11 @@ cdef inline void fetch_begin(FetchLists* lists) noexcept nogil:
     lists.adding.count = lists.naming.count = 0
 
 
-cdef inline void fetch_home(FetchLists* lists, RestingBook* book, const MarketEvent* event) noexcept nogil:
+cdef inline void fetch_join(
+    FetchLists* lists, RestingBook* book, const MarketEvent* event, const void* home
+) noexcept nogil:
     """Enter an event on both lists, and keep it on the one where it belongs."""
     cdef bint adds = event.kind == EVENT_ADD
-    cdef OrderBucket* home = order_index_home(&book.by_id, event.order_id)
     cdef Fetch* own = &lists.adding.rows[lists.adding.count]
     fetch(home)
     own.book = book
@@ -64,13 +66,20 @@ cdef inline void fetch_home(FetchLists* lists, RestingBook* book, const MarketEv
     lists.naming.count += not adds
 
 
+cdef inline void fetch_home(FetchLists* lists, RestingBook* book, const MarketEvent* event) noexcept nogil:
+    fetch_join(lists, book, event, home_of(book, event.order_id))
+
+
 cdef inline void fetch_slot(const Fetch* own) noexcept nogil:
     cdef int side = own.event.side < 0
     fetch(index_hint(&own.book.prices[side], rank_of(own.event.price_ticks, side)))
 
 
 cdef inline void fetch_order(Fetch* own) noexcept nogil:
-    own.order = order_index_guess(own.home, own.event.order_id)
+    if own.book.window != NULL:
+        own.order = place_guess((<const uint64_t*>own.home)[0], own.book.owner)
+    else:
+        own.order = order_index_guess(<const OrderBucket*>own.home, own.event.order_id)
     fetch(&own.book.orders[own.order])
 
 
@@ -124,18 +133,18 @@ cdef inline void fetch_bitmap(const PriceIndex* index, uint32_t rank) noexcept n
 cdef inline void fetch_many_books(FetchLists* lists) noexcept nogil:
     """Ask for what events of many small books touch, each step while the one before is under way."""
     cdef Py_ssize_t row
-    for row in range(lists.adding.count):
-        fetch_slot(&lists.adding.rows[row])
     for row in range(lists.naming.count):
         fetch_order(&lists.naming.rows[row])
     for row in range(lists.adding.count):
-        fetch_level(&lists.adding.rows[row])
+        fetch_slot(&lists.adding.rows[row])
     for row in range(lists.naming.count):
         fetch_neighbours(&lists.naming.rows[row])
     for row in range(lists.adding.count):
-        fetch_last(&lists.adding.rows[row])
+        fetch_level(&lists.adding.rows[row])
     for row in range(lists.naming.count):
         fetch_place(&lists.naming.rows[row])
+    for row in range(lists.adding.count):
+        fetch_last(&lists.adding.rows[row])
 
 
 cdef inline void fetch_large_book(FetchLists* lists) noexcept nogil:

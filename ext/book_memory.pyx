@@ -1,9 +1,11 @@
 """Memory and one thread's right to it, which books share."""
 
 cimport cython
+from libc.stdint cimport uint64_t
 
 from .busy cimport refuse_busy
 from .node_arena cimport arena_close
+from .order_window cimport OWNER_SHIFT, OWNERS_MAX, window_give
 
 
 @cython.final
@@ -17,6 +19,14 @@ cdef class BookMemory:
 
     def __dealloc__(self):
         arena_close(&self.arena)
+        window_give(self.window)
+
+    cdef uint64_t number_owner(self) noexcept:
+        """Return a new book's number in places of the window; 0 where they are used up."""
+        if self.owners == OWNERS_MAX:
+            return 0
+        self.owners += 1
+        return self.owners << OWNER_SHIFT
 
     cdef int require_idle(self) except -1:
         """Refuse a thread while another is at work without the GIL."""

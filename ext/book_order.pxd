@@ -5,21 +5,22 @@ from libc.stdint cimport int32_t, int64_t, uint32_t
 from .layout cimport EVENT_CANCEL, MarketEvent, check
 from .lots cimport LEVEL_LOTS_MAX, SIZE_LOTS_MAX
 from .order_book cimport OrderBook, judge_touch
-from .order_index cimport Order, OrderPlace
+from .order_index cimport Order
 from .price_index cimport price_of
 from .resting_book cimport (
     ASK,
     BID,
     Level,
+    OrderSeat,
     RestingBook,
     level_find,
     level_lower,
     level_remove,
     level_require,
-    order_append,
-    order_find,
-    order_remove_at,
+    order_join,
+    order_leave,
     order_reserve,
+    order_seek,
 )
 
 cdef enum:
@@ -51,6 +52,7 @@ cdef inline void refresh_touch(OrderBook book, int side) noexcept nogil:
 
 cdef inline void add_order(OrderBook book, const MarketEvent* event, int side) noexcept nogil:
     cdef RestingBook* resting = &book.resting
+    cdef OrderSeat seat
     cdef uint32_t level
     if side == NO_SIDE or not is_positive(event.size_lots):
         book.refused += 1
@@ -59,7 +61,7 @@ cdef inline void add_order(OrderBook book, const MarketEvent* event, int side) n
         if not order_reserve(resting):
             book.lost += 1
             return
-        if order_find(resting, event.order_id):
+        if order_seek(resting, event.order_id, &seat):
             book.duplicate_orders += 1
             return
     level = level_require(resting, side, event.price_ticks)
@@ -70,7 +72,7 @@ cdef inline void add_order(OrderBook book, const MarketEvent* event, int side) n
         book.refused += 1
         return
     if event.order_id:
-        order_append(resting, level, event.order_id, event.size_lots, <uint32_t>resting.entries)
+        order_join(resting, &seat, level, event.order_id, event.size_lots)
     resting.levels[level].total_lots += event.size_lots
     # Elsewhere the touch is what it was, and looking it up would fetch a level that nothing else needs.
     if level == resting.best[side] or book.quoted_sides:
@@ -78,9 +80,9 @@ cdef inline void add_order(OrderBook book, const MarketEvent* event, int side) n
 
 
 cdef inline void lower_known(
-    OrderBook book, const MarketEvent* event, uint32_t number, const OrderPlace* at
+    OrderBook book, const MarketEvent* event, uint32_t number, const OrderSeat* seat
 ) noexcept nogil:
-    """Apply a CANCEL, REDUCE or EXECUTE to a live order, which stands at a place in the index."""
+    """Apply a CANCEL, REDUCE or EXECUTE to a live order, whose seat was found."""
     cdef RestingBook* resting = &book.resting
     cdef Order* order = &resting.orders[number]
     cdef uint32_t level = order.level
@@ -96,7 +98,7 @@ cdef inline void lower_known(
         return
     order.size_lots -= lots
     if order.size_lots == 0:
-        order_remove_at(resting, number, at)
+        order_leave(resting, number, seat)
     level_lower(resting, level, lots)
     if at_touch or book.quoted_sides:
         refresh_touch(book, side)

@@ -11,15 +11,24 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from .book_fetch cimport FETCH_EVENTS, FetchLists, fetch, fetch_begin, fetch_home, fetch_many_books
+from .book_fetch cimport (
+    FETCH_EVENTS,
+    FetchLists,
+    fetch,
+    fetch_begin,
+    fetch_home,
+    fetch_join,
+    fetch_many_books,
+)
 from .book_memory cimport BookMemory
 from .book_order cimport add_order, lower_known, side_of
 from .event_array cimport events_pointer
 from .layout cimport EVENT_ADD, EVENT_CANCEL, EVENT_EXECUTE, FLAG_HIDDEN, MarketEvent
 from .order_book cimport OrderBook, book_apply, count_crossed
-from .order_index cimport Order, OrderPlace, order_index_find_at
+from .order_index cimport Order
+from .order_window cimport window_place, window_take
 from .price_index cimport price_of
-from .resting_book cimport Level, RestingBook
+from .resting_book cimport Level, OrderSeat, RestingBook, order_seek, window_join
 
 from .order_book import OrderBook as MadeBook
 
@@ -27,13 +36,17 @@ cnp.import_array()
 
 cdef enum:
     INSTRUMENTS = 65_536
-    BOOK_LINES = 5              # of an OrderBook, that events by order touch
+    BOOK_LINES = 6              # of an OrderBook, that events by order touch
+    REVIEW_ENTRIES = 64
+    NEAR_IDS = 16               # for each order entered: ids this close are worth a window
 
 
 @cython.final
 @cython.auto_pickle(False)
 cdef class BookTable:
     """One book per instrument_id, made when its first event comes.
+
+    An order id may be live in several books, and names an order of its event's instrument.
 
     Parameters
     ----------
@@ -48,6 +61,8 @@ cdef class BookTable:
         Events that took more from an order than it had left; the book takes what there is.
     duplicate_orders : int
         ADDs of a live id.
+    ids_counted : bool
+        Whether order ids proved to be counted through all books, which then share one table of them.
     first_fault : int or None
         ``seq`` of the first event that named an unknown order or took too much.
     """
@@ -55,12 +70,15 @@ cdef class BookTable:
     cdef readonly uint64_t unknown_orders
     cdef readonly uint64_t overdrawn
     cdef int64_t first_seq
-    cdef uint64_t lost          # not 0 once a book ran out of memory
+    cdef uint64_t lost          # not 0 where a book that ran out of memory, now or before, had an event
+    cdef uint64_t lost_told     # of the events that books lost, those an exception told of
     cdef PyObject** books       # borrowed from `made`
     cdef dict made
     cdef BookMemory memory
     cdef Py_ssize_t order_capacity
     cdef Py_ssize_t level_capacity
+    cdef uint64_t reviewed_id   # of the first ADD since ids were judged last
+    cdef uint64_t reviewed_entries
 
     def __cinit__(self, Py_ssize_t order_capacity=64, Py_ssize_t level_capacity=64):
         self.books = <PyObject**>calloc(INSTRUMENTS, sizeof(void*))
@@ -77,6 +95,10 @@ cdef class BookTable:
     @property
     def duplicate_orders(self):
         return sum(book.duplicate_orders for book in self.made.values())
+
+    @property
+    def ids_counted(self):
+        return self.memory.window != NULL
 
     @property
     def first_fault(self):
@@ -105,6 +127,25 @@ cdef class BookTable:
             self.books[instrument_id] = <PyObject*>book
         return 0
 
+    cdef int tell_loss(self, Py_ssize_t count) except -1:
+        cdef uint64_t total = sum([book.lost for book in self.made.values()])
+        cdef uint64_t now = total - self.lost_told
+        self.lost, self.lost_told = 0, total
+        if now:
+            wrong = [instrument for instrument in self.instruments() if self.made[instrument].lost]
+            raise MemoryError(
+                f"no memory for {now} of {count} events, which {len(wrong)} books miss: {wrong[:8]}"
+            )
+        return 0
+
+    cdef void share_window(self):
+        """Give all books a window for their ids. Without memory for it, ids stay where they are."""
+        cdef uint64_t* window = window_take()
+        self.memory.window = window
+        for book in self.made.values():
+            if window != NULL and (<OrderBook>book).resting.owner:
+                window_join(&(<OrderBook>book).resting, window)
+
     def complete(self, cnp.ndarray events not None):
         """Fill in what events leave out, in place, and apply them; return how many orders were unknown.
 
@@ -120,7 +161,8 @@ cdef class BookTable:
         Raises
         ------
         MemoryError
-            If memory ran out for a book.
+            If memory ran out: the events counted in `lost` of their books are missing there. All others were
+            applied, and the table goes on with the next call.
         """
         cdef MarketEvent* first = <MarketEvent*>events_pointer(events)
         cdef Py_ssize_t count = cnp.PyArray_SIZE(events)
@@ -133,33 +175,60 @@ cdef class BookTable:
         for row in range(count):
             if self.books[first[row].instrument_id] == NULL:
                 self.require(first[row].instrument_id)
+        if self.memory.window == NULL and ids_are_counted(self, first, count):
+            self.share_window()
         self.memory.enter()
         with nogil:
             complete_events(self, first, count)
         self.memory.leave()
         if self.lost:
-            raise MemoryError(f"no memory for an event of instruments {self.instruments()[:8]} or others")
+            self.tell_loss(count)
         return self.unknown_orders - unknown_before
+
+
+cdef bint ids_are_counted(BookTable self, const MarketEvent* events, Py_ssize_t count) noexcept nogil:
+    """Judge whether ids entered one after another are close to one another, whatever book they are of."""
+    cdef Py_ssize_t row
+    cdef bint counted = False
+    for row in range(count):
+        if events[row].kind != EVENT_ADD or events[row].order_id == 0:
+            continue
+        if self.reviewed_entries == 0:
+            self.reviewed_id = events[row].order_id
+        self.reviewed_entries += 1
+        if self.reviewed_entries == REVIEW_ENTRIES:
+            # Unsigned, so that ids that went back are as far as can be.
+            counted |= events[row].order_id - self.reviewed_id < NEAR_IDS * REVIEW_ENTRIES
+            self.reviewed_entries = 0
+    return counted
+
+
+cdef void complete_events(BookTable self, MarketEvent* events, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t first = 0, last, row
+    cdef FetchLists lists
+    while first < count:
+        last = min(count, first + FETCH_EVENTS)
+        fetch_begin(&lists)
+        if self.memory.window != NULL:
+            for row in range(first, last):
+                fetch_book(self, events + row)
+                fetch_join(
+                    &lists, resting_of(self, events + row), events + row,
+                    window_place(self.memory.window, events[row].order_id),
+                )
+        else:
+            for row in range(first, last):
+                fetch_book(self, events + row)
+            for row in range(first, last):
+                fetch_home(&lists, resting_of(self, events + row), events + row)
+        fetch_many_books(&lists)
+        for row in range(first, last):
+            book_complete(self, <OrderBook>self.books[events[row].instrument_id], events + row, row > 0)
+        first = last
 
 
 cdef inline RestingBook* resting_of(BookTable self, const MarketEvent* event) noexcept nogil:
     return &(<OrderBook>self.books[event.instrument_id]).resting
-
-
-cdef void complete_events(BookTable self, MarketEvent* events, Py_ssize_t count) noexcept nogil:
-    cdef Py_ssize_t first = 0, row, some
-    cdef FetchLists lists
-    while first < count:
-        some = min(count - first, <Py_ssize_t>FETCH_EVENTS)
-        for row in range(some):
-            fetch_book(self, events + first + row)
-        fetch_begin(&lists)
-        for row in range(first, first + some):
-            fetch_home(&lists, resting_of(self, events + row), events + row)
-        fetch_many_books(&lists)
-        for row in range(first, first + some):
-            book_complete(self, <OrderBook>self.books[events[row].instrument_id], events + row, row > 0)
-        first += some
 
 
 cdef inline void fetch_book(BookTable self, const MarketEvent* event) noexcept nogil:
@@ -198,8 +267,8 @@ cdef inline void book_complete(
 
 cdef inline void named_complete(BookTable self, OrderBook book, MarketEvent* event) noexcept nogil:
     """Complete and apply an event that names an order."""
-    cdef OrderPlace at
-    cdef uint32_t number = order_index_find_at(&book.resting.by_id, book.resting.orders, event.order_id, &at)
+    cdef OrderSeat seat
+    cdef uint32_t number = order_seek(&book.resting, event.order_id, &seat)
     cdef const Order* order = &book.resting.orders[number]
     cdef const Level* level = &book.resting.levels[order.level]
     if number == 0:
@@ -216,5 +285,5 @@ cdef inline void named_complete(BookTable self, OrderBook book, MarketEvent* eve
         self.overdrawn += 1
         note_fault(self, event)
     book.applied += 1
-    lower_known(book, event, number, &at)
+    lower_known(book, event, number, &seat)
     count_crossed(book, event)

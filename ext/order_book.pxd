@@ -24,11 +24,11 @@ cdef class OrderBook:
     cdef uint32_t looks_crossed  # 1 where bid >= ask and both sides have lots: kept with the touch
     cdef readonly uint64_t applied
     cdef readonly uint64_t crossed
+    cdef readonly uint64_t lost
     cdef RestingBook resting    # owned, freed in __dealloc__
     cdef readonly uint64_t unknown_orders
     cdef readonly uint64_t duplicate_orders
     cdef readonly uint64_t refused
-    cdef readonly uint64_t lost
     cdef list depth_rows        # of depth_view, by side
     cdef BookMemory memory      # the pools' arena, and who may work on them
 

@@ -33,12 +33,13 @@ from .layout cimport (
     cycle_stamp,
     monotonic_ns,
 )
-from .order_index cimport Order, OrderPlace, order_index_find_at
+from .order_index cimport Order
 from .price_index cimport price_of
 from .resting_book cimport (
     ASK,
     BID,
     Level,
+    OrderSeat,
     book_clear,
     book_close,
     book_hash,
@@ -46,7 +47,7 @@ from .resting_book cimport (
     level_behind,
     level_find,
     mix,
-    order_find,
+    order_seek,
 )
 
 cnp.import_array()
@@ -169,6 +170,8 @@ cdef class OrderBook:
         self.memory = BookMemory() if memory is None else memory
         self.memory.require_idle()
         self.resting.arena = &self.memory.arena
+        self.resting.owner = self.memory.number_owner()
+        self.resting.window = self.memory.window if self.resting.owner else NULL
         if not book_open(&self.resting, order_capacity, level_capacity):
             raise MemoryError(f"no memory for a book of {order_capacity} orders, {level_capacity} levels")
         self.depth_rows = [None, None]
@@ -179,18 +182,16 @@ cdef class OrderBook:
     cdef void apply_other(self, const MarketEvent* event) noexcept nogil:
         cdef int side = side_of(event)
         cdef uint32_t number
-        cdef OrderPlace at
+        cdef OrderSeat seat
         self.applied += 1
         if EVENT_ADD <= event.kind <= EVENT_EXECUTE:
             if event.flags & FLAG_HIDDEN == 0:
                 if event.kind == EVENT_ADD:
                     add_order(self, event, side)
                 else:
-                    number = order_index_find_at(
-                        &self.resting.by_id, self.resting.orders, event.order_id, &at
-                    )
+                    number = order_seek(&self.resting, event.order_id, &seat)
                     if number:
-                        lower_known(self, event, number, &at)
+                        lower_known(self, event, number, &seat)
                     else:
                         lower_unknown(self, event)
         elif event.kind == EVENT_CLEAR:
@@ -233,7 +234,8 @@ cdef class OrderBook:
 
     cdef bint find_order(self, uint64_t order_id, OrderView* out) noexcept nogil:
         """Describe a live order; False when the book has none of that id."""
-        cdef uint32_t number = order_find(&self.resting, order_id) if order_id else 0
+        cdef OrderSeat seat
+        cdef uint32_t number = order_seek(&self.resting, order_id, &seat) if order_id else 0
         cdef const Order* order = &self.resting.orders[number]
         cdef const Level* level = &self.resting.levels[order.level]
         if number == 0:

@@ -61,6 +61,7 @@ cdef extern from "order_index.h" nogil:
 cdef enum:
     BUCKET_FILL = 3             # on average, of a table that holds all it was made for
     BUCKETS_MIN_BITS = 3
+    TOUCHED_BYTES_MAX = 1 << 28  # of a larger table, the pages come with the orders
     MOVED_BITS_MIN = 12         # a smaller table is moved at once
     MOVED_BUCKETS = 2           # for each id entered: a third of the entries that fill the new table
     WINDOW_PLACES = 8           # for each order the table was made for: old orders are few, but stay long
@@ -85,6 +86,11 @@ cdef inline uint64_t order_index_bytes(const OrderIndex* index) noexcept nogil:
     if index.window != NULL:
         total += window_bytes(index.window_mask + 1)
     return total
+
+
+cdef inline uint64_t index_room(const OrderIndex* index) noexcept nogil:
+    """Return how many ids an index has room for."""
+    return BUCKET_FILL * (<uint64_t>index.mask + 1)
 
 
 cdef inline void older_give(OrderIndex* index) noexcept nogil:
@@ -178,7 +184,7 @@ cdef inline bint index_rebuild(
         made.moved = 0
         index[0] = made
         return True
-    if index.buckets == NULL:
+    if index.buckets == NULL and buckets_bytes(made.mask) <= TOUCHED_BYTES_MAX:
         # A table made for the capacity given gets its pages here, not under the first orders.
         memset(made.buckets, 0, buckets_bytes(made.mask))
     index_copy(&made, index, orders)

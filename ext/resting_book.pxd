@@ -6,13 +6,15 @@ Levels and orders are pooled 32-byte nodes linked by number, 0 meaning none. Poo
 but for small ones, and never shrink; a book given enough capacity never allocates.
 
 Invariant: a level stands in its side's price index exactly while its total is positive, and an order
-stands in the order index exactly while its level does.
+stands in the order index, or in the window of books that share one, exactly while its level does.
+
+Over 400 lines because orders, levels and where an id stands change together, in one struct.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from .branch_hint cimport unlikely
+from .branch_hint cimport likely, unlikely
 from .layout cimport check
 from .node_arena cimport NodeArena, pool_give, pool_grow, pool_take
 from .order_index cimport (
@@ -20,15 +22,19 @@ from .order_index cimport (
     Order,
     OrderIndex,
     OrderPlace,
+    index_room,
     order_index_advance,
     order_index_close,
     order_index_enter,
     order_index_erase,
     order_index_erase_at,
     order_index_find,
+    order_index_find_at,
+    order_index_home,
     order_index_resize,
     order_index_tidy,
 )
+from .order_window cimport place_away, place_enter, place_forget, place_is_of, place_leave, window_place
 from .price_index cimport (
     PriceIndex,
     index_below,
@@ -57,9 +63,11 @@ cdef struct Level:
 
 
 cdef struct RestingBook:
+    # What an event touches stands together: a table of many books asks for it ahead.
     Level* levels               # [0] is never used and stays zero
     Order* orders               # [0] takes links that lead nowhere, and is zero otherwise
-    OrderIndex by_id
+    uint64_t* window            # borrowed, shared with other books; NULL without one
+    uint64_t owner              # the book's number there, in its bits of a place
     uint32_t[2] best            # level nearest the other side
     uint32_t free_level
     uint32_t free_order
@@ -72,6 +80,13 @@ cdef struct RestingBook:
     PriceIndex[2] prices
     uint32_t level_capacity
     NodeArena* arena            # borrowed; NULL where the book has its memory for itself
+    OrderIndex by_id
+
+
+cdef struct OrderSeat:
+    uint64_t* place             # of the id in the window; NULL in a book without one
+    bint elsewhere              # not there but in the book's own index
+    OrderPlace at
 
 
 cdef inline size_t pool_bytes(uint64_t capacity) noexcept nogil:
@@ -121,7 +136,10 @@ cdef inline bint levels_extend(RestingBook* book, uint64_t capacity) noexcept no
 cdef inline bint orders_extend(RestingBook* book, uint64_t capacity) noexcept nogil:
     """Make the pool of orders, and the index of their ids, larger. False when memory is out."""
     cdef void* larger
-    if capacity > 0x7fffffff or not order_index_resize(&book.by_id, book.orders, capacity):
+    if capacity > 0x7fffffff:
+        return False
+    # An index that grew where the pool then could not is not made again for each order that comes.
+    if index_room(&book.by_id) < capacity and not order_index_resize(&book.by_id, book.orders, capacity):
         return False
     larger = pool_grow(book.arena, book.orders, pool_bytes(book.order_capacity), pool_bytes(capacity))
     if larger == NULL:
@@ -188,13 +206,81 @@ cdef inline void node_drop(RestingBook* book, Order* order, uint32_t number) noe
     book.order_count -= 1
 
 
+cdef inline uint32_t order_seek(RestingBook* book, uint64_t order_id, OrderSeat* seat) noexcept nogil:
+    """Return the order of an id, or 0; `seat` is where it stands, or would."""
+    cdef uint32_t number
+    memset(seat, 0, sizeof(OrderSeat))
+    if book.window != NULL:
+        seat.place = window_place(book.window, order_id)
+        number = <uint32_t>seat.place[0]
+        # A place of this book's tells the number of a live order: only the id can be another's.
+        if place_is_of(seat.place[0], book.owner) and likely(book.orders[number].order_id == order_id):
+            return number
+        if likely(place_away(seat.place[0]) == 0):
+            return 0
+    seat.elsewhere = True
+    return order_index_find_at(&book.by_id, book.orders, order_id, &seat.at)
+
+
+cdef inline const void* home_of(const RestingBook* book, uint64_t order_id) noexcept nogil:
+    """Return what order_seek reads first."""
+    if book.window != NULL:
+        return window_place(book.window, order_id)
+    return order_index_home(&book.by_id, order_id)
+
+
+cdef inline void seat_enter(
+    RestingBook* book, const OrderSeat* seat, uint64_t order_id, uint32_t number
+) noexcept nogil:
+    if seat.place == NULL or not likely(place_enter(seat.place, book.owner, number)):
+        order_index_enter(&book.by_id, order_id, number)
+        if unlikely(book.by_id.older != NULL):
+            order_index_advance(&book.by_id, book.orders, MOVED_BUCKETS)
+
+
+cdef inline void seat_leave(RestingBook* book, const OrderSeat* seat) noexcept nogil:
+    if not seat.elsewhere:
+        place_leave(seat.place)
+        return
+    if seat.place != NULL:
+        place_forget(seat.place)
+    order_index_erase_at(&book.by_id, seat.at)
+
+
+cdef inline void window_join(RestingBook* book, uint64_t* window) noexcept nogil:
+    """Let a book that had no window seat its orders in one."""
+    cdef uint32_t level, number
+    cdef OrderSeat seat
+    cdef int side
+    book.window = window
+    for side in range(2):
+        level = book.best[side]
+        while level:
+            number = book.levels[level].first
+            while number:
+                seat.place = window_place(window, book.orders[number].order_id)
+                if place_enter(seat.place, book.owner, number):
+                    order_index_erase(&book.by_id, book.orders, book.orders[number].order_id)
+                number = book.orders[number].next
+            level = level_behind(book, level)
+
+
+cdef inline void order_forget(RestingBook* book, uint32_t number) noexcept nogil:
+    """Do what order_drop does in a book that may have a window."""
+    cdef Order* order = &book.orders[number]
+    cdef OrderSeat seat
+    if order_seek(book, order.order_id, &seat):
+        seat_leave(book, &seat)
+    node_drop(book, order, number)
+
+
 cdef inline void level_remove(RestingBook* book, uint32_t number) noexcept nogil:
     """Remove a level with every order on it."""
     cdef Level* level = &book.levels[number]
     cdef uint32_t order = level.first, behind
     while order:
         behind = book.orders[order].next
-        order_drop(book, order)
+        order_forget(book, order)
         order = behind
     if book.best[level.side] == number:
         book.best[level.side] = level_behind(book, number)
@@ -215,7 +301,8 @@ cdef inline void level_lower(RestingBook* book, uint32_t number, int64_t lots) n
 
 cdef inline bint order_reserve(RestingBook* book) noexcept nogil:
     """Make sure that one more order fits. False when memory is out."""
-    order_index_tidy(&book.by_id)
+    if book.window == NULL:
+        order_index_tidy(&book.by_id)
     if book.free_order or book.orders_made <= book.order_capacity:
         return True
     return orders_extend(book, <uint64_t>book.order_capacity * 2)
@@ -231,25 +318,23 @@ cdef inline uint32_t chosen(bint condition, uint32_t yes, uint32_t no) noexcept 
     return no ^ ((yes ^ no) & <uint32_t>-<int>condition)
 
 
-cdef inline void order_append(
-    RestingBook* book, uint32_t level_number, uint64_t order_id, int64_t size_lots, uint32_t mark
-) noexcept nogil:
-    """Queue a new order last on its level, after order_reserve. The caller raises the total."""
+cdef inline uint32_t node_take(RestingBook* book) noexcept nogil:
+    """Take an order's node, after order_reserve."""
     cdef uint32_t number = book.free_order
-    cdef Level* level = &book.levels[level_number]
-    cdef Order* order
-    check(order_find(book, order_id) == 0, "an order id is live once")
     if number:
         book.free_order = book.orders[number].next
     else:
         number = book.orders_made
         book.orders_made += 1
     check(number <= book.order_capacity, "an order was reserved before it is appended")
-    order = &book.orders[number]
-    order.order_id = order_id
-    order_index_enter(&book.by_id, order_id, number)
-    if unlikely(book.by_id.older != NULL):
-        order_index_advance(&book.by_id, book.orders, MOVED_BUCKETS)
+    return number
+
+
+cdef inline void node_queue(
+    RestingBook* book, uint32_t number, uint32_t level_number, int64_t size_lots, uint32_t mark
+) noexcept nogil:
+    cdef Level* level = &book.levels[level_number]
+    cdef Order* order = &book.orders[number]
     order.size_lots = size_lots
     order.next = 0
     order.previous = level.last
@@ -262,6 +347,30 @@ cdef inline void order_append(
     level.order_count += 1
     book.order_count += 1
     book.entries += 1
+
+
+cdef inline void order_append(
+    RestingBook* book, uint32_t level_number, uint64_t order_id, int64_t size_lots, uint32_t mark
+) noexcept nogil:
+    """Queue a new order last on its level, after order_reserve. The caller raises the total."""
+    cdef uint32_t number
+    check(order_find(book, order_id) == 0, "an order id is live once")
+    number = node_take(book)
+    book.orders[number].order_id = order_id
+    order_index_enter(&book.by_id, order_id, number)
+    if unlikely(book.by_id.older != NULL):
+        order_index_advance(&book.by_id, book.orders, MOVED_BUCKETS)
+    node_queue(book, number, level_number, size_lots, mark)
+
+
+cdef inline void order_join(
+    RestingBook* book, OrderSeat* seat, uint32_t level_number, uint64_t order_id, int64_t size_lots
+) noexcept nogil:
+    """Do what order_append does, with the id looked for already; the mark is the entry's number."""
+    cdef uint32_t number = node_take(book)
+    book.orders[number].order_id = order_id
+    seat_enter(book, seat, order_id, number)
+    node_queue(book, number, level_number, size_lots, <uint32_t>book.entries)
 
 
 cdef inline void order_unlink(RestingBook* book, Level* level, const Order* order) noexcept nogil:
@@ -282,13 +391,13 @@ cdef inline void order_remove(RestingBook* book, uint32_t number) noexcept nogil
     order_drop(book, number)
 
 
-cdef inline void order_remove_at(RestingBook* book, uint32_t number, const OrderPlace* at) noexcept nogil:
-    """Do what order_remove does, with the order's place in the index found already."""
+cdef inline void order_leave(RestingBook* book, uint32_t number, const OrderSeat* seat) noexcept nogil:
+    """Do what order_remove does, with the order's seat found already."""
     cdef Order* order = &book.orders[number]
     cdef Level* level = &book.levels[order.level]
     order_unlink(book, level, order)
     level.order_count -= 1
-    order_index_erase_at(&book.by_id, at[0])
+    seat_leave(book, seat)
     node_drop(book, order, number)
 
 
