@@ -224,8 +224,12 @@ def draw_hog(ladder: Path | None, *, count: int = 30) -> str:
     plot.mark(40.0, "40 ms")
     plot.mark(400.0, "hogs stop")
     shown = times.slowdowns[:, BEFORE_MS + first : BEFORE_MS + last]
-    for share, colour, label in ((0.9, 2, "90 % of them"), (0.5, 0, "median"), (0.1, 3, "10 %")):
-        plot.curve(range(first, last), np.quantile(shown, share, axis=0).tolist(), colour, label)
+    for share, colour, label, down in (
+        (0.9, 2, "90 % of them", -7),
+        (0.5, 0, "median", -7),
+        (0.1, 3, "10 %", 16),
+    ):
+        plot.curve(range(first, last), np.quantile(shown, share, axis=0).tolist(), colour, label, down)
     return plot.text()
 
 
