@@ -17,8 +17,11 @@ from .resting_book cimport (
     level_lower,
     level_remove,
     level_require,
+    order_append,
+    order_find,
     order_join,
     order_leave,
+    order_remove_at,
     order_reserve,
     order_seek,
 )
@@ -50,10 +53,13 @@ cdef inline void refresh_touch(OrderBook book, int side) noexcept nogil:
     judge_touch(book)
 
 
-cdef inline void add_order(OrderBook book, const MarketEvent* event, int side) noexcept nogil:
+cdef inline void add_order(
+    OrderBook book, const MarketEvent* event, int side, bint windowed
+) noexcept nogil:
+    """Apply an ADD; `windowed` is whether the book has a window, which most callers know beforehand."""
     cdef RestingBook* resting = &book.resting
     cdef OrderSeat seat
-    cdef uint32_t level
+    cdef uint32_t level, found
     if side == NO_SIDE or not is_positive(event.size_lots):
         book.refused += 1
         return
@@ -61,7 +67,11 @@ cdef inline void add_order(OrderBook book, const MarketEvent* event, int side) n
         if not order_reserve(resting):
             book.lost += 1
             return
-        if order_seek(resting, event.order_id, &seat):
+        if windowed:
+            found = order_seek(resting, event.order_id, &seat)
+        else:
+            found = order_find(resting, event.order_id)
+        if found:
             book.duplicate_orders += 1
             return
     level = level_require(resting, side, event.price_ticks)
@@ -71,7 +81,9 @@ cdef inline void add_order(OrderBook book, const MarketEvent* event, int side) n
     if resting.levels[level].total_lots > LEVEL_LOTS_MAX - event.size_lots:
         book.refused += 1
         return
-    if event.order_id:
+    if event.order_id and not windowed:
+        order_append(resting, level, event.order_id, event.size_lots, <uint32_t>resting.entries)
+    elif event.order_id:
         order_join(resting, &seat, level, event.order_id, event.size_lots)
     resting.levels[level].total_lots += event.size_lots
     # Elsewhere the touch is what it was, and looking it up would fetch a level that nothing else needs.
@@ -80,7 +92,7 @@ cdef inline void add_order(OrderBook book, const MarketEvent* event, int side) n
 
 
 cdef inline void lower_known(
-    OrderBook book, const MarketEvent* event, uint32_t number, const OrderSeat* seat
+    OrderBook book, const MarketEvent* event, uint32_t number, const OrderSeat* seat, bint windowed
 ) noexcept nogil:
     """Apply a CANCEL, REDUCE or EXECUTE to a live order, whose seat was found."""
     cdef RestingBook* resting = &book.resting
@@ -98,7 +110,10 @@ cdef inline void lower_known(
         return
     order.size_lots -= lots
     if order.size_lots == 0:
-        order_leave(resting, number, seat)
+        if windowed:
+            order_leave(resting, number, seat)
+        else:
+            order_remove_at(resting, number, &seat.at)
     level_lower(resting, level, lots)
     if at_touch or book.quoted_sides:
         refresh_touch(book, side)

@@ -255,7 +255,7 @@ cdef inline void book_complete(
             if (event - 1).instrument_id == event.instrument_id:
                 event.side = (event - 1).side
         book.applied += 1
-        add_order(book, event, side_of(event))
+        add_order(book, event, side_of(event), True)
         count_crossed(book, event)
         self.lost |= book.lost
     elif EVENT_CANCEL <= event.kind <= EVENT_EXECUTE:
@@ -285,5 +285,5 @@ cdef inline void named_complete(BookTable self, OrderBook book, MarketEvent* eve
         self.overdrawn += 1
         note_fault(self, event)
     book.applied += 1
-    lower_known(book, event, number, &seat)
+    lower_known(book, event, number, &seat, True)
     count_crossed(book, event)

@@ -21,6 +21,7 @@ from .book_order cimport (
     side_of,
 )
 from .book_snapshot cimport EventWriter, write_book
+from .branch_hint cimport unlikely
 from .event_array cimport events_empty, events_pointer
 from .layout cimport (
     EVENT_ADD,
@@ -33,7 +34,7 @@ from .layout cimport (
     cycle_stamp,
     monotonic_ns,
 )
-from .order_index cimport Order
+from .order_index cimport Order, order_index_find_at
 from .price_index cimport price_of
 from .resting_book cimport (
     ASK,
@@ -71,6 +72,35 @@ cdef inline void apply_events(OrderBook book, const MarketEvent* events, Py_ssiz
         for row in range(first, first + some):
             book_apply(book, events + row)
         first += some
+
+
+cdef inline void apply_by_order(OrderBook self, const MarketEvent* event, bint windowed) noexcept nogil:
+    cdef int side = side_of(event)
+    cdef uint32_t number
+    cdef OrderSeat seat
+    self.applied += 1
+    if EVENT_ADD <= event.kind <= EVENT_EXECUTE:
+        if event.flags & FLAG_HIDDEN == 0:
+            if event.kind == EVENT_ADD:
+                add_order(self, event, side, windowed)
+            else:
+                if windowed:
+                    number = order_seek(&self.resting, event.order_id, &seat)
+                else:
+                    number = order_index_find_at(
+                        &self.resting.by_id, self.resting.orders, event.order_id, &seat.at
+                    )
+                if number:
+                    lower_known(self, event, number, &seat, windowed)
+                else:
+                    lower_unknown(self, event)
+    elif event.kind == EVENT_CLEAR:
+        book_clear(&self.resting)
+        refresh_touch(self, BID)
+        refresh_touch(self, ASK)
+    elif event.kind != EVENT_TRADE and event.kind != EVENT_STATUS:
+        self.refused += 1
+    count_crossed(self, event)
 
 
 cdef int replace_state(OrderBook book, const MarketEvent* events, Py_ssize_t count) except -1:
@@ -180,27 +210,10 @@ cdef class OrderBook:
         book_close(&self.resting)
 
     cdef void apply_other(self, const MarketEvent* event) noexcept nogil:
-        cdef int side = side_of(event)
-        cdef uint32_t number
-        cdef OrderSeat seat
-        self.applied += 1
-        if EVENT_ADD <= event.kind <= EVENT_EXECUTE:
-            if event.flags & FLAG_HIDDEN == 0:
-                if event.kind == EVENT_ADD:
-                    add_order(self, event, side)
-                else:
-                    number = order_seek(&self.resting, event.order_id, &seat)
-                    if number:
-                        lower_known(self, event, number, &seat)
-                    else:
-                        lower_unknown(self, event)
-        elif event.kind == EVENT_CLEAR:
-            book_clear(&self.resting)
-            refresh_touch(self, BID)
-            refresh_touch(self, ASK)
-        elif event.kind != EVENT_TRADE and event.kind != EVENT_STATUS:
-            self.refused += 1
-        count_crossed(self, event)
+        if unlikely(self.resting.window != NULL):
+            apply_by_order(self, event, True)
+        else:
+            apply_by_order(self, event, False)
 
     cdef void set_level(self, const MarketEvent* event) noexcept nogil:
         self.applied += 1

@@ -209,15 +209,18 @@ cdef inline void node_drop(RestingBook* book, Order* order, uint32_t number) noe
 cdef inline uint32_t order_seek(RestingBook* book, uint64_t order_id, OrderSeat* seat) noexcept nogil:
     """Return the order of an id, or 0; `seat` is where it stands, or would."""
     cdef uint32_t number
+    if book.window == NULL:
+        seat.place = NULL
+        seat.elsewhere = True
+        return order_index_find_at(&book.by_id, book.orders, order_id, &seat.at)
     memset(seat, 0, sizeof(OrderSeat))
-    if book.window != NULL:
-        seat.place = window_place(book.window, order_id)
-        number = <uint32_t>seat.place[0]
-        # A place of this book's tells the number of a live order: only the id can be another's.
-        if place_is_of(seat.place[0], book.owner) and likely(book.orders[number].order_id == order_id):
-            return number
-        if likely(place_away(seat.place[0]) == 0):
-            return 0
+    seat.place = window_place(book.window, order_id)
+    number = <uint32_t>seat.place[0]
+    # A place of this book's tells the number of a live order: only the id can be another's.
+    if place_is_of(seat.place[0], book.owner) and likely(book.orders[number].order_id == order_id):
+        return number
+    if likely(place_away(seat.place[0]) == 0):
+        return 0
     seat.elsewhere = True
     return order_index_find_at(&book.by_id, book.orders, order_id, &seat.at)
 
@@ -389,6 +392,16 @@ cdef inline void order_remove(RestingBook* book, uint32_t number) noexcept nogil
     order_unlink(book, level, order)
     level.order_count -= 1
     order_drop(book, number)
+
+
+cdef inline void order_remove_at(RestingBook* book, uint32_t number, const OrderPlace* at) noexcept nogil:
+    """Do what order_remove does, with the order's place in the index found already."""
+    cdef Order* order = &book.orders[number]
+    cdef Level* level = &book.levels[order.level]
+    order_unlink(book, level, order)
+    level.order_count -= 1
+    order_index_erase_at(&book.by_id, at[0])
+    node_drop(book, order, number)
 
 
 cdef inline void order_leave(RestingBook* book, uint32_t number, const OrderSeat* seat) noexcept nogil:
