@@ -80,6 +80,7 @@ class WorkerProcess:
         self, spec: WorkerSpec, start: Callable[[WorkerSpec], ChildProcess], *, ring_capacity: int
     ) -> None:
         self.place = spec.place
+        self.is_condemned = False
         self.watchdog = Watchdog()
         self._ring_name: str | None = spec.requests
         self.requests = SpscRing(
@@ -104,13 +105,9 @@ class WorkerProcess:
         return str(self.process.said.get("error", "nothing said"))
 
     def kill(self) -> None:
-        """End the process at once and wait until it is gone."""
+        """End the process; again is harmless."""
+        self.is_condemned = True
+        # Should it be on its way, it finds that it is not needed.
+        self.requests.close()
         self.process.kill()
         self.forget_name()
-
-    def retire(self, *, timeout_s: float) -> None:
-        """Let it finish and end; kill it when it does not."""
-        if self.process.alive:
-            self.requests.close()
-            self.process.wait(timeout_s)
-        self.kill()
