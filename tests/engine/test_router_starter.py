@@ -27,7 +27,7 @@ from engine.inference.serving.front import Front
 from engine.inference.serving.places import Places
 from engine.inference.serving.processes import CopiedProcess, SpawnedProcess, environment
 from engine.inference.serving.request import Outcome
-from engine.inference.serving.supervise import RING_PREFIX, SHARED
+from engine.inference.serving.supervise import RING_PREFIX, SHARED, exists
 from engine.inference.serving.switch import SwitchState
 
 pytestmark = pytest.mark.skipif(
@@ -80,14 +80,6 @@ def assert_serves(front: Front) -> None:
 def kinds(front: Front) -> list[type]:
     crew = crew_of(front)
     return [type(worker.process) for worker in (*crew.lanes, *((crew.spare,) if crew.spare else ()))]
-
-
-def exists(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def original_id(front: Front) -> int:

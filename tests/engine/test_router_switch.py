@@ -26,6 +26,7 @@ from engine.inference.serving.forecast import CostTable
 from engine.inference.serving.front import Front
 from engine.inference.serving.measure import open_variant
 from engine.inference.serving.request import ENDED_DTYPE, Outcome
+from engine.inference.serving.supervise import exists
 from engine.inference.serving.switch import SwitchState
 
 SECOND = 1_000_000_000
@@ -113,14 +114,6 @@ class Users:
         assert (ended["outcome"] == Outcome.MODEL).all()
         assert self.front.arena.free_slots == 256
         return ended
-
-
-def exists(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def assert_answered_by(ended: NDArray[Any], number: int, variants: tuple[Variant, ...]) -> None:

@@ -28,7 +28,7 @@ def remove_abandoned_rings(folder: Path = SHARED) -> int:
     A front and its processes remove their rings themselves, in every other case.
     """
     fronts = {_front_of(path) for path in _rings(folder)}
-    return sum(remove_rings_of(front, folder) for front in fronts if not _exists(front))
+    return sum(remove_rings_of(front, folder) for front in fronts if not exists(front))
 
 
 def remove_rings_of(front: int, folder: Path = SHARED) -> int:
@@ -51,7 +51,8 @@ def _front_of(path: Path) -> int:
     return int(path.name.removeprefix(RING_PREFIX).partition("-")[0])
 
 
-def _exists(process: int) -> bool:
+def exists(process: int) -> bool:
+    """Return whether there is a process of this id."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
