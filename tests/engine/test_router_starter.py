@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,9 +24,10 @@ from engine.inference.serving.channel import Channel
 from engine.inference.serving.crew import Crew
 from engine.inference.serving.forecast import CostTable
 from engine.inference.serving.front import Front
+from engine.inference.serving.places import Places
 from engine.inference.serving.processes import CopiedProcess, SpawnedProcess, environment
 from engine.inference.serving.request import Outcome
-from engine.inference.serving.supervise import RING_PREFIX, SHARED
+from engine.inference.serving.supervise import RING_PREFIX, SHARED, exists
 from engine.inference.serving.switch import SwitchState
 
 pytestmark = pytest.mark.skipif(
@@ -162,8 +164,7 @@ def test_an_original_that_hangs_is_replaced(front: Front) -> None:
     # The spare takes over; the next one is asked of who hangs, then of an interpreter.
     until(front, lambda: has_spare(front) and front.status().restarts)
     assert_serves(front)
-    with pytest.raises(ProcessLookupError):
-        os.kill(hung, 0)
+    until(front, lambda: not exists(hung))
 
 
 def test_a_starter_that_hangs_does_not_hold_a_switch(front: Front, ladder: tuple[Variant, ...]) -> None:
@@ -173,8 +174,7 @@ def test_a_starter_that_hangs_does_not_hold_a_switch(front: Front, ladder: tuple
     until(front, lambda: not switch.under_way)
     assert switch.state is SwitchState.DONE
     assert_serves(front)
-    with pytest.raises(ProcessLookupError):
-        os.kill(hung, 0)
+    until(front, lambda: not exists(hung))
 
 
 def test_an_original_that_dies_during_a_switch_does_not_stop_it(
@@ -300,21 +300,83 @@ def test_a_task_that_does_not_fit_a_message_is_done_by_an_interpreter(
     assert kinds(front) == [CopiedProcess, SpawnedProcess]
 
 
-def test_a_copy_given_up_before_it_came_never_comes() -> None:
-    class Deaf:
-        def __init__(self) -> None:
-            self.channel, self.far = Channel.pair()
+class Deaf:
+    """One that is asked for copies and makes none by itself."""
 
-        def kill(self) -> None:
-            # With the process goes what it was sent and did not look at.
-            self.far.close()
+    def __init__(self) -> None:
+        self.channel, self.far = Channel.pair()
 
+    def make(self, process: subprocess.Popen[bytes]) -> None:
+        """Pass a process off as the copy that was asked for."""
+        asked = self.far.receive()
+        assert asked is not None
+        copy, descriptor = Channel.of(asked[1][0]), os.pidfd_open(process.pid)
+        try:
+            assert copy.receive() is not None, "its task"
+            copy.send({"pid": process.pid}, descriptor)
+        finally:
+            os.close(descriptor)
+            copy.close()
+
+
+def test_a_copy_that_was_ended_before_it_came_ends_when_it_comes() -> None:
     deaf = Deaf()
     copy = CopiedProcess(deaf, {"do": "work"})
-    assert (copy.alive, copy.pid, copy.wait(0.0)) == (True, None, False)
     copy.kill()
-    assert (copy.alive, copy.wait(0.0)) == (False, True)
-    deaf.channel.close()
+    assert (copy.alive, copy.pid, copy.wait(0.0)) == (True, None, False)
+    process = subprocess.Popen(("sleep", "600"))
+    try:
+        deaf.make(process)
+        assert copy.wait(30.0)
+        assert (copy.alive, copy.pid) == (False, process.pid)
+        assert process.wait(30.0) == -signal.SIGKILL
+    finally:
+        process.kill()
+    copy.close()
+
+
+def test_a_copy_that_nobody_waits_for_hears_so_when_it_greets() -> None:
+    deaf = Deaf()
+    copy = CopiedProcess(deaf, {"do": "time"})
+    copy.close()
+    assert not copy.alive
+    process = subprocess.Popen(("sleep", "600"))
+    try:
+        with pytest.raises(BrokenPipeError):
+            deaf.make(process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_copy_whose_original_is_lost_came_to_nothing() -> None:
+    deaf = Deaf()
+    copy = CopiedProcess(deaf, {"do": "work"})
+    assert not copy.came_to_nothing(1)
+    # With a process goes what it was sent and did not look at.
+    deaf.far.close()
+    assert copy.came_to_nothing(2)
+    assert copy.wait(0.0)
+
+
+def test_a_line_of_the_arena_is_free_when_its_worker_is_gone() -> None:
+    class Going:
+        alive = True
+
+        def kill(self) -> None: ...
+        def close(self) -> None: ...
+        def wait(self, timeout_s: float) -> bool:
+            self.alive = False
+            return True
+
+    places = Places(2)
+    workers = [SimpleNamespace(place=places.take(), process=Going(), kill=lambda: None) for _ in range(2)]
+    places.see_off(workers[1])  # type: ignore[arg-type]
+    places.see_off(workers[0])  # type: ignore[arg-type]
+    workers[0].process.alive = False
+    assert places.take() == 0
+    # Nobody else is gone, so it waits for one that was ended.
+    assert places.take() == 1
 
 
 def test_a_channel_is_a_socket_of_one_machine() -> None:

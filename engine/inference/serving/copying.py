@@ -76,7 +76,11 @@ class _Node:
     def _greet(self) -> None:
         process = os.getpid()
         descriptor = os.pidfd_open(process)
-        self._say({"pid": process}, descriptor)
+        try:
+            self._channel.send({"pid": process}, descriptor)
+        except OSError:
+            # Given up before it came: what it was to do lies in the channel, and nobody wants it done.
+            os._exit(0)
         os.close(descriptor)
 
     def _say(self, table: dict[str, Any], *descriptors: int) -> None:

@@ -8,11 +8,11 @@ crew at work loses no more than one core's time to it.
 from __future__ import annotations
 
 import time
-from collections import deque
 from dataclasses import replace
 from typing import Final
 
 from .arena import Arena
+from .places import Places
 from .spec import WorkerSpec
 from .starter import Original
 from .supervise import WorkerLost, WorkerProcess
@@ -20,6 +20,7 @@ from .supervise import WorkerLost, WorkerProcess
 _START_S_MAX: Final = 120.0
 _RESPAWN_NS: Final = 1_000_000_000
 _PAUSE_S: Final = 0.005
+_FAREWELL_S: Final = 2.0
 
 
 class Crew:
@@ -31,9 +32,8 @@ class Crew:
         What every worker is told; its `place` and `requests` (a name's beginning) are filled in for each.
     count : int
         Lanes.
-    places : deque of int
-        Free status lines of the arena, shared with the front's other crews. The one that has been free for
-        longest is taken, so that a record of a worker that is gone is not laid at another's door.
+    places : Places
+        Of the arena, shared with the front's other crews.
     original : Original
         Starts the processes.
     """
@@ -44,7 +44,7 @@ class Crew:
         arena: Arena,
         *,
         count: int,
-        places: deque[int],
+        places: Places,
         original: Original,
     ) -> None:
         self.lanes: list[WorkerProcess] = []
@@ -130,13 +130,14 @@ class Crew:
         for worker in workers:
             worker.requests.close()
         for worker in workers:
-            worker.retire(timeout_s=2.0)
-            self._places.append(worker.place)
+            worker.process.wait(_FAREWELL_S)
+            self._places.see_off(worker)
+        self._places.close()
         self.original.close()
 
     def is_ready(self, worker: WorkerProcess) -> bool:
         """Return whether a worker takes requests."""
-        if not self._status["ready"][worker.place]:
+        if worker.is_condemned or not self._status["ready"][worker.place]:
             return False
         worker.forget_name()
         return True
@@ -153,7 +154,7 @@ class Crew:
     def has_failed(self, worker: WorkerProcess, now_ns: int) -> bool:
         """Return whether a worker that is to start is gone, or has been starting for too long."""
         late = now_ns - worker.started_ns > _START_S_MAX * 1e9
-        gone = not worker.process.alive or worker.process.came_to_nothing(now_ns)
+        gone = worker.is_condemned or not worker.process.alive or worker.process.came_to_nothing(now_ns)
         return gone or (late and not self.is_ready(worker))
 
     def needs_spare(self, now_ns: int) -> bool:
@@ -185,7 +186,7 @@ class Crew:
 
     def _spawn(self) -> WorkerProcess:
         self._spawned += 1
-        place = self._places.popleft()
+        place = self._places.take()
         self._status[place : place + 1] = 0
         self._status["ladder"][place] = self._template.ladder
         self._status["slowdown"][place] = 1.0
@@ -194,7 +195,7 @@ class Crew:
         try:
             return WorkerProcess(spec, self.original.start_worker, ring_capacity=spec.slots)
         except BaseException:
-            self._places.append(place)
+            self._places.give_back(place)
             raise
 
     def _judged(self, worker: WorkerProcess, now_ns: int) -> WorkerProcess:
@@ -209,8 +210,7 @@ class Crew:
     def _discard(self, worker: WorkerProcess) -> None:
         now_ns = time.monotonic_ns()
         copied_in_vain = worker.process.came_to_nothing(now_ns)
-        worker.kill()
-        self._places.append(worker.place)
+        self._places.see_off(worker)
         if self._status["ready"][worker.place]:
             return
         if copied_in_vain:

@@ -59,6 +59,7 @@ class Preparation:
     def close(self) -> None:
         """End it; again is harmless."""
         self._process.kill()
+        self._process.close()
 
 
 def times_of(variants: Sequence[Variant]) -> dict[str, Any]:

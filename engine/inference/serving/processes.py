@@ -19,8 +19,6 @@ from .watchdog import Watchdog
 _ROOT: Final = Path(__file__).resolve().parents[3]
 # A copy takes milliseconds; that a busy machine takes longer is no reason to start interpreters on it.
 _SILENCE_NS_MAX: Final = 1_000_000_000
-_MEETING_S: Final = 0.02
-_FAREWELL_S: Final = 1.0
 
 
 class ChildProcess(Protocol):
@@ -42,10 +40,13 @@ class ChildProcess(Protocol):
         """Take a glance at one that is to start; return whether it failed by no fault of its task's."""
 
     def kill(self) -> None:
-        """End it at once and wait until it is gone; again is harmless."""
+        """End it, without waiting until it is gone; again is harmless."""
 
     def wait(self, timeout_s: float) -> bool:
         """Return whether it has ended within that time."""
+
+    def close(self) -> None:
+        """Give back what it takes to watch it; one that was killed goes by itself."""
 
 
 class SpawnedProcess:
@@ -68,7 +69,7 @@ class SpawnedProcess:
             with suppress(BrokenPipeError), self._process.stdin as pipe:
                 pipe.write(task.encode() + b"\n")
         except BaseException:
-            self.kill()
+            self.close()
             raise
 
     @property
@@ -93,16 +94,20 @@ class SpawnedProcess:
         return False
 
     def kill(self) -> None:
-        """End it at once and wait until it is gone."""
+        """End it."""
         self._process.kill()
-        self._process.wait()
-        self._listen()
 
     def wait(self, timeout_s: float) -> bool:
         """Return whether it has ended within that time."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout_s)
         return not self.alive
+
+    def close(self) -> None:
+        """End it and wait until it is gone: it is a child of this process."""
+        self._process.kill()
+        self._process.wait()
+        self._listen()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None, "asked for a pipe"
@@ -121,9 +126,6 @@ class Copyable(Protocol):
 
     channel: Channel
 
-    def kill(self) -> None:
-        """End it at once."""
-
 
 class CopiedProcess:
     """A copy of another process, made for one task. Asking for it never waits.
@@ -134,11 +136,11 @@ class CopiedProcess:
 
     def __init__(self, original: Copyable, task: dict[str, Any], *descriptors: int) -> None:
         self.channel, far = Channel.pair()
-        self._original = original
         self._pid: int | None = None
         self._descriptor = -1
         self._said: dict[str, Any] = {}
-        self._hears, self._watchdog = True, Watchdog(silence_ns_max=_SILENCE_NS_MAX)
+        self._hears, self._is_condemned = True, False
+        self._watchdog = Watchdog(silence_ns_max=_SILENCE_NS_MAX)
         try:
             original.channel.send({"do": "copy"}, far.fileno())
             self.channel.send(task, *descriptors)
@@ -173,42 +175,35 @@ class CopiedProcess:
         return not self.alive and "error" not in self._said
 
     def kill(self) -> None:
-        """End it at once and wait until it is gone."""
-        if self._is_unmet(_MEETING_S):
-            # Who was to make it hangs: that one ends, so that it cannot come later.
-            self._original.kill()
-            self._is_unmet(_FAREWELL_S)
-        if self._descriptor >= 0:
-            with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
-            is_readable(self._descriptor, None)
-        self.dismiss()
+        """End it; one that is still to come, as soon as it does."""
+        self._is_condemned = True
+        self._hear()
+        self._end()
 
     def wait(self, timeout_s: float) -> bool:
         """Return whether it has ended within that time."""
         stop_s = time.monotonic() + timeout_s
-        if self._is_unmet(timeout_s):
-            return False
-        return self._descriptor < 0 or is_readable(self._descriptor, max(stop_s - time.monotonic(), 0.0))
+        while self.alive:
+            descriptor = self.channel.fileno() if self._descriptor < 0 else self._descriptor
+            if not is_readable(descriptor, max(stop_s - time.monotonic(), 0.0)):
+                return False
+        return True
 
-    def dismiss(self) -> None:
-        """Let it end by itself, which it does, with its copies, when nobody can tell it anything any more."""
+    def close(self) -> None:
+        """Hear and tell no more: it ends by itself, with its copies, unless it is at work."""
         self._hears = False
         self.channel.close()
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def _is_unmet(self, timeout_s: float) -> bool:
-        """Wait for it to tell who it is; return whether it neither did nor said that it cannot be."""
-        stop_s = time.monotonic() + timeout_s
-        while self._hear() and self._pid is None:
-            if not is_readable(self.channel.fileno(), max(stop_s - time.monotonic(), 0.0)):
-                return True
-        return False
+    def _end(self) -> None:
+        if self._descriptor >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
 
-    def _hear(self) -> bool:
-        """Take in what was told; return whether there can be more."""
+    def _hear(self) -> None:
+        """Take in what was told."""
         while self._hears:
             try:
                 message = self.channel.receive()
@@ -220,9 +215,10 @@ class CopiedProcess:
             table, descriptors = message
             if descriptors:
                 self._descriptor, self._pid = descriptors[0], table["pid"]
+                if self._is_condemned:
+                    self._end()
             else:
                 self._said |= table
-        return self._hears
 
 
 def interpreter(module: str, *arguments: str) -> tuple[str, ...]:

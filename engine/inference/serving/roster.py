@@ -11,7 +11,6 @@ serves, there is nothing left to roll back; where that one is refused, the rollb
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -26,6 +25,7 @@ from .arena import PLACES, Arena
 from .crew import Crew
 from .forecast import CostTable
 from .measure import value_table
+from .places import Places
 from .shift import TURN_NS, Shift
 from .spec import WorkerSpec
 from .starter import Original, Starter
@@ -61,7 +61,7 @@ class Roster:
         self._template, self._arena, self._workers = template, arena, workers
         self._first_answers, self._clock = first_answers, clock
         self._source, self._source_ns = source, 0
-        self._places = deque(range(PLACES))
+        self._places = Places(PLACES)
         self._switcher: Switcher | None = None
         self.leaving: Shift | None = None
         self.switch: Switch | None = None
@@ -122,6 +122,7 @@ class Roster:
             Asked before an interpreter is started, which stops this process for some milliseconds; False is
             "not yet".
         """
+        self._places.glance()
         crew, admission = self.shift.crew, self.shift.admission
         if not self._starter.is_due(now_ns) or may_pause():
             crew.original.glance(now_ns)

@@ -197,13 +197,13 @@ class Original:
     def kill(self) -> None:
         """End it at once, because its copies do not come; its workers stay, and another is opened in time."""
         if self._process is not None:
-            process, self._process, self._is_open = self._process, None, False
-            process.kill()
+            self._process.kill()
+            self.close()
 
     def close(self) -> None:
         """Let it end; its workers must have ended before."""
         if self._process is not None:
-            self._process.dismiss()
+            self._process.close()
             self._process, self._is_open = None, False
 
     def _copy(self, process: CopiedProcess, task: dict[str, Any], *descriptors: int) -> CopiedProcess | None:
@@ -215,6 +215,9 @@ class Original:
 
     def _judge(self, process: CopiedProcess, now_ns: int) -> None:
         if process.came_to_nothing(now_ns):
+            if process.pid is None and process.alive:
+                # Who should have made it hangs.
+                self._starter.kill()
             self.kill()
         elif "error" in process.said:
             self.refusal = process.said["error"]

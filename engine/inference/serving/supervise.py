@@ -28,7 +28,7 @@ def remove_abandoned_rings(folder: Path = SHARED) -> int:
     A front and its processes remove their rings themselves, in every other case.
     """
     fronts = {_front_of(path) for path in _rings(folder)}
-    return sum(remove_rings_of(front, folder) for front in fronts if not _exists(front))
+    return sum(remove_rings_of(front, folder) for front in fronts if not exists(front))
 
 
 def remove_rings_of(front: int, folder: Path = SHARED) -> int:
@@ -51,7 +51,8 @@ def _front_of(path: Path) -> int:
     return int(path.name.removeprefix(RING_PREFIX).partition("-")[0])
 
 
-def _exists(process: int) -> bool:
+def exists(process: int) -> bool:
+    """Return whether there is a process of this id."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -80,6 +81,7 @@ class WorkerProcess:
         self, spec: WorkerSpec, start: Callable[[WorkerSpec], ChildProcess], *, ring_capacity: int
     ) -> None:
         self.place = spec.place
+        self.is_condemned = False
         self.watchdog = Watchdog()
         self._ring_name: str | None = spec.requests
         self.requests = SpscRing(
@@ -104,13 +106,9 @@ class WorkerProcess:
         return str(self.process.said.get("error", "nothing said"))
 
     def kill(self) -> None:
-        """End the process at once and wait until it is gone."""
+        """End the process; again is harmless."""
+        self.is_condemned = True
+        # Should it be on its way, it finds that it is not needed.
+        self.requests.close()
         self.process.kill()
         self.forget_name()
-
-    def retire(self, *, timeout_s: float) -> None:
-        """Let it finish and end; kill it when it does not."""
-        if self.process.alive:
-            self.requests.close()
-            self.process.wait(timeout_s)
-        self.kill()
