@@ -268,7 +268,7 @@ def infer_increment(values: NDArray[Any], *, path: Path) -> float:
         if on_grid(prices, increment)[1].all():
             return increment
     raise DataError(
-        "prices must lie on a decimal grid that fits 30 bits; give the instrument's price_increment, "
+        "prices must lie on a decimal grid that fits 30 bits; state one with --price-increment, "
         f"was {float(prices[0])} to {float(prices[-1])}",
         path=path,
     )

@@ -4,7 +4,8 @@ Finished parts are staged in a folder named after what is imported, and listed t
 encoding parts are work for threads of their own, in the order of the events. A killed import that is started
 again writes only what is not staged yet: it looks at the staged events again and goes on in the source behind
 them, where the source can be entered there, or else reads it from the start. All parts become visible in one
-commit, which also notes that this import is done, so repeating it changes nothing. An error removes what was
+commit, which also notes that this import is done, so repeating it changes nothing, unless all its days were
+deleted since. An error removes what was
 staged: there is no partial store.
 """
 
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from .errors import CheckFailed
 from .events import EventSource
 from .import_progress import ImportProgress, Mark, Resumable
+from .manifest import Manifest
 from .partition import Partition, require_path_part
 from .partition_file import PartitionWriter
 from .quality import QualityReport
@@ -91,6 +93,8 @@ class ImportResult:
         Found staged by an earlier attempt.
     quarantine : Path or None
         The side file, where a row was rejected.
+    deleted_days : tuple of str
+        Of an import done before: days of it that the store holds no more.
     """
 
     partitions: tuple[Partition, ...]
@@ -98,6 +102,7 @@ class ImportResult:
     resumed_events: int
     quarantine: Path | None
     done_before: bool
+    deleted_days: tuple[str, ...] = ()
 
     @property
     def events(self) -> int:
@@ -148,8 +153,15 @@ def import_events(
     """
     require_path_part("instrument", source.instrument.symbol)
     name = import_id(source, paths, options)
-    if name in store.manifest().imports and not options.overwrite:
-        return ImportResult(partitions=(), report=None, resumed_events=0, quarantine=None, done_before=True)
+    manifest = store.manifest()
+    if name in manifest.imports and not options.overwrite:
+        days = manifest.imports[name].get("days", [])
+        gone = _gone(manifest, source.instrument.symbol, options.venue, days)
+        if not days or len(gone) < len(days):
+            return ImportResult(
+                partitions=(), report=None, resumed_events=0, quarantine=None, done_before=True,
+                deleted_days=gone,
+            )  # fmt: skip
     with transaction(store.root, staging=f"import-{name}") as change:
         try:
             return _Import(store, source, change, name, options).run(watch)
@@ -157,6 +169,10 @@ def import_events(
             # A kill or Ctrl-C leaves the parts for the next attempt; what is wrong now stays wrong.
             shutil.rmtree(change.staging, ignore_errors=True)
             raise
+
+
+def _gone(manifest: Manifest, symbol: str, venue: str, days: Sequence[str]) -> tuple[str, ...]:
+    return tuple(day for day in days if not manifest.partitions.parts_of((symbol, venue, day)))
 
 
 class _Import:
@@ -277,6 +293,7 @@ class _Import:
             "source": report.source,
             "events": self._progress.events,
             "quarantined": sum(report.quarantined.values()),
+            "days": sorted({part.day for _, part in self._progress.parts}),
         }
         return self._stage.commit(imports=self._change.manifest.imports | {self._name: done})
 

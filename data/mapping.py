@@ -29,12 +29,12 @@ read with ``decimal = ","`` and ``thousands = "."``.
 from __future__ import annotations
 
 import json
-import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 from .errors import ConfigError
+from .toml_file import read_toml
 
 PARTS: Final = {
     "quotes": (("bid", "ask"), ("bid_size", "ask_size", "symbol")),
@@ -189,10 +189,7 @@ def load_mapping(path: Path) -> Mapping:
     ConfigError
         The file cannot be read, lacks a key or has one that nobody knows.
     """
-    try:
-        stored = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: expected TOML, was: {error}") from error
+    stored = read_toml(path)
     try:
         for name, kind in (("time", TimeMapping), ("receive", TimeMapping), ("side", SideWords)):
             if name in stored:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date, time
@@ -13,6 +12,7 @@ from .errors import ConfigError
 from .instrument import Instrument
 from .quality import RULES, QualityCheck, QualityReport, QualitySettings
 from .session_clock import WEEKDAYS, Calendar
+from .toml_file import read_toml
 
 Kind = TypeVar("Kind")
 
@@ -60,10 +60,7 @@ def load_gate(path: Path) -> Gate:
     ConfigError
         The file cannot be read, or has a key that nobody knows.
     """
-    try:
-        stored = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: expected TOML, was: {error}") from error
+    stored = read_toml(path)
     unknown = set(stored) - {"limits", "settings", "session", "events_min"}
     limits = _table(stored, "limits", path)
     settings = _table(stored, "settings", path)

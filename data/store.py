@@ -221,7 +221,10 @@ class TickStore:
             deleted = 0
             for part in chosen:
                 change.remove(part)
-                left = self._rewrite(change, part, _without(snapshot.read(part), start_ns, stop_ns))
+                left = 0
+                # What goes whole is not read: it may be damaged, which is why it goes.
+                if not _is_within(part, start_ns, stop_ns):
+                    left = self._rewrite(change, part, _without(snapshot.read(part), start_ns, stop_ns))
                 deleted += part.rows - left
             if deleted:
                 change.commit()
@@ -347,6 +350,12 @@ def _damage_in_place(root: Path, part: Partition) -> str | None:
     found = damage_of(part, path)
     moved = path if found is None else locate(root, part)
     return found if moved == path else damage_of(part, moved)
+
+
+def _is_within(part: Partition, start_ns: int | None, stop_ns: int | None) -> bool:
+    return (start_ns is None or start_ns <= part.first_ts_ns) and (
+        stop_ns is None or part.last_ts_ns < stop_ns
+    )
 
 
 def _without(

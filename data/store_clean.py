@@ -61,7 +61,10 @@ def clean(root: Path, *, older_than_s: float, now_ns: int) -> tuple[Leftover, ..
 
 def _leftovers(root: Path) -> Iterator[Leftover]:
     for folder in (root / STAGING).glob(_IMPORTS):
-        stats = [path.stat() for path in (folder, *folder.rglob("*"))]
+        try:
+            stats = [path.stat() for path in (folder, *folder.rglob("*"))]
+        except FileNotFoundError:
+            continue  # an import that runs has just moved its parts to their places
         yield Leftover(
             path=folder,
             bytes=sum(stat.st_blocks * 512 for stat in stats),

@@ -90,7 +90,8 @@ class Stage:
         key = (self.instrument.symbol, self.venue, day)
         if not (self._overwrite or self._append) and self.change.manifest.partitions.parts_of(key):
             raise ConfigError(
-                f"{'/'.join(key)} is in the store; say overwrite to replace it or append to add to it"
+                f"{'/'.join(key)} is in the store: --overwrite (overwrite=True) replaces it, --append "
+                "(append=True) adds to it"
             )
 
 

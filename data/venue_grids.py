@@ -84,24 +84,31 @@ class Factor:
         if not beyond.any():
             return events
         # A packet that loses its last event ends with the one before.
-        ends = np.flatnonzero(beyond & (events["flags"] & EventFlag.LAST_IN_PACKET != 0))
-        for end in ends.tolist():
-            kept = np.flatnonzero(~beyond[:end])
-            if len(kept):
-                events["flags"][kept[-1]] |= np.uint8(EventFlag.LAST_IN_PACKET)
+        before = np.maximum.accumulate(np.where(beyond, -1, np.arange(len(events))))
+        ends = before[beyond & (events["flags"] & EventFlag.LAST_IN_PACKET != 0)]
+        events["flags"][ends[ends >= 0]] |= np.uint8(EventFlag.LAST_IN_PACKET)
         return events[~beyond]
 
     def scan(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        """Return a frame of events in the stream's units, as `apply` does."""
+        """Return a frame of events in the stream's units.
+
+        What `apply` leaves out is left out, and what it refuses fails the query; flags stay as they are.
+        """
         if self == SAME_UNITS:
             return frame
         import polars as pl
 
         ticks = pl.col("price_ticks").cast(pl.Int64) * self.price
         word = pl.lit(1 << 32, pl.UInt64)
-        ask, low = pl.col("order_id") // word, pl.col("order_id") % word
-        # A product of the low words is that of the signed prices, but for multiples of a word.
-        quote = ask * self.size * word + low * self.price % word
+        is_quote = pl.col("kind") == int(EventKind.QUOTE)
+        ask, low = (
+            pl.when(is_quote).then(part).otherwise(0)
+            for part in (pl.col("order_id") // word, pl.col("order_id") % word)
+        )
+        # Casts fail where a number does not fit. Prices are signed words.
+        price = pl.when(low < 1 << 31).then(low.cast(pl.Int64)).otherwise(low.cast(pl.Int64) - (1 << 32))
+        price = (price * self.price).cast(pl.Int32).cast(pl.Int64) % (1 << 32)
+        quote = (ask * self.size).cast(pl.UInt32).cast(pl.UInt64) * word + price.cast(pl.UInt64)
         return frame.filter(
             (ticks.abs() <= PRICE_TICKS_MAX) | ~pl.col("kind").is_in(list(map(int, RESTING)))
         ).with_columns(
@@ -109,9 +116,7 @@ class Factor:
             size_lots=pl.when(pl.col("kind") == int(EventKind.STATUS))
             .then(pl.col("size_lots"))
             .otherwise(pl.col("size_lots") * self.size),
-            order_id=pl.when(pl.col("kind") == int(EventKind.QUOTE))
-            .then(quote)
-            .otherwise(pl.col("order_id")),
+            order_id=pl.when(is_quote).then(quote).otherwise(pl.col("order_id")),
         )
 
 

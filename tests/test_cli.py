@@ -291,7 +291,7 @@ def test_a_plain_folder_of_the_same_name_does_not_shadow(tmp_path: Path) -> None
     assert process("--version", folder=tmp_path, path=str(tmp_path)).returncode == 0
 
 
-@pytest.mark.parametrize("argv", [["--version"], ["stress", "--json"]])
+@pytest.mark.parametrize("argv", [["--version"], ["data", "info", "absent.npy", "--json"]])
 def test_a_reader_that_goes_away_ends_it_quietly(argv: list[str]) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)

@@ -193,7 +193,7 @@ def verify_format(name: str, paths: list[Path]) -> Found:
     if name in MODULES:
         with _damage_is_a_mismatch(found, paths):
             check = importer(name).verify(paths)
-            found.by_file.append((f"{check.what} of {paths[0].name}", check.matched, check.total))
+            found.by_file.append((f"{check.what} of {paths[0].resolve().name}", check.matched, check.total))
             found.notes.extend(check.notes)
             found.problems.extend([check.first_mismatch] if check.first_mismatch else [])
         return found
@@ -224,7 +224,7 @@ def _damage_is_a_mismatch(found: Found, paths: list[Path]) -> Iterator[None]:
     except DataError as error:
         if not all(path.exists() for path in paths):
             raise
-        found.by_file.append((paths[0].name, 0, 1))
+        found.by_file.append((str(paths[0]), 0, 1))
         found.problems.append(str(error))
 
 

@@ -76,7 +76,7 @@ def run_import(args: argparse.Namespace) -> int:
 
     def bring_in(paths: list[Path], read_as: str, source: EventSource) -> ImportResult:
         known = replace(options, read_as=read_as)
-        with progress(f"importing {paths[0].name}") as watch:
+        with progress(f"importing {paths[0].resolve().name}") as watch:
             return import_events(store, source, paths=paths, options=known, watch=watch)
 
     for paths, open_source, read_as in openers(args):
@@ -120,7 +120,7 @@ def looked_at(gate: Gate | None, paths: list[Path], source: EventSource) -> Qual
     )
     if isinstance(source, Quarantining):
         source.quarantine = quarantine
-    with progress(f"reading {paths[0].name}") as watch:
+    with progress(f"reading {paths[0].resolve().name}") as watch:
         for block in watch(source.blocks()):
             check.update(block)
     return check.report(
@@ -181,7 +181,8 @@ def say_result(args: argparse.Namespace, root: Path, source: EventSource, result
         print(line, file=text_stream(args))
 
     if result.done_before:
-        say(f"{source.source}: imported before, nothing to do; --overwrite imports it again")
+        gone = f", of which {', '.join(result.deleted_days)} was deleted since" if result.deleted_days else ""
+        say(f"{source.source}: imported before{gone}, nothing to do; --overwrite imports it again")
         return
     if result.resumed_events:
         say(f"resumed: {result.resumed_events:,} events were staged by an earlier attempt")

@@ -9,6 +9,7 @@ sequence rules.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from . import Verification
 from .binance_depth import Depth, DepthSync
 from .binance_messages import Levels, Message, levels_of, parse_line, quote_of, stamp_of
 from .binance_touch import TouchCheck
-from .damage import WildNumber, WrongRecording
+from .damage import FREE, SHARE_MAX, WildNumber, WrongRecording
 from .event_columns import EventColumns
 from .feed_source import (
     FeedEvents,
@@ -105,8 +106,7 @@ class BinanceDecoder:
         self._stamp_ns: int | None = None
         self._last_trade: int | None = None
         self._wild_trade = WildNumber()
-        self._names_previous: bool | None = None
-        self._other_market = 0
+        self._markets = Counter[bool]()
 
     def line(self, line: bytes, *, path: Path, row: int) -> None:
         recv_ns, message = parse_line(line, path=path, row=row)
@@ -164,14 +164,15 @@ class BinanceDecoder:
     def _require_one_market(self, message: Message, path: Path, row: int) -> None:
         """Refuse spot and futures of one symbol in one book; only futures name the update before."""
         names_previous = message.previous_id is not None
-        if self._names_previous not in (None, names_previous):
-            # One may be a damaged line.
-            self._other_market += 1
-            raise (DataError if self._other_market == 1 else WrongRecording)(
+        self._markets[names_previous] += 1
+        own, other = self._markets[names_previous], self._markets[not names_previous]
+        # The fewer may be damaged lines, even the first of all.
+        are_both = min(own, other) > max(FREE, SHARE_MAX * max(own, other))
+        if are_both or own <= other:
+            raise (WrongRecording if are_both else DataError)(
                 "expected depth updates of spot (without pu) or of futures (with pu), was both: "
                 "import each market on its own", path=path, row=row,
             )  # fmt: skip
-        self._names_previous = names_previous
 
     def _trade(self, message: Message, recv_ns: int, path: Path, row: int) -> None:
         if message.price is None or message.size is None or message.buyer_is_maker is None:

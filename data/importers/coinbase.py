@@ -106,8 +106,8 @@ class CoinbaseDecoder:
 
     def lost(self, line: bytes) -> None:
         """Doubt a book without numbers, unless the words that are left say that the line was none of its."""
-        product = _PRODUCT.search(line)
-        is_others = product is not None and product[1].decode("utf-8", "replace") in self._others
+        named = {name.decode("utf-8", "replace") for name in _PRODUCT.findall(line)}
+        is_others = bool(named) and named <= self._others
         self._doubted = self._doubted or not (is_others or _NO_BOOK.search(line))
 
     def _follow(self, number: int, path: Path, row: int) -> None:

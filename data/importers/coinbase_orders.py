@@ -60,8 +60,20 @@ class OrderFeed:
 
     def require(self, message: Message, path: Path, row: int) -> None:
         """Refuse a message that cannot be read, before its number counts as one that came."""
-        if message.maker_order_id or message.type in ("open", "change", "done"):
-            order_id(message.maker_order_id or message.order_id, path, row)
+        if message.type == "match":
+            order = order_id(message.maker_order_id, path, row)
+            told = message.price and message.size and message.side in SIDE
+        elif message.type in ("open", "change", "done"):
+            order = order_id(message.order_id, path, row)
+            told = message.type != "open" or (
+                message.price and message.remaining_size and message.side in SIDE
+            )
+        else:
+            return
+        if not told:
+            raise DataError(f"expected a whole message of kind {message.type}", path=path, row=row)
+        if message.type == "change" and message.new_size is None and order in self._open:
+            raise DataError("expected a change with new_size", path=path, row=row)
         sizes = (message.size, message.remaining_size, message.new_size)
         prices = (message.price, message.new_price)
         pairs = [("0", size) for size in sizes if size is not None]
@@ -121,8 +133,9 @@ class OrderFeed:
         self._packet(**stamps)
         if message.type == "open":
             price, size = message.price, message.remaining_size
-            if price is None or size is None or message.side not in SIDE:
-                raise DataError("expected an open with price, remaining_size and side", path=path, row=row)
+            assert price is not None
+            assert size is not None
+            assert message.side is not None
             if known is not None or self._lots(size, path, row) == 0:
                 self._left.reject(KNOWN_RULE)
                 return
@@ -137,10 +150,11 @@ class OrderFeed:
 
     def execute(self, message: Message, *, ts_ns: int, recv_ns: int, path: Path, row: int) -> bool:
         """Take a match from the maker's order; False where that is not in the book."""
-        maker = order_id(message.maker_order_id, path, row) if message.maker_order_id else 0
+        maker = order_id(message.maker_order_id, path, row)
         known = self._open.get(maker)
-        if known is None or message.size is None:
+        if known is None:
             return False
+        assert message.size is not None
         side, price, left = known
         lots = self._lots(message.size, path, row)
         if lots > left:
@@ -162,8 +176,7 @@ class OrderFeed:
     ) -> None:
         side, price, left = self._open[order]
         size, to_price = message.new_size, message.new_price or price
-        if size is None:
-            raise DataError("expected a change with new_size", path=path, row=row)
+        assert size is not None
         lots = self._lots(size, path, row)
         if to_price == price and 0 < lots <= left:
             self._open[order] = (side, price, lots)

@@ -28,7 +28,7 @@ from ..table_file import CSV_SUFFIXES, files_sha256
 from . import Verification
 from .dukascopy_files import HourFile, hour_file
 from .event_columns import SEQ_MASK, in_blocks
-from .grid import OffGrid, on_a_fitting_grid
+from .grid import CURRENCY_HOURS, OffGrid, on_a_fitting_grid
 
 CLOCK_RULE: Final = "times must lie within the hour and not run backwards"
 PRICE_RULE: Final = f"prices must be 1 to {PRICE_TICKS_MAX} points"
@@ -91,6 +91,8 @@ def open_source(
         point = point_of(mapping.symbol)
         if point is not None:
             mapping = replace(mapping, price_increment=min(point, mapping.price_increment))
+        if point is not None and instrument is None:
+            instrument = replace(MappedSource(paths, mapping).instrument, **CURRENCY_HOURS)
         return MappedSource(paths, mapping, instrument=instrument, strict=strict)
     files = sorted((hour_file(path) for path in _expanded(paths)), key=lambda file: file.start_ns)
     wanted = (symbol or (instrument.symbol if instrument else "")).upper().replace("/", "")
@@ -121,8 +123,8 @@ def _expanded(paths: Sequence[Path]) -> list[Path]:
 def _instrument(symbol: str, files: Sequence[HourFile], *, point: float | None) -> Instrument:
     if point is None:
         raise ConfigError(
-            f"the point of {symbol or 'an instrument without a name'} is not known: give instrument=, on the "
-            "command line --symbol and --price-increment"
+            f"the point of {symbol or 'an instrument without a name'} is not known: state it with "
+            "--symbol and --price-increment (in Python as instrument=)"
         )
     sizes: list[Any] = []
     for file in files[:_SAMPLED_HOURS]:
@@ -134,6 +136,7 @@ def _instrument(symbol: str, files: Sequence[HourFile], *, point: float | None) 
         currency=symbol[3:] or "USD",
         price_increment=point,
         lot_size=infer_lot_size(joined[np.isfinite(joined) & (joined >= 0)]),
+        **CURRENCY_HOURS,
     )
 
 

@@ -11,10 +11,11 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import time
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -238,6 +239,12 @@ def decimals_of(texts: Sequence[str], *, name: str, path: Path) -> int:
 ALWAYS: Final = Session(weekdays=(0, 1, 2, 3, 4, 5, 6))
 """Hours of markets that never close."""
 
+CURRENCY_HOURS: Final[dict[str, Any]] = {
+    "time_zone": "America/New_York",
+    "session": Session(weekdays=(6, 0, 1, 2, 3), opens=time(17), closes=time(17)),
+}
+"""Of currencies and metals over the counter: Sunday to Friday 17:00 in New York, a session from 17:00 on."""
+
 
 def stored_symbol(symbol: str) -> str:
     """Return a symbol as a store's folder can be called: other characters become a dash.
@@ -272,8 +279,9 @@ def instrument_of(
     # Room for the price to double before it leaves 30 bits; stub orders far away do not count.
     if good < len(different) or int(np.median(np.abs(units))) > PRICE_TICKS_MAX // 2:
         raise DataError(
-            f"prices of {symbol} must fit 29 bits of 1e-{decimals}; give instrument= with a coarser "
-            f"price_increment, was {different[good] if good < len(different) else max(different, key=len)}",
+            f"prices of {symbol} must fit 29 bits of 1e-{decimals}; state a coarser "
+            "--price-increment (in Python as instrument=), "
+            f"was {different[good] if good < len(different) else max(different, key=len)}",
             path=path,
         )
     tick = math.gcd(*units.tolist()) if len(different) >= _TICK_EVIDENCE else 1

@@ -33,13 +33,13 @@ Units are those of `data.mapping`.
 from __future__ import annotations
 
 import json
-import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
 from ..errors import ConfigError
 from ..mapping import SideWords, TimeMapping
+from ..toml_file import read_toml
 
 PREFIX: Final = "prefix"
 ANYTHING: Final = "*"
@@ -172,10 +172,7 @@ def load_json_mapping(path: Path) -> JsonMapping:
     ConfigError
         The file cannot be read, lacks a key or has one that nobody knows.
     """
-    try:
-        stored = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: expected TOML, was: {error}") from error
+    stored = read_toml(path)
     try:
         streams = tuple(_stream(entry) for entry in _typed(stored.pop("stream", []), list, "stream"))
         mapping = JsonMapping(**_known(stored | {"streams": streams}, JsonMapping))

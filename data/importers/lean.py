@@ -26,7 +26,7 @@ from ..quarantine import LeftOut, Quarantine
 from ..schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 from ..table_file import files_sha256
 from . import Verification
-from .grid import ALWAYS
+from .grid import ALWAYS, CURRENCY_HOURS
 from .lean_files import EQUITY_INCREMENT, RULES, LeanFile, QuoteRows, TradeRows, lean_files
 
 INSIDE_NS: Final = 10 * 10**6
@@ -83,8 +83,7 @@ class LeanEvents:
             price_increment=min(file.increment for file in files),
             lot_size=min(file.lot_size for file in files),
             tick_size_ticks=100 if first.is_scaled else 1,
-            time_zone=first.time_zone if first.is_scaled else "UTC",
-            session=ALWAYS if _never_closes(first) else Session(),
+            **_hours_of(first),
         )
         if first.is_scaled and self.instrument.price_increment != EQUITY_INCREMENT:
             raise ConfigError(
@@ -187,10 +186,19 @@ def _currency_of(file: LeanFile) -> str:
     return file.symbol[3:] or "USD"
 
 
-def _never_closes(file: LeanFile) -> bool:
+def _hours_of(file: LeanFile) -> dict[str, Any]:
+    """Return time zone and session."""
+    if file.is_scaled:
+        return {"time_zone": file.time_zone, "session": Session()}
     if file.security:
-        return file.security in ("crypto", "cryptofuture")
-    return bool(file.layout.sizes) and not file.is_scaled and not file.market
+        crypto, currency = ("crypto", "cryptofuture"), ("forex", "cfd")
+        never_closes, is_currency = file.security in crypto, file.security in currency
+    else:
+        never_closes = bool(file.layout.sizes) and not file.market
+        is_currency = file.is_quote and file.market != "india" and not never_closes
+    if is_currency:
+        return CURRENCY_HOURS
+    return {"time_zone": "UTC", "session": ALWAYS if never_closes else Session()}
 
 
 def _raw(quotes: NDArray[np.void], at: int) -> dict[str, Any]:

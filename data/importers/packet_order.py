@@ -5,7 +5,7 @@ the other sent later; packets also overtake each other. So a packet that comes t
 before it have come. Waiting ends when the capture's clock has gone on by `WAIT_NS`, when `HELD_BYTES_MAX` are
 held, or at the end: what is missing then is a gap. A packet whose number the feed did not reach in that time,
 though it went on without a gap, has a wrong number and is left out: one flipped bit must not make all that
-follows look old.
+follows look old. Nor may the first packet's: where the feed begins is told by the first few together.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from .packet_capture import Datagram
 
 WAIT_NS: Final = 1_000_000_000
 HELD_BYTES_MAX: Final = 16 << 20
+_FIRST_PACKETS: Final = 8
+_FAR_MESSAGES: Final = 1 << 20
 
 
 class NumberedPacket(NamedTuple):
@@ -72,6 +74,7 @@ class PacketOrder:
     def __init__(self) -> None:
         self.duplicates = self.strays = 0
         self._expected: int | None = None
+        self._first: list[NumberedPacket] = []
         self._held: list[tuple[int, int, NumberedPacket]] = []  # a heap by number, then by arrival
         self._held_bytes = 0
         self._arrivals = 0
@@ -80,7 +83,10 @@ class PacketOrder:
     def put(self, packet: NumberedPacket) -> Iterator[Due]:
         """Take a packet as it was received; yield those whose turn has come."""
         if self._expected is None:
-            self._expected = packet.sequence
+            self._first.append(packet)
+            if len(self._first) == _FIRST_PACKETS:
+                yield from self._begin()
+            return
         now_ns = packet.datagram.recv_ns
         if packet.sequence <= self._expected:
             goes_on = packet.end > self._expected
@@ -103,8 +109,18 @@ class PacketOrder:
             yield from self._pass_gap()
             self._waiting_since_ns = now_ns
 
+    def _begin(self) -> Iterator[Due]:
+        """Start at the lowest number, or the next where that one alone is far behind all the others."""
+        numbers = sorted(packet.sequence for packet in self._first)
+        is_alone = len(numbers) == _FIRST_PACKETS and numbers[0] + _FAR_MESSAGES < numbers[1]
+        self._expected = numbers[1] if is_alone and numbers[-1] - numbers[1] < _FAR_MESSAGES else numbers[0]
+        for packet in self._first:
+            yield from self.put(packet)
+
     def rest(self) -> Iterator[Due]:
         """Yield what is still held when the capture ends."""
+        if self._expected is None and self._first:
+            yield from self._begin()
         while self._held:
             yield from self._pass_gap()
 

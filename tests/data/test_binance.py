@@ -295,11 +295,22 @@ def test_messages_are_what_json_says(tmp_path: Path) -> None:
 
 
 def test_spot_and_futures_never_share_a_book(tmp_path: Path) -> None:
-    spot = write_lines(tmp_path / "a.jsonl", SPOT)
-    rows = [depth(at, at, [("100.00", "1")], previous=at - 1, ms=300 + at) for at in (10, 11)]
-    futures = write_lines(tmp_path / "b.jsonl", rows)
-    with pytest.raises(DataError, match=r"b\.jsonl:row 1: expected depth updates of spot .* was both"):
-        joined(binance.open_source([spot, futures]))
+    def updates(name: str, *previous: bool) -> Path:
+        rows = [
+            depth(at, at, [("100.00", "1")], previous=at - 1 if told else None, ms=300 + at)
+            for at, told in enumerate(previous, 10)
+        ]
+        return write_lines(tmp_path / name, rows)
+
+    spot, futures = updates("a.jsonl", *[False] * 6), updates("b.jsonl", *[True] * 4)
+    for files, name in (([spot, futures], "b"), ([updates("c.jsonl", *[False, True] * 6)], "c")):
+        with pytest.raises(DataError, match=rf"{name}\.jsonl:row \d: expected depth .* of spot .* was both"):
+            joined(binance.open_source(files))
+    # A damaged word is no other market, even in the first line.
+    for previous in ([False, *[True] * 20], [*[True] * 9, False, *[True] * 9, False, True]):
+        source = binance.open_source([updates("d.jsonl", *previous)])
+        joined(source)
+        assert source.damage.damaged <= 2
 
 
 def test_a_symbol_that_begins_late_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,11 @@ from feed_files import joined, mutants, survives, told, write_lines
 
 from data.errors import DataError
 from data.importers import coinbase
-from data.quarantine import Quarantine
+from data.importers.damage import DAMAGED_RULE
+from data.importers.event_columns import EventColumns
+from data.importers.grid import Grid
+from data.instrument import Instrument
+from data.quarantine import LeftOut, Quarantine
 from data.schema import EventKind
 
 CLEAR, LEVEL, TRADE = EventKind.CLEAR, EventKind.LEVEL, EventKind.TRADE
@@ -213,6 +217,35 @@ def test_the_full_channel_is_read_order_by_order(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match=r"full\.ws:row 8: sequence: expected 16, was 17"):
         joined(coinbase.open_source([tmp_path / "full.ws"], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("row", "word"),
+    [(3, "remaining_size"), (4, "maker_order_id"), (4, '"size"'), (5, "new_size"), (7, "order_id")],
+)
+def test_an_order_that_lost_a_word_does_not_stand_for_ever(tmp_path: Path, row: int, word: str) -> None:
+    """The line's number has not come then, so the next one tells of a gap."""
+    rows = [*FULL]
+    rows[row] = rows[row].replace(word, word.replace("e", "x"))
+    source = coinbase.open_source([write_lines(tmp_path / "full.ws", rows)])
+    source.quarantine = quarantine = Quarantine()
+    events = joined(source)
+    assert quarantine.counts[DAMAGED_RULE] == 1
+    assert (events["kind"] == CLEAR).sum() == 2 + (row < 7)
+    assert quarantine.sequence_gaps == 1 + (row < 7)
+
+
+@pytest.mark.parametrize("others", ["", '"product_id": "ETH-USD", '])
+def test_a_line_of_several_products_is_ours_too(others: str) -> None:
+    left = LeftOut()
+    columns = EventColumns(Grid.of(Instrument(symbol="BTC-USD")), left=left)
+    decoder = coinbase.CoinbaseDecoder(
+        columns, left, product="BTC-USD", strict=False, others=frozenset(["ETH-USD"])
+    )
+    decoder.lost(f'{{{others}"product_id": "ETH-USD"'.encode())
+    assert not decoder._doubted
+    decoder.lost(f'{{{others}"product_id": "BTC-USD"'.encode())
+    assert decoder._doubted
 
 
 def test_numbers_of_a_connection_tell_what_is_missing(tmp_path: Path) -> None:

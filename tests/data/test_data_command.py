@@ -31,7 +31,7 @@ def test_import_verify_and_export_make_a_round(tmp_path: Path, capsys: pytest.Ca
     assert run("import", "auto", archive, "--store", store, "--venue", "XNAS") == 0
     assert "imported before, nothing to do" in capsys.readouterr().out
     other = Day(seed=2, levels=2, rows=300).write_zip(tmp_path / "other.zip")
-    with pytest.raises(ConfigError, match="say overwrite"):
+    with pytest.raises(ConfigError, match="--overwrite"):
         run("import", "auto", other, "--store", store, "--venue", "XNAS")
     capsys.readouterr()
     assert run("verify", "store", store) == 0

@@ -15,6 +15,7 @@ from data.importers.dukascopy_files import ROW_DTYPE, hour_file
 from data.instrument import Instrument
 from data.quarantine import Quarantine
 from data.schema import QUOTE_DTYPE, EventFlag
+from data.session_clock import Calendar, SessionClock
 
 FIRST_OF_MAY_13H = np.datetime64("2014-05-01T13", "ns").astype(int)
 ROWS = [
@@ -37,6 +38,9 @@ def test_an_hour_becomes_quotes(tmp_path: Path) -> None:
     source = dukascopy.open_source([hour(tmp_path, ROWS)])
     assert (source.instrument.symbol, source.instrument.price_increment) == ("EURUSD", 0.00001)
     assert source.instrument.lot_size == 0.01
+    assert SessionClock(Calendar.of(source.instrument)).inside(
+        np.array(["2014-05-02T20:59", "2014-05-02T21:00", "2014-05-04T21:00"], "M8[ns]").astype(np.int64)
+    ).tolist() == [True, False, True]
     events = joined(source)
     quotes = events.view(QUOTE_DTYPE)
     assert (quotes["ts_ns"] - FIRST_OF_MAY_13H).tolist() == [row[0] * 10**6 for row in ROWS]

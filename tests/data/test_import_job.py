@@ -203,10 +203,26 @@ def test_a_gate_that_stays_shut_leaves_the_store_as_it_was(tmp_path: Path, recor
     ).partitions
 
 
+def test_an_import_whose_days_were_all_deleted_is_made_again(tmp_path: Path, recording: Path) -> None:
+    store = TickStore(tmp_path / "store")
+    import_events(store, Feed(), paths=[recording], options=OPTIONS)
+    days = sorted({part.day for part in store.partitions()})
+    whole = contents(store)
+    last = max(part.first_ts_ns for part in store.partitions())
+    assert store.delete(instrument="ACME", start_ns=last)
+    again = import_events(store, Feed(), paths=[recording], options=OPTIONS)
+    assert again.done_before
+    assert again.deleted_days == tuple(days[-1:])
+    store.delete(instrument="ACME")
+    again = import_events(store, Feed(), paths=[recording], options=OPTIONS)
+    assert not again.done_before
+    assert contents(store) == whole
+
+
 def test_days_that_are_there_are_refused_replaced_or_appended_to(tmp_path: Path, recording: Path) -> None:
     store = TickStore(tmp_path / "store")
     store.write([steady_events(10, first=0)], instrument=ACME, venue="V")
-    with pytest.raises(ConfigError, match="say overwrite to replace it or append"):
+    with pytest.raises(ConfigError, match=r"--overwrite .* replaces it, --append"):
         import_events(store, Feed(), paths=[recording], options=OPTIONS)
     with pytest.raises(ConfigError, match="must not overlap"):
         import_events(store, Feed(), paths=[recording], options=replace(OPTIONS, append=True))
@@ -287,10 +303,10 @@ def test_an_import_read_in_another_way_is_another_import(tmp_path: Path, recordi
     store = TickStore(tmp_path / "store")
     import_events(store, Feed(), paths=[recording], options=replace(OPTIONS, read_as="side: b is a buy"))
     other = replace(OPTIONS, read_as="side: b is a sell")
-    with pytest.raises(ConfigError, match="say overwrite"):
+    with pytest.raises(ConfigError, match="--overwrite"):
         import_events(store, Feed(), paths=[recording], options=other)
     renamed = recording.rename(recording.with_name("renamed.bin"))
-    with pytest.raises(ConfigError, match="say overwrite"):
+    with pytest.raises(ConfigError, match="--overwrite"):
         import_events(store, Feed(), paths=[renamed], options=replace(OPTIONS, read_as="side: b is a buy"))
 
 

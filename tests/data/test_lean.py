@@ -14,6 +14,7 @@ from data.errors import ConfigError, DataError
 from data.importers import lean
 from data.lobster import exchange_midnight_ns
 from data.schema import QUOTE_DTYPE, EventFlag, EventKind
+from data.session_clock import Calendar, SessionClock
 
 DAY = date(2013, 10, 7)
 MIDNIGHT_NS = exchange_midnight_ns(DAY)
@@ -342,6 +343,26 @@ BARS = [
     ("future/cme/minute/es/20131007_quote.zip", "20131007_es_minute_quote_201312_20131220.csv",
      "60000,,,,,0,1680.5,1680.75,1680.5,1680.75,37", "2013-10-07T00:02:00", (0, 0)),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "utc_hours"),
+    [
+        # Sunday from 17:00 to Friday 17:00 in New York, in winter and in summer; crypto never closes.
+        ("forex/oanda/tick/eurusd", ["2014-02-02T22:00", "2014-02-07T21:59", "2014-06-01T21:00"]),
+        ("cfd/fxcm/tick/xauusd", ["2014-11-02T22:00", "2014-03-09T21:00", "2014-06-06T20:59"]),
+        ("crypto/kraken/tick/btcusd", ["2014-06-07T12:00"]),
+    ],
+)
+def test_hours_are_those_of_the_market(tmp_path: Path, name: str, utc_hours: list[str]) -> None:
+    symbol = name.rpartition("/")[2]
+    row = "1000,1.5,1.6" if "crypto" not in name else "1000,1.5,1,1.6,1"
+    path = stored(tmp_path, f"{name}/20140602_quote.zip", f"20140602_{symbol}_tick_quote.csv", row)
+    clock = SessionClock(Calendar.of(lean.open_source([path]).instrument))
+    assert clock.inside(np.array([utc(hour) for hour in utc_hours])).all()
+    closed = ["2014-02-02T21:59", "2014-02-07T22:00", "2014-06-01T20:59", "2014-06-06T21:00"]
+    assert clock.inside(np.array([utc(hour) for hour in closed])).all() == ("crypto" in name)
+    assert "crypto" in name or not clock.inside(np.array([utc(hour) for hour in closed])).any()
 
 
 @pytest.mark.parametrize(("name", "member", "row", "ends", "told"), BARS)

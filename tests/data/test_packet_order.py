@@ -47,8 +47,8 @@ def test_two_lines_together_lose_only_what_both_lost(sizes: list[int], behind_ns
         for line, packets in enumerate(lines)
         for sequence, size, at_ns in packets
     )
-    # A recording starts where its first packet does.
-    start = received[0][1]
+    # A recording starts with the first of its first packets.
+    start = min(sequence for _, sequence, _ in received[:8])
     order = PacketOrder()
     numbers, gaps = used(order, [packet(sequence, size, at_ns=ns) for ns, sequence, size in received])
     brought = {at for _, sequence, size in received for at in range(sequence, sequence + size) if at >= start}
@@ -95,6 +95,21 @@ def test_waiting_ends_with_what_may_be_held() -> None:
     received = [packet(1), *(packet(3 + at, size=size) for at in range(count))]
     found = [due for one in received for due in order.put(one)]
     assert len(found) > count - 2
+
+
+@pytest.mark.parametrize("wrong", [1 << 61, 1 << 31, 5, 1 << 30 | 5_000])
+def test_a_wrong_first_number_makes_nothing_old_and_no_gap(wrong: int) -> None:
+    step, begin = WAIT_NS // 100, 1 << 30
+    received = [packet(begin + at, at_ns=at * step) for at in range(1_000)]
+    received[0] = packet(wrong)
+    order = PacketOrder()
+    assert used(order, received) == ([*range(begin + 1, begin + 1_000)], [])
+    assert order.strays + order.duplicates == 1
+
+
+def test_a_few_packets_far_apart_are_all_used() -> None:
+    order = PacketOrder()
+    assert used(order, [packet(5), packet(1 << 40)]) == ([5, 1 << 40], [(6, (1 << 40) - 6)])
 
 
 @pytest.mark.parametrize("wrong", [1 << 61, 5_000])

@@ -111,6 +111,16 @@ def test_a_day_is_written_once_unless_overwritten(tmp_path: Path) -> None:
     assert store.verify() == ()
 
 
+def test_a_damaged_day_can_be_deleted(tmp_path: Path) -> None:
+    store = TickStore(tmp_path)
+    store.write([random_events(900, seed=3)], instrument=ACME, venue="A")
+    first, *others = store.partitions()
+    first.path(tmp_path).write_bytes(b"nothing that Parquet knows")
+    assert store.delete(instrument="ACME", stop_ns=others[0].first_ts_ns) == first.rows
+    assert store.partitions() == tuple(others)
+    assert store.verify() == ()
+
+
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path) -> None:
     store, events = TickStore(tmp_path), random_events(300, seed=1)
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from dying_writer import ACME, DAY_NS, START_NS, steady_events
 from hypothesis import given
@@ -70,6 +71,18 @@ def test_a_stream_counts_all_venues_in_one_unit(tmp_path: Path, cached: bool) ->
     quote = found.view(QUOTE_DTYPE)[2]
     assert (quote["ask_price_ticks"], quote["ask_size_lots"]) == (-40, 60)
     assert np.concatenate(list(store.stream(venues=["USA"])))["price_ticks"].tolist() == [40]
+
+
+def test_a_scan_fails_where_a_stream_does(tmp_path: Path) -> None:
+    store = TickStore(tmp_path)
+    quote = events_at(START_NS, (EventKind.QUOTE, 9, 2))
+    quote.view(QUOTE_DTYPE)["ask_size_lots"] = (1 << 32) - 1
+    store.write([quote], instrument=COARSE, venue="EURO")
+    store.write([events_at(START_NS + 9, (EventKind.TRADE, 20, 50))], instrument=FINE, venue="USA")
+    with pytest.raises(ConfigError, match="EURO: events must fit the grid common to all venues"):
+        list(store.stream())
+    with pytest.raises(pl.exceptions.InvalidOperationError):
+        store.scan().collect()
 
 
 def test_a_scan_says_what_a_stream_says_and_files_keep_their_own(tmp_path: Path) -> None:

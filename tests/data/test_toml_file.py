@@ -1,0 +1,23 @@
+"""TOML that users write: what is wrong with it is told in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data.errors import ConfigError
+from data.importers.json_mapping import load_json_mapping
+from data.mapping import load_mapping
+from data.quality_gate import load_gate
+
+
+@pytest.mark.parametrize("load", [load_gate, load_mapping, load_json_mapping])
+def test_what_is_wrong_with_a_file_is_told_in_words(load, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    path = tmp_path / "gate.toml"
+    with pytest.raises(ConfigError, match=r"gate\.toml: expected a file that can be read, was: No such file"):
+        load(path)
+    for text in (b"= 3", b"\xff"):
+        path.write_bytes(text)
+        with pytest.raises(ConfigError, match=r"gate\.toml: expected TOML, was: "):
+            load(path)
