@@ -249,6 +249,7 @@ cdef inline void book_complete(
     """Fill in what an event leaves out, and apply it."""
     if event.order_id == 0 or event.flags & FLAG_HIDDEN:
         book_apply(book, event)
+        self.lost |= book.lost
     elif event.kind == EVENT_ADD:
         # Without a side it replaces the order of the cancel before it.
         if event.side == 0 and follows and (event - 1).kind == EVENT_CANCEL:

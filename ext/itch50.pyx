@@ -400,7 +400,7 @@ cdef int decode_rare(
     Itch50Decoder self, const uint8_t* body, uint8_t kind, MarketEvent* out
 ) noexcept nogil:
     """Write the event of any type but the five that make up nearly all of a day."""
-    cdef uint64_t shares = 0
+    cdef uint64_t shares = 0, shares_max = FIELD_MAX
     cdef uint32_t price = 0
     cdef uint8_t state
     out.order_id = 0
@@ -426,13 +426,7 @@ cdef int decode_rare(
         if shares == 0:
             return 0
         # The only count of eight bytes: an opening cross of a stock of pennies may well exceed four.
-        if shares > CROSS_SHARES_MAX:
-            return refuse(self, FAULT_SIZE)
-        if price > FIELD_MAX:
-            return refuse(self, FAULT_PRICE)
-        out.size_lots = <int64_t>shares
-        out.price_ticks = <int32_t>price
-        return 1
+        shares_max = CROSS_SHARES_MAX
     elif kind == c'H':
         state = body[19]
         if state != c'H' and state != c'P' and state != c'Q' and state != c'T':
@@ -452,7 +446,7 @@ cdef int decode_rare(
         shares, price = status_code(kind, 0), u32(body + 19)
     else:
         return 0
-    if shares > FIELD_MAX:
+    if shares > shares_max:
         return refuse(self, FAULT_SIZE)
     if price > FIELD_MAX:
         return refuse(self, FAULT_PRICE)

@@ -109,12 +109,14 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("name", commands())
 def test_every_command_explains_itself_and_knows_the_shared_options(
-    name: str, capsys: pytest.CaptureFixture[str]
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     assert entry.main([name, "--help"]) == 0
     text = capsys.readouterr().out
     assert "--seed" in text
     assert "--json" in text
+    assert max(map(len, text.partition("everywhere:")[0].splitlines())) < 80
 
 
 @pytest.mark.parametrize("name", commands())

@@ -52,8 +52,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
     verb = verbs.add_parser("generate", help="write the built-in synthetic market as Parquet quotes")
     verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="one file a year goes here")
-    verb.add_argument("--years", type=float, default=5.0, help="of 260 days; default: %(default)s")
-    verb.add_argument("--rows-per-day", type=int, default=34_500, help="default: %(default)s")
+    verb.add_argument(
+        "--years", metavar="N", type=float, default=5.0, help="of 260 days; default: %(default)s"
+    )
+    verb.add_argument("--rows-per-day", metavar="N", type=int, default=34_500, help="default: %(default)s")
     _finish(verb, run_generate)
 
     verb = verbs.add_parser("info", help="say what a file, folder or store holds")

@@ -42,7 +42,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "show", help="print records in words", description="Print records in words, from the first on."
     )
     show.add_argument("file", type=Path, metavar="FILE")
-    show.add_argument("--kind", type=str.upper, help="run, parent, decision, order, refusal, report, ...")
+    show.add_argument(
+        "--kind", type=str.upper, metavar="NAME", help="run, parent, decision, order, refusal, report, ..."
+    )
     show.add_argument(
         "--limit", type=whole(0, 1 << 62), default=20, help="records to print; default: %(default)s"
     )

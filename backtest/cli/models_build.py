@@ -23,7 +23,9 @@ def add_action(actions: argparse._SubParsersAction[CommandParser]) -> None:
         "card. A stopped "
         "build goes on where it was.",
     )
-    parser.add_argument("--output", type=Path, default=MODEL_LADDER, help="folder, default: %(default)s")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", default=MODEL_LADDER, help="folder, default: %(default)s"
+    )
     parser.add_argument(
         "--market-data",
         type=Path,

@@ -38,7 +38,9 @@ def add_action(actions: argparse._SubParsersAction[CommandParser]) -> None:
         type=whole(1, 100_000_000),
         help="timed calls; default: 20,000 with --output, otherwise at most 2,000 a cell",
     )
-    parser.add_argument("--output", type=Path, help="store as a TOML profile that backtests can charge")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="store as a TOML profile that backtests can charge"
+    )
     parser.add_argument("--refresh", action="store_true", help="measure again even where a profile is kept")
     parser.set_defaults(action=_profile)
     explain(parser, "anytick models profile model.onnx model.int8.onnx --output profile.toml")

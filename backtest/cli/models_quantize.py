@@ -39,8 +39,10 @@ def add_action(actions: argparse._SubParsersAction[CommandParser]) -> None:
     parser.add_argument(
         "--labels", type=Path, help="the rows' labels, a .npy of 0, 1, 2; else agreement judges"
     )
-    parser.add_argument("--form", help="make this form only, such as static-u8s8-channel")
-    parser.add_argument("--output", type=Path, help="default: MODEL.int8.onnx beside the model")
+    parser.add_argument("--form", metavar="NAME", help="make this form only, such as static-u8s8-channel")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: MODEL.int8.onnx beside the model"
+    )
     parser.add_argument(
         "--front", type=Path, help="also write every form of the Pareto front into this folder"
     )

@@ -43,7 +43,9 @@ def add_action(actions: argparse._SubParsersAction[CommandParser]) -> None:
     for verb, about, example, action in verbs:
         parser = actions.add_parser(verb, help=about, description=f"Registry: {about}.")
         _ARGUMENTS[verb](parser)
-        parser.add_argument("--registry", type=Path, default=MODEL_REGISTRY, help="default: %(default)s")
+        parser.add_argument(
+            "--registry", metavar="DIR", type=Path, default=MODEL_REGISTRY, help="default: %(default)s"
+        )
         parser.set_defaults(action=action)
         explain(parser, example)
 

@@ -24,14 +24,34 @@ def add_action(actions: argparse._SubParsersAction[CommandParser]) -> None:
         "one is broken.",
     )
     parser.add_argument("model", type=Path, help=MODEL_HELP)
-    parser.add_argument("--against", type=Path, help="the FP32 form; default: the model itself")
+    parser.add_argument(
+        "--against", metavar="FILE", type=Path, help="the FP32 form; default: the model itself"
+    )
     parser.add_argument(
         "--rows", type=Path, help="rows to judge on, .npy or .parquet; a ladder's model gets a generated day"
     )
-    parser.add_argument("--labels", type=Path, help="the rows' labels, a .npy of 0, 1, 2")
-    parser.add_argument("--agreement", type=number(0.0, 1.0), default=0.95, help="default: %(default)s")
-    parser.add_argument("--accuracy-loss", type=number(0.0, 1.0), default=0.01, help="default: %(default)s")
-    parser.add_argument("--difference", type=number(0.0, 1.0), default=0.02, help="default: %(default)s")
+    parser.add_argument("--labels", metavar="FILE", type=Path, help="the rows' labels, a .npy of 0, 1, 2")
+    parser.add_argument(
+        "--agreement",
+        metavar="X",
+        type=number(0.0, 1.0),
+        default=0.95,
+        help="least share of rows answered like the FP32 form; default: %(default)s",
+    )
+    parser.add_argument(
+        "--accuracy-loss",
+        metavar="X",
+        type=number(0.0, 1.0),
+        default=0.01,
+        help="most accuracy it may lose to the FP32 form; default: %(default)s",
+    )
+    parser.add_argument(
+        "--difference",
+        metavar="X",
+        type=number(0.0, 1.0),
+        default=0.02,
+        help="most its signal may differ from the FP32 form's, on average; default: %(default)s",
+    )
     parser.add_argument(
         "--latency-ms", type=number(1e-6, 1e6), default=50.0, help="worst single call, default: %(default)s"
     )

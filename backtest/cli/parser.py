@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import textwrap
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
@@ -91,3 +93,9 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise `UsageError`; argparse would print six lines and exit."""
         raise UsageError(f"{self.prog}: {message} ({self.prog} --help)")
+
+    def format_help(self) -> str:
+        """Return the help with its description wrapped, which argparse leaves alone beside examples."""
+        width = shutil.get_terminal_size().columns - 2
+        self.description = textwrap.fill(self.description or "", width) or None
+        return super().format_help()

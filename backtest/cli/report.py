@@ -14,7 +14,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Write the HTML report of a finished run again, from the JSON that the run left.",
     )
     parser.add_argument("result", type=Path, help="a result file, or the folder of a run")
-    parser.add_argument("--output", type=Path, help="default: report.html beside the result")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: report.html beside the result")
     parser.set_defaults(run=run)
 
 

@@ -55,7 +55,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--seconds", type=number(0.1, 3_600), default=10.0, help="of each load; default: %(default)s"
     )
-    parser.add_argument("--deadline-ms", type=number(1, 10_000), default=50.0, help="default: %(default)s")
+    parser.add_argument(
+        "--deadline-ms", metavar="MS", type=number(1, 10_000), default=50.0, help="default: %(default)s"
+    )
     parser.add_argument(
         "--rate", type=number(1, 1e6), metavar="HZ", help="of the open loop; default: 0.8 of the closed one"
     )

@@ -87,19 +87,27 @@ def run_naive(
     """Let one thread per user ask one shared session, one request a run."""
     taken: list[list[int]] = [[] for _ in range(users)]
     stop_ns = time.monotonic_ns() + int(seconds * 1e9)
+    leave = threading.Event()
 
     def user(number: int) -> None:
         rows = payloads[number % len(payloads)][None]
         own = taken[number]
-        while (start_ns := time.monotonic_ns()) < stop_ns:
+        while (start_ns := time.monotonic_ns()) < stop_ns and not leave.is_set():
             ask(rows)
             own.append(time.monotonic_ns() - start_ns)
 
     threads = [threading.Thread(target=user, args=(number,), daemon=True) for number in range(users)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        # Interrupted: an interpreter that ends while a thread is inside the session is aborted by it.
+        leave.set()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
     latencies = np.concatenate([np.array(own, np.int64) for own in taken])
     return NaiveRun(users=users, latencies_ns=latencies, deadline_ns=deadline_ns, seconds=seconds)
 

@@ -12,6 +12,7 @@ differ in the last bits elsewhere; a run records the SHA-256 of every model it u
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -289,7 +290,7 @@ def _train(
     best_loss, best_epoch = np.inf, 0
     best: tuple[list[Floats32], list[Floats32]] = ([], [])
     for epoch in range(1, config.epochs_max + 1):
-        network.partial_fit(fit, fit_labels, classes=list(CLASSES))
+        _run_epoch(network, fit, fit_labels)
         loss = log_loss(network.predict_proba(tail), tail_labels)
         if loss < best_loss:
             best_loss, best_epoch = loss, epoch
@@ -303,3 +304,13 @@ def _train(
         raise ModelError(f"training must reach a finite loss, was {loss}", source="training sample")
     network.coefs_, network.intercepts_ = best
     return best_epoch, float(best_loss)
+
+
+def _run_epoch(network: Any, fit: Floats32, labels: Labels) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Training interrupted")
+        try:
+            network.partial_fit(fit, labels, classes=list(CLASSES))
+        except UserWarning as warning:
+            # The library catches the interrupt, warns, and would leave half an epoch for a model.
+            raise KeyboardInterrupt from warning

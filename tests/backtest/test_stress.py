@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +20,7 @@ from backtest.cli import stress
 from backtest.cli.stress import _until_it_fails
 from backtest.stress import load
 from backtest.stress.load import LoadRun
-from backtest.stress.rivals import Hogs, NaiveRun, NaiveService
+from backtest.stress.rivals import Hogs, NaiveRun, NaiveService, run_naive
 from backtest.stress.verdict import Figures, figures_of, missed_goals, naive_sentence
 from engine.inference.errors import ModelError
 from engine.inference.serving.request import Outcome
@@ -139,6 +141,18 @@ def test_the_naive_way_asks_one_session_from_every_user(tmp_path: Path, place: i
     assert len(run.latencies_ns) >= 3
     assert run.hit_rate == 1.0
     assert run.rate * run.seconds == pytest.approx(len(run.latencies_ns))
+
+
+def test_an_interrupted_naive_run_leaves_no_thread_in_its_session() -> None:
+    asked, before = itertools.count(), threading.active_count()
+
+    def ask(rows: object) -> None:
+        if next(asked) == 10:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_naive(ask, np.zeros((2, 4), np.float32), users=3, seconds=600.0, deadline_ns=1)
+    assert threading.active_count() == before
 
 
 def test_a_naive_model_of_other_rows_is_refused(tmp_path: Path) -> None:

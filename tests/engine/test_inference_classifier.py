@@ -71,6 +71,15 @@ def test_the_weights_kept_are_those_of_the_best_epoch():
     assert fitted.epochs < TrainingConfig().epochs_max - TrainingConfig().patience
 
 
+def test_an_interrupt_ends_the_training_instead_of_its_epoch(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sklearn.neural_network._multilayer_perceptron.gen_batches", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fit_move_classifier(*labelled(), seed=1, config=QUICK)
+
+
 def test_the_tail_never_reaches_the_weights_or_the_scale():
     """With the epoch count fixed to one, changing every tail row changes nothing that was fitted."""
     features, labels = labelled()

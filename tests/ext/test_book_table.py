@@ -203,6 +203,35 @@ def test_a_table_goes_on_after_memory_ran_out() -> None:
     assert told.splitlines()[-1] == "True True 0"
 
 
+@pytest.mark.parametrize("kind", [EventKind.LEVEL, EventKind.ADD])
+def test_a_level_without_orders_that_is_lost_is_told_too(kind: EventKind) -> None:
+    told = run_alone(f"""
+        import resource
+        import numpy as np
+        from data.schema import EVENT_DTYPE
+        from ext.book_table import BookTable
+
+        table, step = BookTable(), 1 << 16
+        events = np.zeros(step, EVENT_DTYPE)
+        events["kind"], events["side"], events["size_lots"] = {int(kind)}, 1, 5
+        events["price_ticks"] = np.arange(step)
+        table.complete(events)
+        with open("/proc/self/statm") as file:
+            now = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + (8 << 20), now + (8 << 20)))
+        for _ in range(64):
+            events["price_ticks"] += step
+            try:
+                table.complete(events)
+            except MemoryError as error:
+                print(error)
+                break
+        print(table.book(0).lost > 0)
+    """)
+    assert "which 1 books miss: [0]" in told
+    assert told.splitlines()[-1] == "True"
+
+
 def test_a_huge_book_takes_its_pages_as_orders_come() -> None:
     told = run_alone("""
         import resource

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import resource
 import threading
 
 import matching_calls
@@ -14,6 +15,8 @@ from matching_flow import orders, rows
 
 from data.schema import (
     ORDER_DTYPE,
+    REPORT_DTYPE,
+    OrderAction,
     OrderFlag,
     OrderType,
     Reason,
@@ -250,6 +253,26 @@ def test_a_price_that_walks_over_the_range_leaves_nothing_behind() -> None:
         engine.submit(orders(sell(1, 1, price), buy(2, 1, price)))
     assert engine.live_orders == 0
     assert engine.depth_array(-1, 9).tolist() == []
+    engine.verify()
+
+
+@pytest.mark.nightly
+def test_an_engine_walked_through_a_thousand_million_levels_keeps_its_size() -> None:
+    block, ladder = 1 << 19, 8
+    walk = np.repeat(orders(sell(0, 1, 0)), 2 * block)
+    walk["action"][1::2] = OrderAction.CANCEL
+    walk["client_order_id"][0::2] = np.arange(1, block + 1)
+    walk["client_order_id"][1::2] = walk["client_order_id"][0::2] - np.uint64(ladder)
+    walk["price_ticks"][0::2] = 500_000_000 - np.arange(block)
+    engine, reports = MatchingEngine(16, 16), np.zeros(4 * block, REPORT_DTYPE)
+    engine.submit(walk, reports)
+    own, whole = engine.memory_bytes, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(1_907):
+        walk["client_order_id"] += np.uint64(block)
+        walk["price_ticks"][0::2] -= block
+        engine.submit(walk, reports)
+        assert (engine.live_orders, engine.memory_bytes) == (ladder, own)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - whole < 4_096  # KiB
     engine.verify()
 
 
