@@ -21,8 +21,8 @@ from engine.inference.arrays import Floats32
 from engine.inference.errors import ModelError
 from engine.inference.session import plain_session
 
-# Ends by itself when whoever started it is gone.
-_SPIN = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(20_000))\n"
+# Ends by itself when whoever started it is gone, even before it comes to run.
+_SPIN = "import os, sys\nparent = int(sys.argv[1])\nwhile os.getppid() == parent:\n    sum(range(20_000))\n"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,28 +86,29 @@ def run_naive(
 ) -> NaiveRun:
     """Let one thread per user ask one shared session, one request a run."""
     taken: list[list[int]] = [[] for _ in range(users)]
+    is_over = threading.Event()
     stop_ns = time.monotonic_ns() + int(seconds * 1e9)
-    leave = threading.Event()
 
     def user(number: int) -> None:
         rows = payloads[number % len(payloads)][None]
         own = taken[number]
-        while (start_ns := time.monotonic_ns()) < stop_ns and not leave.is_set():
+        while not is_over.is_set() and (start_ns := time.monotonic_ns()) < stop_ns:
             ask(rows)
             own.append(time.monotonic_ns() - start_ns)
 
-    threads = [threading.Thread(target=user, args=(number,), daemon=True) for number in range(users)]
+    threads: list[threading.Thread] = []
     try:
-        for thread in threads:
+        for number in range(users):
+            thread = threading.Thread(target=user, args=(number,), daemon=True)
+            threads.append(thread)
             thread.start()
         for thread in threads:
             thread.join()
     finally:
-        # Interrupted: an interpreter that ends while a thread is inside the session is aborted by it.
-        leave.set()
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
+        # A thread that is in a model when the interpreter ends has it aborted.
+        is_over.set()
+        for thread in filter(threading.Thread.is_alive, threads):
+            thread.join()
     latencies = np.concatenate([np.array(own, np.int64) for own in taken])
     return NaiveRun(users=users, latencies_ns=latencies, deadline_ns=deadline_ns, seconds=seconds)
 
@@ -120,9 +121,13 @@ class Hogs:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
-        self._processes = [
-            subprocess.Popen((sys.executable, "-I", "-S", "-c", _SPIN)) for _ in range(self._count)
-        ]
+        command = (sys.executable, "-I", "-S", "-c", _SPIN, str(os.getpid()))
+        try:
+            for _ in range(self._count):
+                self._processes.append(subprocess.Popen(command))
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def rest(self) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -278,6 +280,7 @@ def test_a_spare_that_dies_while_it_starts_is_replaced_a_second_later(
     assert spare is not None
     front.arena.status["ready"][spare.place] = 0
     spare.process.kill()
+    assert spare.process.wait(30.0)
     before_ns = time.monotonic_ns()
     glance(before_ns)
     # The lane goes too: nobody can take it over yet, so it closes and waits.
@@ -390,14 +393,33 @@ def test_nothing_is_left_behind(ladder: tuple[Variant, ...]) -> None:
     front.close()
 
 
+@pytest.mark.skipif(not hasattr(fcntl, "F_OFD_GETLK"), reason="needs locks of Linux")
 def test_rings_of_fronts_that_were_killed_are_removed(tmp_path: Path) -> None:
     gone = tmp_path / f"{RING_PREFIX}{2**22 + 5}-1-answers"
-    own = tmp_path / f"{RING_PREFIX}{os.getpid()}-1-answers"
+    # Left by a process that had this one's id before, as the first process of a container has.
+    earlier = tmp_path / f"{RING_PREFIX}{os.getpid()}-1-answers"
+    alive = tmp_path / f"{RING_PREFIX}{os.getppid()}-1-answers"
+    # Of a container that shares this folder, and none of our ids.
+    held = tmp_path / f"{RING_PREFIX}{2**22 + 6}-1-answers"
     other = tmp_path / "somebody-elses"
-    for path in (gone, own, other):
+    for path in (gone, earlier, alive, held, other):
         path.touch()
-    assert remove_abandoned_rings(tmp_path) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted((own.name, other.name))
+    with held.open("r+b") as file:
+        fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 64, 1, 0))
+        assert remove_abandoned_rings(tmp_path) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted((alive.name, held.name, other.name))
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs names of shared memory to be files")
+def test_a_front_starts_beside_another_and_over_what_an_earlier_one_left(ladder: tuple[Variant, ...]) -> None:
+    left = SHARED / f"{RING_PREFIX}{os.getpid()}-1-answers"
+    left.touch()
+    with Front(ladder, costs=COSTS, workers=1, open_max=16):
+        assert not left.exists()
+        names = shared_names()
+        with Front(ladder, costs=COSTS, workers=1, open_max=16):
+            assert names < shared_names()
+        assert names == shared_names()
 
 
 def test_a_watchdog_tells_silence_from_its_own_absence() -> None:

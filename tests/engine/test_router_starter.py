@@ -206,15 +206,45 @@ def test_without_descriptors_of_processes_workers_are_interpreters(
         assert_serves(front)
 
 
-def test_a_process_with_a_thread_of_a_library_is_not_copied(
-    ladder: tuple[Variant, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+_THREAD = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+_NO_PROC = """
+import os
+def listdir(path=".", listdir=os.listdir):
+    if str(path).startswith("/proc"):
+        raise FileNotFoundError(path)
+    return listdir(path)
+os.listdir = listdir
+"""
+
+
+@pytest.mark.parametrize("circumstance", [_THREAD, _NO_PROC], ids=["a thread of a library", "no /proc"])
+def test_a_process_that_may_have_two_threads_is_not_copied(
+    ladder: tuple[Variant, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, circumstance: str
 ) -> None:
-    thread = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
-    (tmp_path / "sitecustomize.py").write_text(thread)
+    (tmp_path / "sitecustomize.py").write_text(circumstance)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with Front(ladder, costs=COSTS, workers=1, open_max=64) as front:
         assert kinds(front) == [SpawnedProcess, SpawnedProcess]
         assert_serves(front)
+
+
+def test_a_front_whose_children_the_system_buries_has_copies(ladder: tuple[Variant, ...]) -> None:
+    kept = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with Front(ladder, costs=COSTS, workers=1, open_max=64) as front:
+            for killed in range(1, 3):
+                os.kill(front.worker_ids[0], signal.SIGKILL)
+                until(front, lambda: has_spare(front) and front.status().restarts == killed)  # noqa: B023
+                assert kinds(front) == [CopiedProcess, CopiedProcess]
+    finally:
+        signal.signal(signal.SIGCHLD, kept)
+
+
+def test_closing_ends_an_original_that_was_stopped(ladder: tuple[Variant, ...]) -> None:
+    with Front(ladder, costs=COSTS, workers=1, open_max=64) as front:
+        descriptors = [os.pidfd_open(process) for process in (original_id(front), *front.process_ids)]
+        os.kill(original_id(front), signal.SIGSTOP)
+    await_end(descriptors)
 
 
 def test_a_front_outlives_the_thread_that_made_it(ladder: tuple[Variant, ...]) -> None:
@@ -276,6 +306,7 @@ def test_a_message_comes_whole_or_not_at_all() -> None:
     received = far.receive()
     assert received is not None
     assert received[0] == {"do": "open"}
+    assert not os.get_inheritable(received[1][0])
     os.write(received[1][0], b"x")
     os.close(received[1][0])
     assert os.read(read, 2) == b"x"
@@ -283,8 +314,12 @@ def test_a_message_comes_whole_or_not_at_all() -> None:
     os.close(read)
     far.close()
     assert near.receive() is None
-    with pytest.raises(BrokenPipeError):
-        near.send({})
+    kept = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        with pytest.raises(BrokenPipeError):
+            near.send({})
+    finally:
+        signal.signal(signal.SIGPIPE, kept)
     near.close()
 
 

@@ -6,13 +6,16 @@ A message arrives whole or not at all. The front's end never waits: neither to s
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
+from array import array
 from collections.abc import Mapping
 from typing import Any, Final
 
 _BYTES_MAX: Final = 1 << 18
-_DESCRIPTORS_MAX: Final = 4
+_RIGHTS_BYTES_MAX: Final = socket.CMSG_SPACE(4 * array("i").itemsize)
 
 
 class Channel:
@@ -47,7 +50,14 @@ class Channel:
         OSError
             The other end is closed, or the message does not fit.
         """
-        socket.send_fds(self._socket, [json.dumps(table).encode()], descriptors)
+        text = json.dumps(table).encode()
+        # A system set up for large messages would send what the other end then cuts.
+        if len(text) > _BYTES_MAX:
+            raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
+        # Not by `send_fds` and `recv_fds`, which drop the flags in Python 3.11. Without the one here, a front
+        # whose SIGPIPE is as the system sets it would end where the other end has.
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))
+        self._socket.sendmsg([text], [rights] if descriptors else [], socket.MSG_NOSIGNAL)
 
     def receive(self) -> tuple[dict[str, Any], list[int]] | None:
         """Return the next message and its descriptors, None when the other end is closed.
@@ -58,12 +68,13 @@ class Channel:
             There is none yet; at the front's end only.
         """
         try:
-            text, descriptors, _, _ = socket.recv_fds(
-                self._socket, _BYTES_MAX, _DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC
-            )
+            text, rights, _, _ = self._socket.recvmsg(_BYTES_MAX, _RIGHTS_BYTES_MAX, socket.MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
             return None
-        return (json.loads(text), descriptors) if text else None
+        descriptors = array("i")
+        for _, _, data in rights:
+            descriptors.frombytes(data)
+        return (json.loads(text), descriptors.tolist()) if text else None
 
     def close(self) -> None:
         """Close this end; again is harmless."""

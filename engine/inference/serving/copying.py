@@ -52,8 +52,8 @@ _PATIENCE_S: Final = 1.0
 class _Node:
     """One process of the family: what it has open, who it was copied to, who tells it what to do."""
 
-    def __init__(self, channel: Channel, front: int, front_id: int) -> None:
-        self._channel, self._front, self._front_id = channel, front, front_id
+    def __init__(self, channel: Channel, front: int, name: str) -> None:
+        self._channel, self._front, self._name = channel, front, name
         self._copies: dict[int, int] = {}
         self._sessions: dict[str, InferenceSession] = {}
 
@@ -114,15 +114,16 @@ class _Node:
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             os.waitpid(process, 0)
         if not self._front_lives():
-            remove_rings_of(self._front_id)
+            remove_rings_of(self._name)
 
     def _front_lives(self) -> bool:
         return not is_readable(self._front, 0.0)
 
     def _copy(self, far: int) -> None:
         channel = Channel.of(far)
-        threads = len(os.listdir("/proc/self/task"))
         try:
+            # Where the kernel does not say there may be any number.
+            threads = len(os.listdir("/proc/self/task"))
             if threads != 1:
                 raise OSError(f"a process must have one thread to be copied, was {threads}")
             process = os.fork()
@@ -172,12 +173,14 @@ def _settle() -> None:
     gc.freeze()
 
 
-def main(descriptor: int, front_id: int) -> None:
-    """Load the libraries and serve the channel of this descriptor for the front of this id."""
+def main(descriptor: int, front_id: int, name: str) -> None:
+    """Load the libraries and serve the channel of this descriptor for the front of this id and name."""
     # Ctrl-C reaches the whole group; the front decides what it means. A hang-up comes when the front is gone
     # and one of us is stopped; what is left to do then takes somebody who lives.
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    # A front that has the system bury its children leaves that to us as well, but ours are buried by us.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     front = os.pidfd_open(front_id)
     if os.getppid() != front_id:
         return
@@ -185,11 +188,11 @@ def main(descriptor: int, front_id: int) -> None:
     with suppress(RuntimeUnavailable):
         runtime_library()
     _settle()
-    code = _Node(Channel.of(descriptor), front, front_id).serve()
+    code = _Node(Channel.of(descriptor), front, name).serve()
     # Mostly in a copy: what is registered for the end of an interpreter is not its to do.
     sys.stderr.flush()
     os._exit(code)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])

@@ -129,8 +129,9 @@ class Crew:
         self.lanes, self.spare = [], None
         for worker in workers:
             worker.requests.close()
+        stop_s = time.monotonic() + _FAREWELL_S
         for worker in workers:
-            worker.process.wait(_FAREWELL_S)
+            worker.process.wait(max(stop_s - time.monotonic(), 0.0))
             self._places.see_off(worker)
         self._places.close()
         self.original.close()

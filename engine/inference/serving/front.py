@@ -20,7 +20,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from itertools import count
+from secrets import token_hex
 from typing import Any, Final, Self
 
 import numpy as np
@@ -48,7 +48,6 @@ from .supervise import RING_PREFIX, WorkerProcess, remove_abandoned_rings
 from .switch import LadderSource, Switch
 
 _GLANCE_NS: Final = 5_000_000
-_SERIALS: Final = count(1)
 
 
 class Front:
@@ -114,7 +113,8 @@ class Front:
         self.arena = Arena(slots=open_max, row_shape=row_shape)
         self._guard = DeadlineGuard(self.limits.guard_ns, self.arena)
         remove_abandoned_rings()
-        self._name = f"{RING_PREFIX}{os.getpid()}-{next(_SERIALS)}"
+        # An id alone may be that of a front in another container, or of one that this container had.
+        self._name = f"{RING_PREFIX}{os.getpid()}-{token_hex(8)}"
         self._answers = MpscRing(
             open_max,
             # Of the ladder that serves, and of one that comes or goes.
@@ -141,6 +141,7 @@ class Front:
             self._roster = Roster(
                 template,
                 self.arena,
+                name=self._name,
                 workers=workers,
                 first_answers=first_answers,
                 source=source,

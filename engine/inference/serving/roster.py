@@ -44,6 +44,8 @@ class Roster:
     ----------
     template : WorkerSpec
         What every worker is told, but for its place, its ladder and that ladder's particulars.
+    name : str
+        Of the front; the names of its rings begin with it.
     workers : int
         Of a shift, without the spare.
     """
@@ -53,6 +55,7 @@ class Roster:
         template: WorkerSpec,
         arena: Arena,
         *,
+        name: str,
         workers: int,
         first_answers: bool,
         clock: Callable[[], int],
@@ -71,7 +74,7 @@ class Roster:
         self._due: _Rollback | None = None
         self._rollback: Switch | None = None
         costs = CostTable(template.times_ns)
-        self._starter = Starter()
+        self._starter = Starter(name)
         original = Original(self._starter, template.variants, template.previous, beside_load=False)
         self.shift = self._build(template.variants, template.previous, costs, original, number=1)
 

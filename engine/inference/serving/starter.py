@@ -26,14 +26,23 @@ _START_NS_MAX: Final = 30_000_000_000
 _OPEN_NS_MAX: Final = 120_000_000_000
 _RENEW_NS_MIN: Final = 1_000_000_000
 _RENEW_NS_MAX: Final = 60_000_000_000
+# Longer than it waits itself for originals that were stopped, before it ends them.
+_FAREWELL_S: Final = 5.0
 
 
 class Starter:
-    """The process that has the libraries loaded. It starts at the first glance at it."""
+    """The process that has the libraries loaded. It starts at the first glance at it.
+
+    Parameters
+    ----------
+    front : str
+        The name with which the names of the front's rings begin.
+    """
 
     channel: Channel
 
-    def __init__(self) -> None:
+    def __init__(self, front: str) -> None:
+        self._front = front
         self._process: subprocess.Popen[bytes] | None = None
         self._is_ready = False
         self._started_ns, self._retry = 0, _Retry()
@@ -80,14 +89,16 @@ class Starter:
         if self._process is not None:
             self.channel.close()
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(1.0)
+                self._process.wait(_FAREWELL_S)
             self.kill()
 
     def _start(self) -> None:
         self.channel, far = Channel.pair()
         try:
             self._process = subprocess.Popen(
-                interpreter("engine.inference.serving.copying", str(far.fileno()), str(os.getpid())),
+                interpreter(
+                    "engine.inference.serving.copying", str(far.fileno()), str(os.getpid()), self._front
+                ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=(far.fileno(),),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,35 +22,51 @@ from .watchdog import Watchdog
 
 RING_PREFIX: Final = "anytick-serve-"
 SHARED: Final = Path("/dev/shm")
+# struct flock of Linux: type, whence, start, length, process.
+_LOCK: Final = struct.Struct("hhqqi4x")
 
 
 def remove_abandoned_rings(folder: Path = SHARED) -> int:
     """Remove rings whose front was killed together with its workers; return how many.
 
-    A front and its processes remove their rings themselves, in every other case.
+    A front and its processes remove their rings themselves, in every other case. Containers may share a
+    folder but not their ids: a ring that somebody holds is left alone though its front seems gone, and one
+    that nobody holds is an earlier process's though the front seems to be this one.
     """
-    fronts = {_front_of(path) for path in _rings(folder)}
-    return sum(remove_rings_of(front, folder) for front in fronts if not exists(front))
-
-
-def remove_rings_of(front: int, folder: Path = SHARED) -> int:
-    """Remove the rings of a front that was killed; return how many."""
     removed = 0
-    for path in _rings(folder):
-        if _front_of(path) == front:
-            with suppress(OSError):
-                path.unlink()
-                removed += 1
+    for path in _rings(RING_PREFIX, folder):
+        front = path.name.removeprefix(RING_PREFIX).partition("-")[0]
+        if front.isdecimal() and (int(front) == os.getpid() or not exists(int(front))) and not _is_held(path):
+            removed += _remove(path)
     return removed
 
 
-def _rings(folder: Path) -> list[Path]:
-    found = folder.glob(f"{RING_PREFIX}*") if folder.is_dir() else ()
-    return [path for path in found if path.name.removeprefix(RING_PREFIX).partition("-")[0].isdecimal()]
+def remove_rings_of(front: str, folder: Path = SHARED) -> int:
+    """Remove the rings whose names begin with that of a front that was killed; return how many."""
+    return sum(map(_remove, _rings(f"{front}-", folder)))
 
 
-def _front_of(path: Path) -> int:
-    return int(path.name.removeprefix(RING_PREFIX).partition("-")[0])
+def _rings(prefix: str, folder: Path) -> list[Path]:
+    return list(folder.glob(f"{prefix}*")) if folder.is_dir() else []
+
+
+def _remove(path: Path) -> bool:
+    with suppress(OSError):
+        path.unlink()
+        return True
+    return False
+
+
+def _is_held(path: Path) -> bool:
+    """Return whether anybody has a role in a ring, which is a lock on its file (`ext.ring_memory`)."""
+    try:
+        with path.open("rb") as file:
+            asked = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            found = fcntl.fcntl(file, fcntl.F_OFD_GETLK, asked)
+    except OSError:
+        # Gone meanwhile, or somebody else's.
+        return True
+    return int(_LOCK.unpack(found)[0]) != fcntl.F_UNLCK
 
 
 def exists(process: int) -> bool:
