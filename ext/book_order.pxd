@@ -2,10 +2,20 @@
 
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
-from .layout cimport EVENT_CANCEL, MarketEvent, check
+from .layout cimport (
+    EVENT_ADD,
+    EVENT_CANCEL,
+    EVENT_CLEAR,
+    EVENT_EXECUTE,
+    EVENT_STATUS,
+    EVENT_TRADE,
+    FLAG_HIDDEN,
+    MarketEvent,
+    check,
+)
 from .lots cimport LEVEL_LOTS_MAX, SIZE_LOTS_MAX
-from .order_book cimport OrderBook, judge_touch
-from .order_index cimport Order
+from .order_book cimport OrderBook, count_crossed, judge_touch
+from .order_index cimport Order, order_index_find_at
 from .price_index cimport price_of
 from .resting_book cimport (
     ASK,
@@ -13,6 +23,7 @@ from .resting_book cimport (
     Level,
     OrderSeat,
     RestingBook,
+    book_clear,
     level_find,
     level_lower,
     level_remove,
@@ -151,3 +162,33 @@ cdef inline void replace_level(OrderBook book, const MarketEvent* event, int sid
         if level:
             level_remove(resting, level)
     refresh_touch(book, side)
+
+
+cdef inline void apply_by_order(OrderBook book, const MarketEvent* event, bint windowed) noexcept nogil:
+    """Apply any event but a QUOTE or a LEVEL; `windowed` is whether the book has a window."""
+    cdef int side = side_of(event)
+    cdef uint32_t number
+    cdef OrderSeat seat
+    book.applied += 1
+    if EVENT_ADD <= event.kind <= EVENT_EXECUTE:
+        if event.flags & FLAG_HIDDEN == 0:
+            if event.kind == EVENT_ADD:
+                add_order(book, event, side, windowed)
+            else:
+                if windowed:
+                    number = order_seek(&book.resting, event.order_id, &seat)
+                else:
+                    number = order_index_find_at(
+                        &book.resting.by_id, book.resting.orders, event.order_id, &seat.at
+                    )
+                if number:
+                    lower_known(book, event, number, &seat, windowed)
+                else:
+                    lower_unknown(book, event)
+    elif event.kind == EVENT_CLEAR:
+        book_clear(&book.resting)
+        refresh_touch(book, BID)
+        refresh_touch(book, ASK)
+    elif event.kind != EVENT_TRADE and event.kind != EVENT_STATUS:
+        book.refused += 1
+    count_crossed(book, event)

@@ -21,7 +21,7 @@ from .book_fetch cimport (
     fetch_many_books,
 )
 from .book_memory cimport BookMemory
-from .book_order cimport add_order, lower_known, side_of
+from .book_order cimport add_order, apply_by_order, lower_known, side_of
 from .event_array cimport events_pointer
 from .layout cimport EVENT_ADD, EVENT_CANCEL, EVENT_EXECUTE, FLAG_HIDDEN, MarketEvent
 from .order_book cimport OrderBook, book_apply, count_crossed
@@ -142,6 +142,7 @@ cdef class BookTable:
         """Give all books a window for their ids. Without memory for it, ids stay where they are."""
         cdef uint64_t* window = window_take()
         self.memory.window = window
+        self.memory.apply_windowed = apply_windowed
         for book in self.made.values():
             if window != NULL and (<OrderBook>book).resting.owner:
                 window_join(&(<OrderBook>book).resting, window)
@@ -201,6 +202,10 @@ cdef bint ids_are_counted(BookTable self, const MarketEvent* events, Py_ssize_t 
             counted |= events[row].order_id - self.reviewed_id < NEAR_IDS * REVIEW_ENTRIES
             self.reviewed_entries = 0
     return counted
+
+
+cdef void apply_windowed(PyObject* book, const MarketEvent* event) noexcept nogil:
+    apply_by_order(<OrderBook>book, event, True)
 
 
 cdef void complete_events(BookTable self, MarketEvent* events, Py_ssize_t count) noexcept nogil:

@@ -12,9 +12,25 @@ cimport cython
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memset
 
+from .branch_hint cimport likely
 from .event_array cimport events_pointer
+from .itch_orders cimport (
+    CLOCK_AT,
+    CLOCK_BITS,
+    DAY_NS,
+    FIELD_MAX,
+    LOCATE_AT,
+    ORDER_AT,
+    OrderLayout,
+    OrderLayouts,
+    layouts_fill,
+    order_decode,
+    u16,
+    u32,
+    u64,
+)
 from .layout cimport (
     EVENT_ADD,
     EVENT_CANCEL,
@@ -30,11 +46,6 @@ from .layout cimport (
 )
 
 cnp.import_array()
-
-cdef extern from *:
-    uint16_t swap16 "__builtin_bswap16"(uint16_t) noexcept nogil
-    uint32_t swap32 "__builtin_bswap32"(uint32_t) noexcept nogil
-    uint64_t swap64 "__builtin_bswap64"(uint64_t) noexcept nogil
 
 LENGTHS = {
     "S": 12, "R": 39, "H": 25, "Y": 20, "L": 26, "V": 35, "W": 12, "K": 28, "J": 35, "h": 21, "A": 36,
@@ -72,28 +83,8 @@ RULES = {
     FAULT_NAME: "a stock locate must keep its symbol for the day",
 }
 
-cdef int64_t DAY_NS = <int64_t>86_400 * 1_000_000_000
-cdef uint32_t FIELD_MAX = 0x7fffffff
 cdef uint64_t CROSS_SHARES_MAX = <uint64_t>1 << 48
 cdef uint32_t NO_LENGTH = 0xffffffff
-
-
-cdef inline uint16_t u16(const uint8_t* at) noexcept nogil:
-    cdef uint16_t word
-    memcpy(&word, at, 2)
-    return swap16(word)
-
-
-cdef inline uint32_t u32(const uint8_t* at) noexcept nogil:
-    cdef uint32_t word
-    memcpy(&word, at, 4)
-    return swap32(word)
-
-
-cdef inline uint64_t u64(const uint8_t* at) noexcept nogil:
-    cdef uint64_t word
-    memcpy(&word, at, 8)
-    return swap64(word)
 
 
 cdef inline int64_t status_code(uint8_t kind, uint8_t detail) noexcept nogil:
@@ -156,6 +147,7 @@ cdef class Itch50Decoder:
     cdef uint32_t[256] prefix   # what the length bytes before a type must say
     cdef uint8_t[256] body      # a type's length
     cdef uint64_t[256] counted
+    cdef OrderLayouts orders
     cdef uint64_t* names        # symbol by stock locate, 0 where none was told
 
     def __cinit__(self, *, int64_t midnight_ns=0, symbol=None, uint16_t instrument_id=0, uint8_t venue_id=0):
@@ -165,6 +157,8 @@ cdef class Itch50Decoder:
             raise MemoryError("no memory for the stock directory")
         for place in range(256):
             self.prefix[place] = NO_LENGTH
+        memset(&self.orders, 0, sizeof(self.orders))
+        layouts_fill(&self.orders, venue_id)
         for kind, length in LENGTHS.items():
             self.prefix[ord(kind)] = self.body[ord(kind)] = length
         self.midnight_ns, self.instrument_id, self.venue_id = midnight_ns, instrument_id, venue_id
@@ -255,8 +249,11 @@ cdef Py_ssize_t decode_messages(
     """Write events from `position` on and move it behind the last whole message."""
     cdef Py_ssize_t at = position[0], written = 0
     cdef const uint8_t* body
+    cdef const OrderLayout* layout
+    cdef MarketEvent* event
     cdef uint8_t kind
     cdef int count
+    cdef bint all_stocks = self.only == LOCATE_ALL
     # Invariant: `at` is a message's first byte, and no byte at or beyond `size` was read.
     while at + FRAME_BYTES < size and written + EVENTS_PER_MESSAGE <= room:
         body = data + at + FRAME_BYTES
@@ -265,9 +262,19 @@ cdef Py_ssize_t decode_messages(
             break
         if size - at - FRAME_BYTES < self.body[kind]:
             break
-        count = decode_message(self, body, kind, out + written, recv_ns)
-        if count < 0:
-            break
+        event = out + written
+        layout = &self.orders.types[kind]
+        if likely(layout.tail and all_stocks) and likely(
+            order_decode(&self.orders, layout, body, self.names, self.last_ns, self.midnight_ns, event)
+        ):
+            event.recv_ns = recv_ns
+            event.seq = <uint32_t>self.messages
+            self.last_ns = event.ts_ns - self.midnight_ns
+            count = 1
+        else:
+            count = decode_message(self, body, kind, event, recv_ns)
+            if count < 0:
+                break
         self.counted[kind] += 1
         self.messages += 1
         written += count
@@ -319,7 +326,7 @@ cdef int decode_message(
     Itch50Decoder self, const uint8_t* body, uint8_t kind, MarketEvent* out, int64_t recv_ns
 ) noexcept nogil:
     """Write a whole message's events; return how many, or -1 with `broken` set."""
-    cdef uint16_t locate = u16(body + 1)
+    cdef uint16_t locate = u16(body + LOCATE_AT)
     cdef uint64_t name
     if self.only < 0 or self.only == locate:
         name = stock_name(body, kind)
@@ -327,8 +334,7 @@ cdef int decode_message(
             return refuse(self, FAULT_NAME)
     if self.only != LOCATE_ALL and self.only != locate and kind != c'S' and kind != c'W':
         return 0
-    # Six bytes of time; the two before them are the tracking number.
-    cdef int64_t clock_ns = u64(body + 3) & <uint64_t>0xffffffffffff
+    cdef int64_t clock_ns = u64(body + CLOCK_AT) & CLOCK_BITS
     if clock_ns >= DAY_NS:
         return refuse(self, FAULT_CLOCK)
     if clock_ns < self.last_ns:
@@ -346,12 +352,12 @@ cdef int decode_message(
         return decode_add(self, body, out)
     if kind == c'D':
         out.kind = EVENT_CANCEL
-        out.order_id = u64(body + 11)
+        out.order_id = u64(body + ORDER_AT)
         out.size_lots = out.price_ticks = 0
         return 1
     if kind == c'E' or kind == c'X':
         out.kind = EVENT_EXECUTE if kind == c'E' else EVENT_REDUCE
-        out.order_id = u64(body + 11)
+        out.order_id = u64(body + ORDER_AT)
         out.size_lots = u32(body + 19)
         out.price_ticks = 0
         return 1 if <uint64_t>(out.size_lots - 1) < FIELD_MAX else refuse(self, FAULT_SIZE)
@@ -370,7 +376,7 @@ cdef inline int decode_add(Itch50Decoder self, const uint8_t* body, MarketEvent*
     if price > FIELD_MAX:
         return refuse(self, FAULT_PRICE)
     out.kind = EVENT_ADD
-    out.order_id = u64(body + 11)
+    out.order_id = u64(body + ORDER_AT)
     out.size_lots = shares
     out.price_ticks = <int32_t>price
     out.side = 1 if side == c'B' else -1
@@ -385,7 +391,7 @@ cdef inline int decode_replace(Itch50Decoder self, const uint8_t* body, MarketEv
         return refuse(self, FAULT_PRICE)
     out.kind = EVENT_CANCEL
     out.flags = 0
-    out.order_id = u64(body + 11)
+    out.order_id = u64(body + ORDER_AT)
     out.size_lots = out.price_ticks = 0
     out[1] = out[0]
     out[1].kind = EVENT_ADD
@@ -407,7 +413,7 @@ cdef int decode_rare(
     out.kind = EVENT_STATUS
     if kind == c'C':
         out.kind = EVENT_EXECUTE
-        out.order_id = u64(body + 11)
+        out.order_id = u64(body + ORDER_AT)
         shares, price = u32(body + 19), u32(body + 32)
         if body[31] != c'Y':
             out.flags |= FLAG_AUCTION

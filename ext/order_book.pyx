@@ -7,41 +7,29 @@ import numpy as np
 
 cimport cython
 cimport numpy as cnp
+from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from .book_fetch cimport FETCH_EVENTS, FETCH_ORDERS_MIN, FetchLists, fetch_begin, fetch_home, fetch_large_book
 from .book_memory cimport BookMemory
-from .book_order cimport (
-    add_order,
-    lower_known,
-    lower_unknown,
-    refresh_touch,
-    replace_level,
-    side_of,
-)
+from .book_order cimport apply_by_order, replace_level, side_of
 from .book_snapshot cimport EventWriter, write_book
 from .branch_hint cimport unlikely
 from .event_array cimport events_empty, events_pointer
 from .layout cimport (
-    EVENT_ADD,
     EVENT_CLEAR,
-    EVENT_EXECUTE,
-    EVENT_STATUS,
-    EVENT_TRADE,
-    FLAG_HIDDEN,
     MarketEvent,
     cycle_stamp,
     monotonic_ns,
 )
-from .order_index cimport Order, order_index_find_at
+from .order_index cimport Order
 from .price_index cimport price_of
 from .resting_book cimport (
     ASK,
     BID,
     Level,
     OrderSeat,
-    book_clear,
     book_close,
     book_hash,
     book_open,
@@ -72,35 +60,6 @@ cdef inline void apply_events(OrderBook book, const MarketEvent* events, Py_ssiz
         for row in range(first, first + some):
             book_apply(book, events + row)
         first += some
-
-
-cdef inline void apply_by_order(OrderBook self, const MarketEvent* event, bint windowed) noexcept nogil:
-    cdef int side = side_of(event)
-    cdef uint32_t number
-    cdef OrderSeat seat
-    self.applied += 1
-    if EVENT_ADD <= event.kind <= EVENT_EXECUTE:
-        if event.flags & FLAG_HIDDEN == 0:
-            if event.kind == EVENT_ADD:
-                add_order(self, event, side, windowed)
-            else:
-                if windowed:
-                    number = order_seek(&self.resting, event.order_id, &seat)
-                else:
-                    number = order_index_find_at(
-                        &self.resting.by_id, self.resting.orders, event.order_id, &seat.at
-                    )
-                if number:
-                    lower_known(self, event, number, &seat, windowed)
-                else:
-                    lower_unknown(self, event)
-    elif event.kind == EVENT_CLEAR:
-        book_clear(&self.resting)
-        refresh_touch(self, BID)
-        refresh_touch(self, ASK)
-    elif event.kind != EVENT_TRADE and event.kind != EVENT_STATUS:
-        self.refused += 1
-    count_crossed(self, event)
 
 
 cdef int replace_state(OrderBook book, const MarketEvent* events, Py_ssize_t count) except -1:
@@ -211,7 +170,7 @@ cdef class OrderBook:
 
     cdef void apply_other(self, const MarketEvent* event) noexcept nogil:
         if unlikely(self.resting.window != NULL):
-            apply_by_order(self, event, True)
+            self.memory.apply_windowed(<PyObject*>self, event)
         else:
             apply_by_order(self, event, False)
 

@@ -143,6 +143,39 @@ def test_a_broken_message_stops_the_decoder_where_it_stands(body: bytes, rule: s
     assert len(events) == decoder.messages == 2
 
 
+EDGES = st.sampled_from([0, 1, 2, 100, (1 << 31) - 1, 1 << 31, (1 << 32) - 1])
+ORDER_IDS = st.sampled_from([0, 1, 5, 1 << 63, (1 << 64) - 1])
+ORDER_FIELDS = {
+    "A": st.tuples(ORDER_IDS, st.sampled_from([b"B", b"S", b"b"]), EDGES, st.just(b"AAPL    "), EDGES),
+    "F": st.tuples(
+        ORDER_IDS, st.sampled_from([b"B", b"S"]), EDGES, st.just(b"AAPL    "), EDGES, st.just(b"MPID")
+    ),
+    "E": st.tuples(ORDER_IDS, EDGES, st.just(7)),
+    "X": st.tuples(ORDER_IDS, EDGES),
+    "D": st.tuples(ORDER_IDS),
+}
+
+
+@given(st.data())
+def test_order_messages_mean_the_same_among_all_stocks_as_for_one(data: st.DataObject) -> None:
+    kinds = data.draw(st.lists(st.sampled_from("AFEXD"), max_size=8))
+    clocks = data.draw(st.lists(st.sampled_from([4, 4, 5, 86_400 * 10**9]), min_size=8, max_size=8))
+    day = framed(
+        [
+            add(clock_ns=4),
+            *(
+                message(kind, 1, clock_ns, *data.draw(ORDER_FIELDS[kind]))
+                for kind, clock_ns in zip(kinds, clocks, strict=False)
+            ),
+        ]
+    )
+    every, one = Itch50Decoder(), Itch50Decoder(symbol=b"AAPL", instrument_id=1)
+    events, position = decoded(day, decoder=every)
+    same, same_position = decoded(day, decoder=one)
+    assert (events.tobytes(), position, every.fault) == (same.tobytes(), same_position, one.fault)
+    assert every.counts() == one.counts()
+
+
 def test_length_bytes_are_zero_before_all_messages_or_before_none() -> None:
     decoder = Itch50Decoder()
     assert decoded(framed([add()]) + framed([add()], zero=True), decoder=decoder)[1] == len(framed([add()]))
