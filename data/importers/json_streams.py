@@ -127,7 +127,7 @@ class JsonDecoder:
         self._sequence = SequenceFollower()
         books = [stream for stream in mapping.streams if _shared(stream) == "book"]
         self._is_numbered = all(stream.sequence is not None for stream in books if not stream.snapshot)
-        # Of books whose numbers do not tell what is missing; a symbol a letter away is no reason to refuse all.
+        # Of books whose numbers tell no gap; where all damage refuses, a like symbol is no damage.
         self._unnumbered = [] if self._is_numbered or strict else [stream.where for stream in books]
         self._words = Twins(chain.from_iterable(chain.from_iterable(map(dict.values, self._unnumbered))))
         self._wild = {shared: WildNumber() for shared in ("book", "trades", "quotes")}
