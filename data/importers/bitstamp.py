@@ -22,8 +22,8 @@ from ..quarantine import LeftOut
 from ..schema import EventFlag, EventKind
 from . import Verification
 from .bitstamp_beginning import Beginning, Push, find_beginning, find_unchanging
-from .bitstamp_lines import SIDES, Order, Snapshot, Trade, parse_line, text_of
-from .damage import DAMAGED_RULE, Damage
+from .bitstamp_lines import ORDER_EVENTS, SIDES, Order, Snapshot, Trade, parse_line, text_of
+from .damage import DAMAGED_RULE, Damage, Twins
 from .event_columns import EventColumns
 from .feed_source import (
     FeedEvents,
@@ -84,6 +84,8 @@ class BitstampDecoder:
     ) -> None:
         self._columns, self._left, self._beginning, self._market = columns, left, beginning, market
         self._grid, self._strict, self._others = grid, strict, others
+        self._markets = Twins([market], (name.decode() for name in others))
+        self._names = Twins(ORDER_EVENTS)
         # What is left of each order, and how it was created.
         self._open: dict[int, tuple[int, Order]] = {}
         self._lost: list[int] = []
@@ -94,6 +96,8 @@ class BitstampDecoder:
     def line(self, line: bytes, *, path: Path, row: int) -> None:
         self.snapshot = None
         ts_ns, recv_ns, market, name, record = parse_line(line, path=path, row=row)
+        self._markets.require_other(market, path=path, row=row)
+        self._names.require_other(name, path=path, row=row)
         if market != self._market or (market and record is None):
             self._left.pass_over(
                 f"{name[:40]} messages" if market == self._market else "messages of other markets"

@@ -132,6 +132,8 @@ class _Surplus:
 
     def __init__(self) -> None:
         self._least: dict[tuple[int, int], int] = {}
+        # The prices of each side that still have one: all others are settled, and there are many.
+        self._left: dict[int, set[int]] = {1: set(), -1: set()}
         self._seen: Counter[tuple[int, int]] = Counter()
         self._reach: dict[int, int] = {}
 
@@ -144,12 +146,16 @@ class _Surplus:
                 # Within an earlier push's reach and not in it: it came later.
                 missed = side in self._reach and side * price > side * self._reach[side]
                 self._least[key] = 0 if missed else lots
-            self._least[key] = min(self._least[key], lots - known.get(price, 0))
-            self._seen[key] += 1
+                self._left[side].add(price)
+            if price in self._left[side]:
+                self._least[key] = min(self._least[key], lots - known.get(price, 0))
+                self._seen[key] += 1
         worst = min(pushed, key=lambda price: side * price)
-        for (own, price), lots in self._least.items():
-            if own == side and lots > 0 and side * price > side * worst and price not in pushed:
-                self._least[own, price] = 0
+        for price in tuple(self._left[side]):
+            if side * price > side * worst and price not in pushed:
+                self._least[side, price] = 0
+            if self._least[side, price] <= 0:
+                self._left[side].discard(price)
         before = self._reach.get(side, worst)
         self._reach[side] = min(before, worst, key=lambda price: side * price)
 

@@ -22,7 +22,7 @@ from .ws_dump import received
 
 _LINE: Final = re.compile(rb"(\d{13}) (\w{1,40}) (\{.*)", re.DOTALL)
 SIDES: Final = {0: 1, 1: -1}
-_ORDER_EVENTS: Final = ("order_created", "order_changed", "order_deleted")
+ORDER_EVENTS: Final = ("order_created", "order_changed", "order_deleted")
 # Ids from 2^63 up are ours.
 _ID_MAX: Final = (1 << 63) - 1
 
@@ -123,7 +123,7 @@ def parse_line(line: bytes, *, path: Path, row: int) -> Record:
 
 
 def _record_of(name: str, text: bytes, path: Path, row: int) -> Order | Trade | Snapshot | None:
-    if name in _ORDER_EVENTS:
+    if name in ORDER_EVENTS:
         order = _ORDERS.decode(text, path=path, row=row)
         if order.order_type not in SIDES or not 0 < order.id <= _ID_MAX:
             raise DataError(

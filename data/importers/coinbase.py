@@ -21,7 +21,7 @@ from . import Verification
 from .coinbase_messages import Message, observe, pair_of, parse_line, time_ns
 from .coinbase_orders import KINDS as ORDER_KINDS
 from .coinbase_orders import SIDE, OrderFeed
-from .damage import Damage, WildNumber
+from .damage import Damage, Twins, WildNumber
 from .event_columns import EventColumns
 from .feed_source import (
     FeedEvents,
@@ -39,6 +39,7 @@ TRADE_ID_RULE: Final = "a trade must have an id above those before"
 UNTIMED_RULE: Final = "a snapshot must have a time, its own, of receipt, or of an update behind it"
 
 _NO_BOOK: Final = re.compile(rb'"(?:ticker|match|last_match|heartbeats?|market_trades|subscriptions|status)"')
+_BOOK_KINDS: Final = ("snapshot", "l2update")
 _LATE_TRADES_MAX: Final = 1_000
 _PRODUCT: Final = re.compile(rb'"product_id": ?"([^"]{1,40})"')
 
@@ -71,6 +72,8 @@ class CoinbaseDecoder:
     ) -> None:
         self._columns, self._left, self._product, self._strict = columns, left, product, strict
         self._orders, self._others = orders, others
+        self._products = Twins([product], others)
+        self._kinds = Twins((*ORDER_KINDS, *_BOOK_KINDS, "match"))
         self._started = False
         self._untimed: tuple[Message, int] | None = None
         self._last_line: int | None = None
@@ -121,7 +124,17 @@ class CoinbaseDecoder:
             raise DataError(f"sequence_num: {rule}", path=path, row=row)
         self._left.miss("sequence_num, which counts channels that were not recorded too", rule)
 
+    def _require_whole(self, message: Message, path: Path, row: int) -> None:
+        """Refuse what may have been ours: no number tells that an update of level2 is missing."""
+        self._products.require_other(message.product_id, path=path, row=row)
+        self._kinds.require_other(message.type, path=path, row=row)
+        if message.type == "" or (message.type in _BOOK_KINDS and message.product_id == ""):
+            raise DataError("expected a message of a type and product, was none", path=path, row=row)
+        if message.type == "l2update" and not message.changes and not self.advanced:
+            raise DataError("expected changes in an update, was none", path=path, row=row)
+
     def _message(self, message: Message, recv_ns: int, path: Path, row: int) -> None:
+        self._require_whole(message, path, row)
         if message.type == "book" and not self._others and self._orders is not None:
             self._book(message, recv_ns, path, row)
         elif message.product_id != self._product:

@@ -6,6 +6,9 @@ share of the lines on it is no longer a recording with a blemish, and nothing of
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from ..errors import DataError
@@ -20,6 +23,9 @@ _SURE: Final = 64
 """Damaged lines beyond what is let through so far after which nobody waits for the end of the files."""
 
 DAMAGED_RULE: Final = "a line must be a message of the feed"
+TWIN_MESSAGES: Final = 2
+"""Messages of a name a letter away from a known one that are taken for damage; more are another name's."""
+
 NEWER_BY_NS: Final = 10 * 10**9
 _CONTRADICTIONS: Final = 8
 
@@ -83,6 +89,44 @@ class Damage:
                 path=self.first.path,
                 row=self.first.row,
             )
+
+
+class Twins:
+    """Tells a word that damage made of a known one from another word: such a one is seldom seen again.
+
+    Parameters
+    ----------
+    known : iterable of str
+        What this reader takes.
+    others : iterable of str
+        Words that are known to be others.
+    """
+
+    def __init__(self, known: Iterable[str], others: Iterable[str] = ()) -> None:
+        self._known, self._others = frozenset(known), frozenset(others)
+        self._seen: Counter[str] = Counter()
+
+    def require_other(self, word: str, *, path: Path, row: int) -> None:
+        """Refuse a damaged word.
+
+        Raises
+        ------
+        DataError
+            It is a letter away from a known one, and new.
+        """
+        if word in self._known or word in self._others:
+            return
+        known = next((known for known in self._known if is_twin(word, known)), None)
+        if known is None:
+            return
+        self._seen[word] += 1
+        if self._seen[word] <= TWIN_MESSAGES:
+            raise DataError(f"expected {known} or another word, was {word!r}", path=path, row=row)
+
+
+def is_twin(word: str, other: str) -> bool:
+    """Tell whether one letter was replaced."""
+    return len(word) == len(other) and sum(a != b for a, b in zip(word, other, strict=True)) == 1
 
 
 class WildNumber:

@@ -22,7 +22,7 @@ from ..instrument import Instrument
 from ..quarantine import LeftOut, Quarantine
 from ..table_file import files_sha256
 from . import Verification
-from .damage import DAMAGED_RULE, SHARE_MAX, Damage, WrongRecording
+from .damage import DAMAGED_RULE, SHARE_MAX, TWIN_MESSAGES, Damage, WrongRecording, is_twin
 from .event_columns import EventColumns, TimeOrder, in_blocks
 from .grid import SAMPLED_MAX, Grid, OffGrid, is_plain
 from .stream_clocks import StreamClocks
@@ -34,7 +34,6 @@ HEAD_DAMAGED_MAX: Final = 0.5
 _TAKEN_EVENTS: Final = 8_192
 _AHEAD_LINES: Final = 64
 _AHEAD_TIMES: Final = 4
-_TWIN_MESSAGES: Final = 2
 _TWIN_SHARE: Final = 100
 
 Pairs = Iterable[tuple[str, str]]
@@ -152,15 +151,14 @@ def _drop_what_is_no_number(head: Head) -> None:
 def without_twins(heads: dict[str, Head]) -> dict[str, Head]:
     """Leave out what damage makes of a symbol: seen once or twice, a letter away from a frequent one."""
 
-    def is_twin(name: str, other: str) -> bool:
+    def is_damaged(name: str, other: str) -> bool:
         return (
-            len(name) == len(other)
-            and heads[name].messages <= _TWIN_MESSAGES
+            heads[name].messages <= TWIN_MESSAGES
             and heads[name].messages * _TWIN_SHARE <= heads[other].messages
-            and sum(a != b for a, b in zip(name, other, strict=True)) == 1
+            and is_twin(name, other)
         )
 
-    return {name: head for name, head in heads.items() if not any(is_twin(name, other) for other in heads)}
+    return {name: head for name, head in heads.items() if not any(is_damaged(name, other) for other in heads)}
 
 
 def chosen_symbol(heads: dict[str, Head], symbol: str | None, *, path: Path) -> str:

@@ -18,10 +18,11 @@ from .. import columns as rule
 from ..errors import DataError
 from ..mapping import SideWords, TimeMapping
 from .grid import instrument_of, is_plain
+from .json_conditions import holds
 from .json_mapping import ANYTHING, PREFIX, JsonMapping, LevelMapping, StreamMapping
 from .json_sequence import number_at, propose_sequence
 from .json_shapes import arrays, at_path, last_part, scalars, text_of
-from .json_streams import holds, instant_ns, parse_line
+from .json_streams import instant_ns, parse_line
 from .text_lines import lines
 
 _SAMPLE_LINES: Final = 5_000

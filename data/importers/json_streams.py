@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -26,11 +27,12 @@ from ..mapping import UNITS, TimeMapping
 from ..quarantine import LeftOut, Quarantine
 from ..schema import RECV_NOT_RECORDED, EventFlag, EventKind
 from . import Verification
-from .damage import WildNumber
+from .damage import Twins, WildNumber
 from .event_columns import QUOTE_SIZE_LOTS_MAX, EventColumns
 from .feed_source import FeedEvents, in_order_of_name
 from .grid import ALWAYS, SIZE_LOTS_MAX, Grid, stored_symbol
-from .json_mapping import ANYTHING, PREFIX, Conditions, JsonMapping, StreamMapping
+from .json_conditions import holds, only_other_word
+from .json_mapping import PREFIX, JsonMapping, StreamMapping
 from .json_sequence import SequenceFollower
 from .json_shapes import at_path, text_of
 from .stream_clocks import StreamClocks
@@ -113,15 +115,6 @@ def _formatted_ns(text: str, time: TimeMapping) -> int | None:
     return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
 
 
-def holds(message: Any, conditions: Conditions) -> bool:
-    """Tell whether each path has one of its words."""
-    for path, words in conditions.items():
-        found = at_path(message, path)
-        if (text_of(found) or "").lower() not in words and (found is None or ANYTHING not in words):
-            return False
-    return True
-
-
 class JsonDecoder:
     """One mapping's streams."""
 
@@ -134,6 +127,9 @@ class JsonDecoder:
         self._sequence = SequenceFollower()
         books = [stream for stream in mapping.streams if _shared(stream) == "book"]
         self._is_numbered = all(stream.sequence is not None for stream in books if not stream.snapshot)
+        # Of books whose numbers tell no gap; where all damage refuses, a like symbol is no damage.
+        self._unnumbered = [] if self._is_numbered or strict else [stream.where for stream in books]
+        self._words = Twins(chain.from_iterable(chain.from_iterable(map(dict.values, self._unnumbered))))
         self._wild = {shared: WildNumber() for shared in ("book", "trades", "quotes")}
         self._doubted = self._followed = False
 
@@ -147,6 +143,9 @@ class JsonDecoder:
             if holds(message, stream.where):
                 self._take(stream, prefix, message, line, path, row)
                 return
+        for where in self._unnumbered:
+            if (word := only_other_word(message, where)) is not None:
+                self._words.require_other(word, path=path, row=row)
         self._left.pass_over("messages that no stream of the mapping takes")
 
     def time_of(self, line: bytes, *, path: Path, row: int) -> tuple[str, int] | None:
