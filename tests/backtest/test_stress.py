@@ -204,29 +204,6 @@ def test_hogs_end_with_their_block() -> None:
             os.kill(process, 0)
 
 
-def test_an_interrupt_leaves_nobody_in_a_model() -> None:
-    before = threading.active_count()
-
-    def ask(rows: object) -> None:
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-        is_interrupted.wait(30.0)
-
-    is_interrupted = threading.Event()
-    kept = signal.signal(signal.SIGINT, lambda number, frame: _raise_interrupt(is_interrupted))
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            run_naive(ask, np.zeros((1, 1), np.float32), users=2, seconds=60.0, deadline_ns=1)
-    finally:
-        signal.signal(signal.SIGINT, kept)
-    assert threading.active_count() == before
-
-
-def _raise_interrupt(noted: threading.Event) -> None:
-    if not noted.is_set():
-        noted.set()
-        raise KeyboardInterrupt
-
-
 def test_the_command_serves_kills_and_tells(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
