@@ -26,6 +26,7 @@ from .columns import (
     on_grid,
 )
 from .errors import DataError
+from .input_file import require_file
 from .instrument import Instrument
 from .mapping import Mapping
 from .quarantine import Quarantine
@@ -220,8 +221,7 @@ def _numbers(column: pl.Series, mapping: Mapping, judged: _Judged) -> NDArray[An
 
 def read_rows(path: Path, mapping: Mapping, *, block_rows: int) -> Iterator[tuple[int, pl.DataFrame]]:
     """Yield (row of the first record, the mapped columns as stored); a CSV's as text."""
-    if not path.is_file():
-        raise DataError("expected an existing file", path=path)
+    require_file(path)
     if path.name.lower().endswith(PARQUET_SUFFIXES):
         table = ParquetTable(path)
         _require_columns(mapping, list(table.types), path)

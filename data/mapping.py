@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .errors import ConfigError
-from .toml_file import read_toml
+from .input_file import read_toml
 
 PARTS: Final = {
     "quotes": (("bid", "ask"), ("bid_size", "ask_size", "symbol")),

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import ConfigError
+from .input_file import read_toml
 from .instrument import Instrument
 from .quality import RULES, QualityCheck, QualityReport, QualitySettings
 from .session_clock import WEEKDAYS, Calendar
-from .toml_file import read_toml
 
 Kind = TypeVar("Kind")
 

@@ -18,6 +18,7 @@ from . import columns as rule
 from .arrow_file import SUFFIXES as ARROW_SUFFIXES
 from .arrow_file import arrow_batches
 from .errors import DataError
+from .input_file import require_file
 from .mapping import Mapping, SideWords, TimeMapping
 from .quote_file import symbol_in
 from .table_file import PARQUET_SUFFIXES, ParquetTable, library_errors
@@ -64,8 +65,7 @@ def sniff_mapping(path: Path) -> Mapping:
     DataError
         No time or no prices can be told.
     """
-    if not path.is_file():
-        raise DataError("expected an existing file", path=path)
+    require_file(path)
     sample, delimiter, header, decimal, thousands = _sample(path)
     names = list(sample.columns)
     time = _time_of(sample, path)

@@ -22,6 +22,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from .errors import DataError
+from .input_file import require_file
 
 PARQUET_SUFFIXES: Final = (".parquet", ".pq")
 CSV_SUFFIXES: Final = (".csv", ".csv.gz", ".csv.zst", ".csv.bz2", ".tsv", ".txt")
@@ -72,8 +73,7 @@ class TableFile(Protocol):
 
 def open_table(path: Path) -> TableFile:
     """Open a Parquet or CSV file by its name."""
-    if not path.is_file():
-        raise DataError("expected an existing file", path=path)
+    require_file(path)
     name = path.name.lower()
     if name.endswith(PARQUET_SUFFIXES):
         return ParquetTable(path)

@@ -98,6 +98,8 @@ class BitstampDecoder:
         ts_ns, recv_ns, market, name, record = parse_line(line, path=path, row=row)
         self._markets.require_other(market, path=path, row=row)
         self._names.require_other(name, path=path, row=row)
+        if name == "" or (isinstance(record, Order) and market == "" != self._market):
+            raise DataError("expected an event of a channel, was none", path=path, row=row)
         if market != self._market or (market and record is None):
             self._left.pass_over(
                 f"{name[:40]} messages" if market == self._market else "messages of other markets"

@@ -18,7 +18,7 @@ from ..instrument import Instrument
 from ..quarantine import LeftOut
 from ..schema import RECV_NOT_RECORDED, EventFlag, EventKind
 from . import Verification
-from .coinbase_messages import Message, observe, pair_of, parse_line, time_ns
+from .coinbase_messages import UNNAMED, Message, observe, pair_of, parse_line, time_ns
 from .coinbase_orders import KINDS as ORDER_KINDS
 from .coinbase_orders import SIDE, OrderFeed
 from .damage import Damage, Twins, WildNumber
@@ -73,7 +73,7 @@ class CoinbaseDecoder:
         self._columns, self._left, self._product, self._strict = columns, left, product, strict
         self._orders, self._others = orders, others
         self._products = Twins([product], others)
-        self._kinds = Twins((*ORDER_KINDS, *_BOOK_KINDS, "match"))
+        self._kinds = Twins((*ORDER_KINDS, *_BOOK_KINDS, "match", "l2_data"))
         self._started = False
         self._untimed: tuple[Message, int] | None = None
         self._last_line: int | None = None
@@ -128,7 +128,7 @@ class CoinbaseDecoder:
         """Refuse what may have been ours: no number tells that an update of level2 is missing."""
         self._products.require_other(message.product_id, path=path, row=row)
         self._kinds.require_other(message.type, path=path, row=row)
-        if message.type == "" or (message.type in _BOOK_KINDS and message.product_id == ""):
+        if message.type in ("", UNNAMED) or (message.type in _BOOK_KINDS and message.product_id == ""):
             raise DataError("expected a message of a type and product, was none", path=path, row=row)
         if message.type == "l2update" and not message.changes and not self.advanced:
             raise DataError("expected changes in an update, was none", path=path, row=row)

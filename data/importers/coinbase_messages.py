@@ -88,6 +88,9 @@ class Envelope(Message):
 
 
 _RECORDS: Final = JsonRecords(Envelope)
+UNNAMED: Final = "unnamed"
+"""Type of what came through no channel."""
+
 _L2_SIDES: Final = {"bid": "buy", "offer": "sell", "ask": "sell"}
 
 
@@ -110,7 +113,7 @@ def parse_line(line: bytes, *, path: Path, row: int) -> Line | None:
             record.type = "book"
         return Line(found[0], [record], None)
     messages = [message for event in record.events for message in _as_exchange(record, event)]
-    return Line(found[0], messages or [Message(type=f"{record.channel or 'unnamed'}")], record.sequence_num)
+    return Line(found[0], messages or [Message(type=record.channel or UNNAMED)], record.sequence_num)
 
 
 def _as_exchange(record: Envelope, event: Event) -> Iterator[Message]:

@@ -19,6 +19,7 @@ from typing import IO, Final, Protocol
 import pyarrow as pa
 
 from ..errors import DataError
+from ..input_file import require_file
 
 CHUNK_BYTES: Final = 1 << 20
 BYTES_MAX: Final = 1 << 40
@@ -94,8 +95,7 @@ def chunks(path: Path, *, member: str | None = None, chunk_bytes: int = CHUNK_BY
     DataError
         Absent, unreadable, damaged, or unpacking to more than is plausible.
     """
-    if not path.is_file():
-        raise DataError("expected an existing file", path=path)
+    require_file(path)
     done = 0
     try:
         packed_bytes = path.stat().st_size

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..input_file import require_file
 
 ROW_DTYPE: Final = np.dtype(
     [("ms", ">u4"), ("ask", ">u4"), ("bid", ">u4"), ("ask_size", ">f4"), ("bid_size", ">f4")]
@@ -105,8 +106,7 @@ def hour_file(path: Path) -> HourFile:
     DataError
         There is no such file, or its path tells no hour.
     """
-    if not path.is_file():
-        raise DataError("expected an existing file", path=path)
+    require_file(path)
     text = path.absolute().as_posix()
     match, first_month = _FEED_PATH.fullmatch(text), 0
     if match is None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..columns import TS_NS_MAX
 from ..errors import DataError
+from ..input_file import require_file
 from ..instrument import Instrument
 from ..quarantine import LeftOut, Quarantine
 from ..table_file import files_sha256
@@ -183,8 +184,7 @@ def in_order_of_name(paths: Sequence[Path]) -> tuple[Path, ...]:
     if not paths:
         raise ValueError("expected at least one file")
     for path in paths:
-        if not path.is_file():
-            raise DataError("expected an existing file", path=path)
+        require_file(path)
     return tuple(sorted(paths))
 
 

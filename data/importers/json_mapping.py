@@ -38,8 +38,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import ConfigError
+from ..input_file import read_toml
 from ..mapping import SideWords, TimeMapping
-from ..toml_file import read_toml
 
 PREFIX: Final = "prefix"
 ANYTHING: Final = "*"

@@ -28,6 +28,7 @@ from ..columns import (
     to_ticks,
 )
 from ..errors import DataError
+from ..input_file import require_file
 from ..lobster import EXCHANGE_TIME_ZONE
 from ..table_file import READ_BUFFER_BYTES, library_errors
 from .compressed import chunks
@@ -272,8 +273,7 @@ def lean_files(path: Path, *, symbol: str | None = None) -> list[LeanFile]:
     DataError
         No zip, or of members that are none of LEAN's.
     """
-    if not path.is_file():
-        raise DataError("expected an existing file", path=path)
+    require_file(path)
     with library_errors(path, "a whole zip archive"), zipfile.ZipFile(path) as archive:
         members = [entry.filename for entry in archive.infolist() if not entry.filename.endswith("/")]
     if not members or len(members) > _MEMBERS_MAX:

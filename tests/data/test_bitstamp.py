@@ -14,6 +14,7 @@ from feed_files import BASE_MS, joined, mutants, survives, told, write_lines
 from data.errors import DataError
 from data.importers import bitstamp
 from data.schema import EventKind
+from ext.order_book import OrderBook
 
 ADD, CANCEL, REDUCE, CLEAR, TRADE = (
     EventKind.ADD, EventKind.CANCEL, EventKind.REDUCE, EventKind.CLEAR, EventKind.TRADE,
@@ -195,3 +196,23 @@ def test_the_websocket_of_today_is_read_market_by_market(tmp_path: Path) -> None
     assert (events["recv_ns"] < 0).all()
     check = bitstamp.verify([path])
     assert (check.matched, check.total) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [("ethusd", "ethuse"), ('"channel"', '"chbnnel"'), ('"event"', '"evenu"'), ("_deleted", "_dfleted")],
+)
+def test_a_changed_letter_of_the_websocket_leaves_no_order_standing(
+    tmp_path: Path, damage: tuple[str, str]
+) -> None:
+    rows = [
+        wrapped(
+            at, f"order_{what}", "live_orders_ethusd", id=9 + at // 2, order_type=1, price=2.5, amount=1.0
+        )
+        for at, what in enumerate(["created", "deleted"] * 150)
+    ]
+    rows[201] = rows[201].replace(*damage)
+    events = joined(bitstamp.open_source([write_lines(tmp_path / "feed.jsonl", rows)]))
+    book = OrderBook()
+    book.apply(events)
+    assert (book.bid_price_ticks, book.ask_price_ticks) == (0, 0)

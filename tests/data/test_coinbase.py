@@ -284,3 +284,18 @@ def test_a_trade_counts_once_and_a_late_one_counts(tmp_path: Path) -> None:
     assert events["seq"][events["kind"] == TRADE].tolist() == [5, 8, 11, 12, 14]
     assert dict(quarantine.counts) == {coinbase.TRADE_ID_RULE: 3}
     assert quarantine.sequence_gaps == 1
+
+
+@pytest.mark.parametrize(
+    "damage", [("l2_data", "l2_dbta"), ("BTC-USD", "BTC-USE"), ('"channel"', '"chbnnel"')]
+)
+def test_a_changed_letter_of_advanced_trade_doubts_the_book(tmp_path: Path, damage: tuple[str, str]) -> None:
+    level = {"side": "bid", "price_level": "10.0", "new_quantity": "1"}
+    rows = [
+        advanced("l2_data", tick, {"type": kind, "product_id": "BTC-USD", "updates": [level]})
+        for tick, kind in enumerate(["snapshot", *["update"] * 299])
+    ]
+    rows[200] = rows[200].replace(*damage)
+    source = coinbase.open_source([write_lines(tmp_path / "advanced.jsonl", rows)])
+    kinds = joined(source)["kind"].tolist()
+    assert kinds == [CLEAR, *[LEVEL] * 200, CLEAR, *[LEVEL] * 99]

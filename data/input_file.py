@@ -1,4 +1,4 @@
-"""Reading a small TOML file that a user wrote."""
+"""Files that a user names: that they are there, and small ones of TOML."""
 
 from __future__ import annotations
 
@@ -6,7 +6,19 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from .errors import ConfigError
+from .errors import ConfigError, DataError
+
+
+def require_file(path: Path) -> None:
+    """Refuse what is no file.
+
+    Raises
+    ------
+    DataError
+        There is nothing, or a folder.
+    """
+    if not path.is_file():
+        raise DataError(f"expected an existing file{', was a folder' if path.is_dir() else ''}", path=path)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

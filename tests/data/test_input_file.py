@@ -1,4 +1,4 @@
-"""TOML that users write: what is wrong with it is told in words."""
+"""Files that users name: what is wrong with them is told in words."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from data.errors import ConfigError
+from data.errors import ConfigError, DataError
 from data.importers.json_mapping import load_json_mapping
+from data.input_file import require_file
 from data.mapping import load_mapping
 from data.quality_gate import load_gate
 
@@ -21,3 +22,10 @@ def test_what_is_wrong_with_a_file_is_told_in_words(load, tmp_path: Path) -> Non
         path.write_bytes(text)
         with pytest.raises(ConfigError, match=r"gate\.toml: expected TOML, was: "):
             load(path)
+
+
+def test_a_folder_is_named_as_one(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"expected an existing file, was a folder$"):
+        require_file(tmp_path)
+    with pytest.raises(DataError, match=r"expected an existing file$"):
+        require_file(tmp_path / "absent")
