@@ -100,6 +100,7 @@ def ring_threads(bench: Bench) -> None:
     count = bench.parameter("events", smoke=5_000, full=4_000_000)
     events = random_quotes(count, venues=1, seed=bench.seed)
     taken, ordered = 0, True
+    left = threading.Event()
 
     def produce(spsc: SpscRing) -> None:
         pushed = 0
@@ -107,6 +108,8 @@ def ring_threads(bench: Bench) -> None:
             took = spsc.try_push(events[pushed : pushed + BATCH_EVENTS])
             pushed += took
             if not took:
+                if left.is_set():
+                    return
                 time.sleep(0)
         spsc.close()
 
@@ -116,14 +119,18 @@ def ring_threads(bench: Bench) -> None:
         spsc = SpscRing(RING_EVENTS)
         producer = threading.Thread(target=produce, args=(spsc,))
         producer.start()
-        while not spsc.drained:
-            batch = spsc.pop(BATCH_EVENTS)
-            if not len(batch):
-                time.sleep(0)
-                continue
-            ordered = ordered and int(batch["seq"][0]) == taken
-            taken += len(batch)
-        producer.join()
+        try:
+            while not spsc.drained:
+                batch = spsc.pop(BATCH_EVENTS)
+                if not len(batch):
+                    time.sleep(0)
+                    continue
+                ordered = ordered and int(batch["seq"][0]) == taken
+                taken += len(batch)
+        finally:
+            # Interrupted: the producer would wait for room, and the interpreter for the producer.
+            left.set()
+            producer.join()
 
     bench.throughput("event", hop, count=count, floor=copy_twice(events))
     bench.verify(taken == count and ordered, "every event arrives once, in order")

@@ -11,7 +11,14 @@ from libc.string cimport memcpy, memset
 from .layout cimport DEBUG_BUILD, ExecutionReport
 from .match_memory cimport state_bytes, state_close, state_open, state_reserve
 from .match_order cimport order_price, order_side
-from .match_snapshot cimport SnapshotHeader, SnapshotOrder, header_fault, snapshot_read, snapshot_write
+from .match_snapshot cimport (
+    NO_MEMORY,
+    SnapshotHeader,
+    SnapshotOrder,
+    header_fault,
+    snapshot_read,
+    snapshot_write,
+)
 from .match_state cimport MatchState, lots_left, state_find
 from .match_verify cimport state_fault, state_hash, state_orders
 from .order_book cimport require_side
@@ -235,6 +242,8 @@ cdef class EngineState:
         ------
         ValueError
             The snapshot is damaged or of another version; names the rule and the order.
+        MemoryError
+            If there is not enough for its orders.
         """
         cdef MatchState fresh
         cdef uint64_t row = 0, size = PyBytes_GET_SIZE(snapshot)
@@ -250,11 +259,13 @@ cdef class EngineState:
         if fault != NULL:
             raise ValueError(f"snapshot: expected that {fault.decode()}, was not so")
         memset(&fresh, 0, sizeof(MatchState))
-        fault = "it fits in memory"
+        fault = NO_MEMORY
         if state_open(&fresh, self.state.lit.order_capacity, self.state.lit.level_capacity):
             fault = snapshot_read(&fresh, header, &row)
         if fault != NULL:
             state_close(&fresh)
+            if fault == NO_MEMORY:
+                raise MemoryError(f"no memory for a snapshot of {header.order_count} orders")
             raise ValueError(f"snapshot: order {row}: expected that {fault.decode()}, was not so")
         state_close(&self.state)
         self.state = fresh

@@ -36,7 +36,7 @@ from .match_sweep cimport Entry
 from .match_verify cimport BOOK_COUNT, state_book, state_fault, state_orders
 from .order_index cimport Order
 from .price_index cimport price_of
-from .resting_book cimport ASK, RestingBook, level_behind, order_find
+from .resting_book cimport ASK, RestingBook, level_behind, level_find, order_find
 
 cdef extern from "crc32c.h" nogil:
     uint32_t crc32c_of(const void* data, size_t byte_count)
@@ -47,8 +47,10 @@ cdef enum:
 cdef extern from *:
     """
     #define ANYTICK_SNAPSHOT_MAGIC 0x3148435441545941ull    /* "AYTATCH1" */
+    static const char anytick_no_memory[] = "it fits in memory";
     """
     const uint64_t SNAPSHOT_MAGIC "ANYTICK_SNAPSHOT_MAGIC"
+    const char* NO_MEMORY "anytick_no_memory"           # by address: what is no fault of the snapshot's
 
 
 cdef struct SnapshotHeader:
@@ -255,14 +257,19 @@ cdef inline const char* snapshot_read(
 ) noexcept nogil:
     """Fill an opened, empty state from a snapshot whose header is sound; return the rule broken, or NULL."""
     cdef const SnapshotOrder* item = <const SnapshotOrder*>(header + 1)
+    cdef RestingBook* book
     cdef const char* fault
     if not state_reserve(state, header.order_count):
-        return "it fits in memory"
+        return NO_MEMORY
     for row[0] in range(header.order_count):
         fault = order_fault(state, header, &item[row[0]])
         if fault != NULL:
             return fault
         if not order_restore(state, &item[row[0]]):
+            book = state_book(state, item[row[0]].book)
+            # Only a level that stands can hold too much; one that is missing could not be made.
+            if level_find(book, item[row[0]].side, item[row[0]].price_ticks) == 0:
+                return NO_MEMORY
             return "a level's lots stay in range"
     state.now_ns = header.now_ns
     state.fill_hash = header.fill_hash

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from importlib.metadata import entry_points
 
 import numpy as np
 import pytest
 
 from backtest.cli import main as entry
+from benchmarks import bench_events
 from benchmarks.bench_rings import both
 from benchmarks.harness import BLOCKS, SCENARIOS, Bench, Scenario, run_scenario
 from benchmarks.limits import UNITS
@@ -17,6 +19,7 @@ from benchmarks.router_ladders import REFERENCE, SHIPPED_US, reference_with_marg
 from benchmarks.suite import choose, run_suite
 from data.errors import CheckFailed, ConfigError
 from engine.inference.ladder import load_ladder
+from ext.ring_buffer import SpscRing
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -29,6 +32,26 @@ def test_scenario_verifies_and_measures(name: str) -> None:
         assert measure["floor"] > 0
         assert measure["minimum"] <= min(measure["blocks"])
         assert max(measure["blocks"]) <= measure["max"]
+
+
+class InterruptedRing:
+    """A ring whose consumer is stopped by Ctrl-C."""
+
+    drained = False
+
+    def __init__(self, capacity: int) -> None:
+        self.try_push = SpscRing(capacity).try_push
+
+    def pop(self, count: int) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_leaves_no_producer_waiting_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_events, "SpscRing", InterruptedRing)
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        run_scenario(SCENARIOS["ring-threads"], seed=1, smoke=True)
+    assert threading.active_count() == before
 
 
 def test_a_wrong_answer_is_not_reported() -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
+from alone import run_alone
 
 from data.schema import EVENT_DTYPE, EventFlag, EventKind
 from ext.book_table import BookTable
@@ -155,14 +153,6 @@ def test_ids_at_random_are_not_counted() -> None:
     table.complete(events)
     assert not table.ids_counted
     assert table.unknown_orders > 0
-
-
-def run_alone(script: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_a_table_goes_on_after_memory_ran_out() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from alone import run_alone
 from matching_flow import flow, orders, rows
 from numpy.typing import NDArray
 
@@ -206,3 +207,30 @@ def test_a_snapshot_of_any_flow_is_taken_back() -> None:
         assert copy.submit(commands[600:]).tobytes() == engine.submit(commands[600:]).tobytes()
         assert copy.snapshot() == engine.snapshot()
         assert copy.now_ns < INT64_MAX
+
+
+def test_a_snapshot_too_large_for_memory_is_not_called_damaged() -> None:
+    told = run_alone("""
+        import resource
+        import numpy as np
+        from data.schema import ORDER_DTYPE
+        from ext.matching_engine import MatchingEngine
+
+        orders = np.zeros(200_000, ORDER_DTYPE)
+        orders["client_order_id"] = np.arange(1, len(orders) + 1)
+        orders["action"], orders["order_type"], orders["time_in_force"] = 1, 1, 1
+        orders["side"], orders["size_lots"], orders["price_ticks"] = 1, 5, 100
+        full, other = MatchingEngine(), MatchingEngine(16, 16)
+        full.submit(orders)
+        snapshot, state = full.snapshot(), other.state_hash()
+        del full, orders
+        with open("/proc/self/statm") as file:
+            now = int(file.read().split()[0]) * resource.getpagesize() + len(snapshot)
+        resource.setrlimit(resource.RLIMIT_AS, (now + (4 << 20), now + (4 << 20)))
+        try:
+            other.restore(snapshot)
+        except MemoryError as error:
+            print(error)
+        print(other.state_hash() == state)
+    """)
+    assert told.splitlines() == ["no memory for a snapshot of 200000 orders", "True"]
