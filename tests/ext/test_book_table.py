@@ -231,7 +231,7 @@ def test_a_huge_book_takes_its_pages_as_orders_come() -> None:
             OrderBook(1 << 30)
         except MemoryError:
             pass
-        # The kernel's own peak of this program: getrusage's would begin with that of the tests, which forked it.
+        # getrusage's peak would begin with that of the tests, which forked this program.
         status = Path("/proc/self/status").read_text().split()
         print(int(status[status.index("VmHWM:") + 1]) < 1 << 20)
     """)
