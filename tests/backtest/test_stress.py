@@ -204,6 +204,11 @@ def test_hogs_end_with_their_block() -> None:
             os.kill(process, 0)
 
 
+def test_every_naive_user_has_a_latency() -> None:
+    run = run_naive(lambda rows: rows, np.zeros((1, 1), np.float32), users=3, seconds=0.0, deadline_ns=1)
+    assert len(run.latencies_ns) == 3
+
+
 def test_the_command_serves_kills_and_tells(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
