@@ -100,9 +100,8 @@ def ring_threads(bench: Bench) -> None:
     count = bench.parameter("events", smoke=5_000, full=4_000_000)
     events = random_quotes(count, venues=1, seed=bench.seed)
     taken, ordered = 0, True
-    left = threading.Event()
 
-    def produce(spsc: SpscRing) -> None:
+    def produce(spsc: SpscRing, left: threading.Event) -> None:
         pushed = 0
         while pushed < count:
             took = spsc.try_push(events[pushed : pushed + BATCH_EVENTS])
@@ -116,8 +115,8 @@ def ring_threads(bench: Bench) -> None:
     def hop() -> None:
         nonlocal taken, ordered
         taken, ordered = 0, True
-        spsc = SpscRing(RING_EVENTS)
-        producer = threading.Thread(target=produce, args=(spsc,))
+        spsc, left = SpscRing(RING_EVENTS), threading.Event()
+        producer = threading.Thread(target=produce, args=(spsc, left))
         producer.start()
         try:
             while not spsc.drained:
