@@ -109,9 +109,8 @@ class BinanceDecoder:
         self._markets = Counter[bool]()
 
     def line(self, line: bytes, *, path: Path, row: int) -> None:
+        self.depth.applied_id = self.quote = None
         recv_ns, message = parse_line(line, path=path, row=row)
-        self.depth.applied_id = None
-        self.quote = None
         symbol = message.symbol or message.snapshot_symbol
         if symbol != self._symbol and not (symbol == "" and self._alone):
             self._left.pass_over("messages of other symbols or none")
@@ -135,13 +134,13 @@ class BinanceDecoder:
         elif message.kind in _TRADES:
             self._trade(message, recv_ns, path, row)
         elif (quote := quote_of(message)) is not None:
-            self.quote = message
             if self._quotes:
                 self._columns.packet()
                 ts_ns = self._stamp("bookTicker", message, recv_ns, path, row)
                 self._columns.quote(*quote, ts_ns=ts_ns, recv_ns=recv_ns, row=row)
             else:
                 self._left.pass_over("bookTicker messages, used by verify")
+            self.quote = message
         else:
             self._left.pass_over(f"messages of kind {message.kind[:20] or 'none'}")
 

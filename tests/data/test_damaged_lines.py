@@ -328,6 +328,18 @@ def test_verify_counts_a_damaged_line_as_a_mismatch(name: str, tmp_path: Path) -
     assert main(["data", "verify", name, str(tmp_path / "damaged.txt")]) == 1
 
 
+@pytest.mark.parametrize("damaged", ["x", "quote"])
+def test_a_damaged_line_behind_a_quote_is_not_compared(damaged: str, tmp_path: Path) -> None:
+    rows = binance_day().rows
+    ticker = {"u": 13, "s": "BTCUSDT", "b": "90.0", "B": "5.0", "a": "90.1", "A": "5.0"}
+    line = "x" if damaged == "x" else stamped(ticker | {"A": "5.0?"}, STEP_MS)
+    path = tmp_path / "day.jsonl"
+    write_lines(path, [*rows[:2], stamped(ticker, STEP_MS), line, *rows[2:]])
+    found = importer("binance").verify([path])
+    assert found.total - found.matched >= 1
+    assert any("touches equal the last bookTicker" in note for note in found.notes)
+
+
 def test_a_damaged_letter_makes_no_second_symbol(tmp_path: Path) -> None:
     rows = list(binance_day().rows)
     rows[210] = rows[210].replace("BTCUSDT", "BTCUSDU")
