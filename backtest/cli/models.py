@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import models_build, models_measure, models_quantize, models_registry, models_validate
-from .models_files import MODEL_HELP, digest_of, print_found, read_model
+from .models_files import MODEL_HELP, digest_of, print_found
 from .parser import CommandParser, explain, with_shared
 
 
@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
 def _inspect(args: argparse.Namespace) -> int:
     from engine.inference.errors import ModelError
     from engine.inference.graph import check_graph, operator_counts, parse_model, precision_of
+    from engine.inference.model_file import read_model
     from engine.inference.session import OrtSession, fused_operators
 
     model = read_model(args.model)

@@ -22,21 +22,6 @@ MODEL_HELP = "an ONNX file"
 GENERATED_WINDOWS = 2_000
 
 
-def read_model(path: Path) -> bytes:
-    """Read a file that is small enough to be a model."""
-    from engine.inference.graph import GraphLimits
-
-    try:
-        size = path.stat().st_size
-        if size > GraphLimits().model_bytes_max:
-            raise DataError(
-                f"a model must hold at most {GraphLimits().model_bytes_max} bytes, was {size}", path=path
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"a model must be a readable file, was not: {error.strerror}", path=path) from error
-
-
 def feature_names(metadata: dict[str, str]) -> list[str]:
     """Return the names a model's author noted; none where the note is absent or not a list of names."""
     try:

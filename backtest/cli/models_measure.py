@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.errors import ConfigError
 
-from .models_files import MODEL_HELP, print_found, print_table, read_model, write_file
+from .models_files import MODEL_HELP, print_found, print_table, write_file
 from .parser import CommandParser, explain, whole
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def _profile(args: argparse.Namespace) -> int:
 def _store_backtest_profile(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
+    from engine.inference.model_file import read_model
     from engine.inference.profile import format_profile, measure_latency, profile_of
     from engine.inference.tiers import open_session
 
@@ -77,6 +78,7 @@ def _store_backtest_profile(args: argparse.Namespace) -> int:
 def _profile_machine(args: argparse.Namespace) -> int:
     from engine.inference.ladder import load_ladder
     from engine.inference.machine_profile import ProfilePlan, cache_folder, machine_profile
+    from engine.inference.model_file import read_model
 
     models = [(path.name, read_model(path)) for path in args.model]
     models = models or [(variant.name, variant.read()) for variant in load_ladder()]

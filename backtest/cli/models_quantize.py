@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from data.errors import CheckFailed, ConfigError
 
-from .models_files import MODEL_HELP, print_found, print_table, read_model, rows_for, write_file
+from .models_files import MODEL_HELP, print_found, print_table, rows_for, write_file
 from .parser import CommandParser, explain
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def add_action(actions: argparse._SubParsersAction[CommandParser]) -> None:
 def _quantize(args: argparse.Namespace) -> int:
     from engine.inference.errors import ModelError
     from engine.inference.graph import check_graph
+    from engine.inference.model_file import read_model
     from engine.inference.quantize_forms import form_named, quantize_as
     from engine.inference.quantize_search import search_forms
 

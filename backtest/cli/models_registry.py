@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from data.errors import ConfigError
 
 from ..places import MODEL_REGISTRY
-from .models_files import print_table, read_model
+from .models_files import print_table
 from .parser import CommandParser, explain, whole
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _stage(args: argparse.Namespace) -> int:
+    from engine.inference.model_file import read_model
+
     if args.model.is_dir():
         from engine.inference.rungs import stage_ladder
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data.errors import ConfigError
 
-from .models_files import MODEL_HELP, print_table, read_model, rows_for
+from .models_files import MODEL_HELP, print_table, rows_for
 from .parser import CommandParser, explain, number
 
 
@@ -61,6 +61,7 @@ def add_action(actions: argparse._SubParsersAction[CommandParser]) -> None:
 
 def _validate(args: argparse.Namespace) -> int:
     from engine.inference.graph import check_graph
+    from engine.inference.model_file import read_model
     from engine.inference.validate import ValidationLimits, judge_alone, validate_model
 
     candidate = read_model(args.model)

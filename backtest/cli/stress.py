@@ -163,7 +163,7 @@ def _loads(args: argparse.Namespace, progress: Any) -> tuple[list[Figures], list
 
 def _naive(path: Path | None, variants: tuple[Variant, ...], payloads: Floats32) -> NaiveService:
     """Return the naive way to serve a file, or else the ladder's largest model."""
-    from engine.inference.errors import ModelError
+    from engine.inference.model_file import read_model
     from engine.inference.serving.measure import largest
 
     from ..stress.rivals import NaiveService
@@ -171,13 +171,7 @@ def _naive(path: Path | None, variants: tuple[Variant, ...], payloads: Floats32)
     if path is None:
         variant = variants[largest(variants)]
         return NaiveService(variant.read(), payloads, source=variant.path, name=variant.name)
-    try:
-        model = path.read_bytes()
-    except OSError as error:
-        raise ModelError(
-            f"a model must be a readable file, was not: {error.strerror}", source=path
-        ) from error
-    return NaiveService(model, payloads, source=path, name=path.name)
+    return NaiveService(read_model(path), payloads, source=path, name=path.name)
 
 
 def _until_it_fails(runs: list[NaiveRun], run: Callable[[int], NaiveRun]) -> list[NaiveRun]:

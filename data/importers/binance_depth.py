@@ -205,17 +205,7 @@ class DepthSync:
         flags: int = 0,
     ) -> None:
         for side, levels in ((1, bids), (-1, asks)):
-            if levels:
-                self._columns.add(
-                    levels,
-                    ts_ns=ts_ns,
-                    recv_ns=recv_ns,
-                    row=row,
-                    kind=EventKind.LEVEL,
-                    side=side,
-                    flags=flags,
-                    is_checked=True,
-                )
+            self._columns.levels(side, levels, ts_ns=ts_ns, recv_ns=recv_ns, row=row, flags=flags)
 
     def finish(self) -> None:
         """Apply what is still held at the end of the recording."""

@@ -141,6 +141,23 @@ class EventColumns:
             (ts_ns, recv_ns, row, kind, side, flags, order_id, self._packet, (len(self._texts) - before) // 2)
         )
 
+    def levels(
+        self,
+        side: int,
+        pairs: Sequence[tuple[str, str]],
+        *,
+        ts_ns: int,
+        recv_ns: int,
+        row: int,
+        flags: int = 0,
+    ) -> None:
+        """Add the levels of a side that a book's message told, if any; the importer has checked them."""
+        if pairs:
+            self.add(
+                pairs, ts_ns=ts_ns, recv_ns=recv_ns, row=row, kind=EventKind.LEVEL, side=side, flags=flags,
+                is_checked=True,
+            )  # fmt: skip
+
     def quote(
         self, bid: tuple[str, str], ask: tuple[str, str], *, ts_ns: int, recv_ns: int, row: int
     ) -> None:

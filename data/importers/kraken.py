@@ -279,17 +279,7 @@ class KrakenDecoder:
             self._left.miss("the book's updates, the book cleared at each", "no checksum that agrees")
             return
         for side, flags, levels in told:
-            if levels:
-                self._columns.add(
-                    levels,
-                    ts_ns=ts_ns,
-                    recv_ns=recv_ns,
-                    row=row,
-                    kind=EventKind.LEVEL,
-                    side=side,
-                    flags=flags,
-                    is_checked=True,
-                )
+            self._columns.levels(side, levels, ts_ns=ts_ns, recv_ns=recv_ns, row=row, flags=flags)
 
     def _note_decimals(self, level: tuple[str, str]) -> None:
         # A removal may be written as a bare 0.

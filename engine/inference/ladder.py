@@ -8,7 +8,6 @@ the manifest's is refused. The ladder in the package is trained on the synthetic
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tomllib
 from collections.abc import Iterable
@@ -21,7 +20,8 @@ from data.errors import ConfigError, DataError
 
 from .cascade import MarginScores
 from .errors import ModelError
-from .graph import GraphLimits, check_graph
+from .graph import check_graph
+from .model_file import read_model
 
 SCHEMA_VERSION: Final = 1
 MANIFEST_NAME: Final = "ladder.toml"
@@ -85,21 +85,7 @@ class Variant:
         ModelError
             The file cannot be read, or its SHA-256 is another.
         """
-        try:
-            if self.path.stat().st_size > GraphLimits().model_bytes_max:
-                raise ModelError(
-                    f"a model must hold at most {GraphLimits().model_bytes_max} bytes, was more",
-                    source=self.path,
-                )
-            model = self.path.read_bytes()
-        except OSError as error:
-            raise ModelError(
-                f"a model must be a readable file, was not: {error.strerror}", source=self.path
-            ) from error
-        found = hashlib.sha256(model).hexdigest()
-        if found != self.sha256:
-            raise ModelError(f"SHA-256 must be {self.sha256}, was {found}", source=self.path)
-        return model
+        return read_model(self.path, sha256=self.sha256)
 
 
 def load_ladder(folder: Path | None = None) -> tuple[Variant, ...]:

@@ -27,8 +27,8 @@ from typing import Any, Final
 
 from data.errors import ConfigError, DataError
 
-from .errors import ModelError
 from .graph import GraphLimits
+from .model_file import read_model
 from .session import OrtSession
 
 SCHEMA_VERSION: Final = 2
@@ -120,17 +120,7 @@ class ModelRegistry:
         ModelError
             The file cannot be read, or is damaged.
         """
-        path = self._path(version.sha256)
-        try:
-            model = path.read_bytes()
-        except OSError as error:
-            raise ModelError(
-                f"a model must be a readable file, was not: {error.strerror}", source=path
-            ) from error
-        found = hashlib.sha256(model).hexdigest()
-        if found != version.sha256:
-            raise ModelError(f"SHA-256 must be {version.sha256}, was {found}", source=path)
-        return model
+        return read_model(self._path(version.sha256), sha256=version.sha256, limits=self._limits)
 
     def stamp(self) -> tuple[int, int, int]:
         """Return what is another after every switch; to be taken before reading, never after."""
