@@ -30,6 +30,7 @@ _DAY_NS: Final = 86_400 * 10**9
 _GAP_ROWS: Final = WINDOW + max(HORIZONS)
 _ROWS_MIN: Final = 4 * WINDOW
 _PARTS: Final = ("training", "validation", "test")
+Split = tuple[list[BookRows], list[BookRows], list[BookRows]]
 # Seeds of validation and test days stand far from those of training days.
 _SEED_STRIDE: Final = 1_000_000
 
@@ -64,6 +65,8 @@ class ForecastData:
         SHA-256 of the training days' features and labels.
     recorded : bool
         Whether a recording is among the days: such models are for their owner and not for passing on.
+    whole_days : bool
+        Whether no test day lent rows to training; a short recording is split within its days.
     """
 
     training: tuple[LabelledDay, ...]
@@ -75,6 +78,7 @@ class ForecastData:
     source: str
     digest: str
     recorded: bool
+    whole_days: bool
 
 
 def forecast_data(
@@ -95,6 +99,9 @@ def forecast_data(
     arrivals : int
         Packets of a generated day.
     """
+    # A recording that is not there is told of before days are generated.
+    sources = [(path, open_events(path)) for path in recordings]
+    whole_days = True
     parts: list[list[BookRows]] = [[], [], []]
     counts = days if not recordings else (days[0], 0, 0)
     total, done = sum(counts) + len(recordings), 0
@@ -103,8 +110,10 @@ def forecast_data(
             parts[place].append(_generated(seed + place * _SEED_STRIDE + day, arrivals))
             done += 1
             progress(done / total, "generated days")
-    for path in recordings:
-        for part, found in zip(parts, _recorded(path), strict=True):
+    for path, source in sources:
+        split, by_days = _recorded(path, source)
+        whole_days = whole_days and by_days
+        for part, found in zip(parts, split, strict=True):
             part.extend(found)
         done += 1
         progress(done / total, path.name)
@@ -127,6 +136,7 @@ def forecast_data(
         source=f"{generated}, and recordings {named}" if recordings else generated,
         digest=digest.hexdigest(),
         recorded=bool(recordings),
+        whole_days=whole_days,
     )
 
 
@@ -170,24 +180,31 @@ def _joined(maker: BookRowMaker, source: EventSource) -> BookRows:
     )
 
 
-def _recorded(path: Path) -> tuple[list[BookRows], list[BookRows], list[BookRows]]:
-    """Read a recording and split it, in time order, 70 to 15 to 15."""
-    days = [day for day in _recorded_days(open_events(path)) if len(day.features) >= _ROWS_MIN]
+def _recorded(path: Path, source: EventSource) -> tuple[Split, bool]:
+    """Read a recording and split it; tell whether between days."""
+    days = [day for day in _recorded_days(source) if len(day.features) >= _ROWS_MIN]
     if not days:
         raise DataError(
             f"a recording must give at least {_ROWS_MIN} rows of a two-sided book, was fewer", path=path
         )
+    return split_in_time(days)
+
+
+def split_in_time(days: Sequence[BookRows]) -> tuple[Split, bool]:
+    """Split days in time order, 70 to 15 to 15, or each of them where there are few; tell whether between."""
     if len(days) >= RECORDED_DAYS_MIN:
-        first, second = round(0.7 * len(days)), max(round(0.85 * len(days)), round(0.7 * len(days)) + 1)
-        return days[:first], days[first:second], days[second:]
-    parts: tuple[list[BookRows], list[BookRows], list[BookRows]] = ([], [], [])
+        # A day at least for validation, and one for the test.
+        first = min(round(0.7 * len(days)), len(days) - 2)
+        second = max(round(0.85 * len(days)), first + 1)
+        return (list(days[:first]), list(days[first:second]), list(days[second:])), True
+    parts: Split = ([], [], [])
     for day in days:
         rows = len(day.features)
         cuts = (0, round(0.7 * rows), round(0.85 * rows), rows)
         for part, start, stop in zip(parts, cuts[:-1], cuts[1:], strict=True):
             span = slice(start + (_GAP_ROWS if start else 0), stop)
             part.append(BookRows(features=day.features[span], mid_x2=day.mid_x2[span], skipped=0))
-    return parts
+    return parts, False
 
 
 def _recorded_days(source: EventSource) -> Iterator[BookRows]:

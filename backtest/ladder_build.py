@@ -158,6 +158,7 @@ def build_ladder(
         command=command,
         source=data.source,
         recorded=data.recorded,
+        whole_days=data.whole_days,
         data_digest=data.digest,
         horizon=config.horizon,
         thresholds=data.thresholds,

@@ -58,6 +58,7 @@ class LadderCard:
     command: str
     source: str
     recorded: bool
+    whole_days: bool
     data_digest: str
     horizon: int
     thresholds: tuple[float, ...]
@@ -106,11 +107,13 @@ def _figures(card: LadderCard) -> Iterator[str]:
     rows = card.models[0].horizons[0].rows
     blocks = card.models[0].horizons[0].blocks
     yield ""
-    yield "## On days never trained on"
+    yield (
+        "## On days never trained on" if card.whole_days else "## On rows never trained on, of the same days"
+    )
     yield ""
     yield (
-        f"{rows:,} windows of the test days; 95 % intervals from {blocks} blocks, resampled whole. "
-        "The calibration error is that of the named class, 15 bins."
+        f"{rows:,} windows of these {'days' if card.whole_days else 'rows, the last ones'}; 95 % intervals "
+        f"from {blocks} blocks, resampled whole. The calibration error is that of the named class, 15 bins."
     )
     for place, horizon in enumerate(HORIZONS):
         yield ""
@@ -134,8 +137,8 @@ def _margins(card: LadderCard) -> Iterator[str]:
     yield f"## Accuracy by the margin of {bounds.first}, k = {card.horizon}"
     yield ""
     yield (
-        "P(best) − P(second) of its answer. Same windows: days that neither weights, epochs nor temperatures "
-        "were chosen by. What a router gains by it is measured on further days still."
+        "P(best) − P(second) of its answer. Same windows, by which neither weights, epochs nor temperatures "
+        "were chosen. What a router gains by it is measured on further days still."
     )
     yield ""
     spans = " | ".join(f"{low:.3f} to {high:.3f}" for low, high in pairwise(edges))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,24 +54,30 @@ def read_rows(path: Path, names: list[str]) -> NDArray[np.float32]:
         raise DataError(f"calibration rows must be readable, was not: {error}", path=path) from error
     if rows.dtype.kind not in "fiu":
         raise DataError(f"calibration rows must be numbers, was {rows.dtype}", path=path)
-    return np.asarray(rows, np.float32)
+    with np.errstate(over="ignore"):
+        values = np.asarray(rows, np.float32)
+    unfit = np.argwhere(~np.isfinite(values))
+    if len(unfit):
+        row = int(unfit[0][0])
+        raise DataError("rows must be finite in float32, was one that is not", path=path, row=row)
+    return values
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
+    # Not tempfile: its 0600 would outlive the rename and hide a model from the service that loads it.
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise DataError(f"the output must be writable, was not: {error.strerror}", path=path) from error
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with open(partial, "xb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    except OSError as error:
+        raise DataError(f"the output must be writable, was not: {error.strerror}", path=path) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
 
 
 def read_labels(path: Path) -> NDArray[np.int64]:

@@ -19,7 +19,6 @@ from typing import Final
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from ext.dense_kernel import DenseKernel
 
@@ -34,6 +33,8 @@ from .dense_values import (
     Sums,
     Value,
     Weights,
+    ZeroPoint,
+    arrays_of,
     as_matrix,
     as_repeated,
     as_row,
@@ -87,9 +88,7 @@ def compile_graph(
 class _Compiler:
     def __init__(self, parsed: onnx.ModelProto, *, variant: str | None, weights_max: int) -> None:
         graph = parsed.graph
-        self.values: dict[str, Value] = {
-            tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer
-        }
+        self.values: dict[str, Value] = dict(arrays_of(parsed))
         weights = sum(int(np.size(value)) for value in self.values.values() if isinstance(value, np.ndarray))
         require(weights <= weights_max, f"a graph must hold at most {weights_max} weights", weights)
         inputs = [value for value in graph.input if value.name not in self.values]
@@ -260,18 +259,19 @@ class _Compiler:
         require(x.rank == 2, "dynamic quantization must be of vectors", node.name)
         q = Quantized(self.kernel.quantize_dynamic(x.tensor), x.rank, None)
         result, scale, zero_point = node.output
-        self.values[result] = self.values[zero_point] = q
+        self.values[result], self.values[zero_point] = q, ZeroPoint(q)
         self.values[scale] = Factor(q, np.ones((), np.float32))
 
     def matmul_integer(self, node: onnx.NodeProto) -> None:
         q = self.value(node.input[0])
         require(isinstance(q, Quantized), "MatMulInteger must follow a quantizer", node.name)
         assert isinstance(q, Quantized)
-        own = len(node.input) > 2 and self.value(node.input[2]) is q
+        zero = self.value(node.input[2]) if len(node.input) > 2 else None
+        own = isinstance(zero, ZeroPoint) and zero.of is q
         require(own, "MatMulInteger must take its quantizer's zero point", node.name)
         values = self.constant(node.input[1])
-        zero = self.constant(node.input[3]) if len(node.input) > 3 else np.zeros((), values.dtype)
-        centred = centred_weights(values, np.ones((), np.float32), zero, axis=1)
+        shift = self.constant(node.input[3]) if len(node.input) > 3 else np.zeros((), values.dtype)
+        centred = centred_weights(values, np.ones((), np.float32), shift, axis=1)
         self.values[node.output[0]] = Sums(self.kernel.integer_matmul(q.tensor, centred.values), q)
 
     def cast(self, node: onnx.NodeProto) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from ext.dense_kernel import DenseKernel
+
+from .graph import constants_of
 
 Array = NDArray[Any]
 
@@ -37,6 +39,13 @@ class Quantized:
     rank: int
     scale: np.float32 | None
     zero_point: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroPoint:
+    """The row's own zero point of a dynamically quantized matrix."""
+
+    of: Quantized
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +88,7 @@ class CompiledGraph:
     tensors: dict[str, int]
 
 
-Value = Floats | Quantized | Dequantized | Weights | Sums | Factor | Array
+Value = Floats | Quantized | ZeroPoint | Dequantized | Weights | Sums | Factor | Array
 
 
 def require(holds: object, rule: str, found: object) -> None:
@@ -97,6 +106,10 @@ def second_input(node: onnx.NodeProto) -> str | None:
 
 def third_input(node: onnx.NodeProto) -> str | None:
     return node.input[2] if len(node.input) > 2 and node.input[2] else None
+
+
+def arrays_of(parsed: onnx.ModelProto) -> dict[str, Array]:
+    return {name: numpy_helper.to_array(tensor) for name, tensor in constants_of(parsed).items()}
 
 
 def as_matrix(values: Array) -> Array:

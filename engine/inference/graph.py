@@ -24,6 +24,7 @@ from .errors import ModelError, ModelRefused
 CLASS_COUNT: Final = 3
 # From here on the operators below mean what they mean today; LayerNormalization asks for 17 by itself.
 OPSET_MIN: Final = 13
+_LARGE_BATCH: Final = 64
 DOMAINS: Final = frozenset({"", "ai.onnx"})
 
 DENSE_OPERATORS: Final = frozenset({"Sub", "Mul", "Clip", "Gemm", "MatMul", "Add", "Relu", "Softmax"})
@@ -33,8 +34,12 @@ COMMON_OPERATORS: Final = frozenset(
     {
         *("Tanh", "Sigmoid", "LeakyRelu", "Elu", "Gelu", "Erf", "Softplus", "Identity", "BatchNormalization"),
         *("Flatten", "Unsqueeze", "Concat", "Pad", "AveragePool", "MaxPool", "GlobalAveragePool"),
+        *("Constant", "Pow", "HardSigmoid", "HardSwish", "Split"),
     }
 )
+# As torch exports LSTM and GRU: their first state has the shape of the batch. What reads shapes is held to
+# its size at two batches, since its batch axis may be any.
+RECURRENT_OPERATORS: Final = frozenset({"LSTM", "GRU", "Shape", "ConstantOfShape"})
 BILINEAR_OPERATORS: Final = frozenset({"ReduceMean", "Sqrt", "Div", "Squeeze"})
 DYNAMIC_OPERATORS: Final = frozenset({"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "Cast"})
 QUANTIZING_OPERATORS: Final = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
@@ -42,6 +47,7 @@ ALLOWED_OPERATORS: Final = (
     DENSE_OPERATORS
     | WINDOW_OPERATORS
     | COMMON_OPERATORS
+    | RECURRENT_OPERATORS
     | BILINEAR_OPERATORS
     | DYNAMIC_OPERATORS
     | QUANTIZING_OPERATORS
@@ -59,6 +65,15 @@ _PLAIN_ATTRIBUTES: Final = frozenset(
         AttributeProto.STRING,
     }
 )
+_FILL: Final = ("ConstantOfShape", "value", AttributeProto.TENSOR)
+# How a Constant may hold its value, and as what.
+_CONSTANT_VALUES: Final = {
+    "value": (AttributeProto.TENSOR, None),
+    "value_float": (AttributeProto.FLOAT, np.float32),
+    "value_floats": (AttributeProto.FLOATS, np.float32),
+    "value_int": (AttributeProto.INT, np.int64),
+    "value_ints": (AttributeProto.INTS, np.int64),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,6 +153,18 @@ def parse_model(
     return parsed
 
 
+def constants_of(parsed: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """Return the constants of a graph by name: initializers, and what Constant operators hold."""
+    found = {tensor.name: tensor for tensor in parsed.graph.initializer}
+    for node in parsed.graph.node:
+        if node.op_type == "Constant" and node.domain in DOMAINS:
+            held = node.attribute[0]
+            value, kind = onnx.helper.get_attribute_value(held), _CONSTANT_VALUES[held.name][1]
+            tensor = value if kind is None else numpy_helper.from_array(np.asarray(value, kind))
+            found[node.output[0]] = tensor
+    return found
+
+
 def operator_counts(parsed: onnx.ModelProto) -> dict[str, int]:
     """Count the operators of a graph, foreign domains written as ``domain::name``."""
     names = (
@@ -213,9 +240,10 @@ def _broken_domain(parsed: onnx.ModelProto) -> str | None:
     domains = [entry.domain for entry in parsed.opset_import]
     if len(domains) != 1 or domains[0] not in DOMAINS:
         return f"a model must import the standard operators only, was {domains}"
-    version = parsed.opset_import[0].version
-    if version < OPSET_MIN:
-        return f"a model must use opset {OPSET_MIN} or newer, was {version}"
+    version, newest = parsed.opset_import[0].version, onnx.defs.onnx_opset_version()
+    if not OPSET_MIN <= version <= newest:
+        # What an operator of a later one means is not known here.
+        return f"a model must use opset {OPSET_MIN} to {newest}, was {version}"
     return None
 
 
@@ -228,7 +256,15 @@ def _broken_node(parsed: onnx.ModelProto, *, limits: GraphLimits, allowed: froze
             return f"an operator must be of the standard domain, was {node.domain}::{node.op_type}"
         if node.op_type not in allowed:
             return f"an operator must be one of {', '.join(sorted(allowed))}, was {node.op_type}"
+        if node.op_type == "Constant":
+            held = [(attribute.name, attribute.type) for attribute in node.attribute]
+            forms = [(name, kind) for name, (kind, _) in _CONSTANT_VALUES.items()]
+            if len(held) != 1 or held[0] not in forms or len(node.output) != 1:
+                return f"a Constant must hold one of {', '.join(_CONSTANT_VALUES)}, was {held}"
+            continue
         for attribute in node.attribute:
+            if (node.op_type, attribute.name, attribute.type) == _FILL:
+                continue
             # Graphs and tensors inside attributes are where subgraphs and hidden data live.
             if attribute.type not in _PLAIN_ATTRIBUTES or attribute.ref_attr_name:
                 kind = AttributeProto.AttributeType.Name(attribute.type)
@@ -239,18 +275,24 @@ def _broken_node(parsed: onnx.ModelProto, *, limits: GraphLimits, allowed: froze
 def _broken_constant(parsed: onnx.ModelProto) -> str | None:
     if parsed.graph.sparse_initializer:
         return f"constants must be dense, was {len(parsed.graph.sparse_initializer)} sparse"
-    for tensor in parsed.graph.initializer:
+    fills = [
+        (node.name, held.t)
+        for node in parsed.graph.node
+        if node.op_type == _FILL[0]
+        for held in node.attribute
+    ]
+    for name, tensor in [*constants_of(parsed).items(), *fills]:
         if tensor.data_location != TensorProto.DEFAULT or tensor.external_data:
-            return f"constants must lie inside the file, was {tensor.name!r} outside"
+            return f"constants must lie inside the file, was {name!r} outside"
         if tensor.data_type not in _CONSTANT_TYPES:
             kind = _type_name(tensor.data_type)
-            return f"constants must be float32, int8, uint8, int32 or int64, was {tensor.name!r} of {kind}"
+            return f"constants must be float32, int8, uint8, int32 or int64, was {name!r} of {kind}"
         try:
             values = numpy_helper.to_array(tensor)
         except (ValueError, TypeError, OverflowError, MemoryError) as error:
-            return f"constants must match their shape, was {tensor.name!r}: {error}"
+            return f"constants must match their shape, was {name!r}: {error}"
         if not np.isfinite(values).all():
-            return f"constants must be finite, was {tensor.name!r}"
+            return f"constants must be finite, was {name!r}"
     return None
 
 
@@ -277,6 +319,8 @@ def _broken_shape(parsed: onnx.ModelProto, *, limits: GraphLimits) -> str | None
     try:
         onnx.checker.check_model(parsed)
         inferred = onnx.shape_inference.infer_shapes(parsed, check_type=True, strict_mode=True)
+        if any(node.op_type in RECURRENT_OPERATORS for node in parsed.graph.node):
+            return _broken_growth(parsed, row_elements_max=limits.row_elements_max)
     # Both raise several unrelated types from C++.
     except Exception as error:
         return f"a model must pass the ONNX checker, was refused: {error}"
@@ -290,9 +334,45 @@ def _broken_shape(parsed: onnx.ModelProto, *, limits: GraphLimits) -> str | None
     return None
 
 
+def _broken_growth(parsed: onnx.ModelProto, *, row_elements_max: int) -> str | None:
+    """Hold every tensor to its size at a batch of one, and to no more than its multiple at a larger one."""
+    one, many = _sizes_at(parsed, 1), _sizes_at(parsed, _LARGE_BATCH)
+    for node in parsed.graph.node:
+        for name in filter(None, node.output):
+            size = one.get(name, 0)
+            if not 0 < size <= row_elements_max or not 0 < many.get(name, 0) <= _LARGE_BATCH * size:
+                return (
+                    f"every tensor must have at most {row_elements_max} elements a row, "
+                    f"was {name!r} of {size or 'unknown'}, {many.get(name) or 'unknown'} for {_LARGE_BATCH}"
+                )
+    return None
+
+
+def _sizes_at(parsed: onnx.ModelProto, batch: int) -> dict[str, int]:
+    """Return the elements of every tensor whose shape is known at a batch."""
+    pinned = onnx.ModelProto()
+    pinned.CopyFrom(parsed)
+    # What the file says of shapes holds for any batch, so it says nothing here.
+    del pinned.graph.value_info[:]
+    for value in (*_true_inputs(pinned), *pinned.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    inferred = onnx.shape_inference.infer_shapes(pinned, check_type=True, strict_mode=True, data_prop=True)
+    values = (*inferred.graph.value_info, *inferred.graph.output)
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in values if _has_shape(value)}
+    return {
+        name: prod(dim.dim_value for dim in shape)
+        for name, shape in shapes.items()
+        if all(dim.HasField("dim_value") for dim in shape)
+    }
+
+
+def _has_shape(value: onnx.ValueInfoProto) -> bool:
+    return bool(value.type.tensor_type.HasField("shape"))
+
+
 def _is_bounded(value: onnx.ValueInfoProto, row_elements_max: int) -> bool:
     tensor = value.type.tensor_type
-    if not tensor.HasField("shape"):
+    if not _has_shape(value):
         return False
     free = [axis for axis, dim in enumerate(tensor.shape.dim) if not dim.HasField("dim_value")]
     elements = 1

@@ -84,6 +84,12 @@ def forecast_metrics(
         )
     if not np.isfinite(probabilities).all():
         raise ModelError("probabilities must be finite, was not", source="metrics")
+    if labels.min() < 0 or labels.max() >= CLASS_COUNT or block_rows < 1:
+        # An unknown label, -1, would count into the columns of calibration.
+        found = f"{labels.min()} to {labels.max()} in blocks of {block_rows}"
+        raise ModelError(
+            f"labels must be 0, 1 or 2 in blocks of one row at least, was {found}", source="metrics"
+        )
     sums = _block_sums(probabilities.astype(np.float64), labels, block_rows)
     draw = np.random.default_rng(seed)
     weights = draw.multinomial(len(sums), np.full(len(sums), 1.0 / len(sums)), size=replications)

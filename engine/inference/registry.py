@@ -128,7 +128,7 @@ class ModelRegistry:
             status = os.stat(self.pointer)
         except FileNotFoundError:
             return (0, 0, 0)
-        # Every switch is a new file, hence a new inode or time.
+        # Inodes are used again at once; every switch has a later time (`_write`).
         return status.st_ino, status.st_mtime_ns, status.st_size
 
     def watch(self, name: str) -> RegistryWatch:
@@ -269,7 +269,9 @@ class ModelRegistry:
             "lives": {name: list(numbers) for name, numbers in contents.lives.items() if numbers},
         }
         text = json.dumps(body | {"checksum": _checksum(body)}, sort_keys=True, indent=1)
-        _replace_file(self.pointer, text.encode())
+        # The clock may stand still between two switches, or go back; a watch must see both.
+        before_ns = self.stamp()[1]
+        _replace_file(self.pointer, text.encode(), changed_ns=max(time.time_ns(), before_ns + 1))
 
     def _read(self) -> _Contents:
         try:
@@ -346,15 +348,19 @@ def _parse(table: dict[str, Any]) -> _Contents:
     return _Contents(versions=tuple(versions), lives=lives)
 
 
-def _replace_file(path: Path, content: bytes) -> None:
+def _replace_file(path: Path, content: bytes, *, changed_ns: int | None = None) -> None:
     """Write a file whole or not at all, durable when this returns. Callers hold the lock of writers."""
-    # One fixed name: what a killed writer left is overwritten by the next.
+    # One fixed name, so that what a killed writer left goes with the next; a new file, as a link there would
+    # lead elsewhere.
     partial = path.with_name(".partial")
-    descriptor = os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    partial.unlink(missing_ok=True)
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
     try:
-        with os.fdopen(descriptor, "wb") as stream:
+        with os.fdopen(os.open(partial, flags, 0o644), "wb") as stream:
             stream.write(content)
             stream.flush()
+            if changed_ns is not None:
+                os.utime(stream.fileno(), ns=(changed_ns, changed_ns))
             os.fsync(stream.fileno())
         os.replace(partial, path)
     except BaseException:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import stat
 import sys
 
 import numpy as np
@@ -72,6 +74,43 @@ def test_missing_and_damaged_files_are_named(tmp_path, action):
     (tmp_path / "half.onnx").write_bytes(linear_model().SerializeToString()[:-20])
     with pytest.raises(AnytickError, match=r"half\.onnx"):
         anytick("profile", tmp_path / "half.onnx")
+
+
+@pytest.mark.parametrize("action", ["inspect", "validate", "stage"])
+def test_what_has_no_end_is_not_read(tmp_path, action):
+    os.mkfifo(tmp_path / "pipe.onnx")
+    (tmp_path / "zero.onnx").symlink_to("/dev/zero")
+    with open(tmp_path / "large.onnx", "wb") as large:
+        large.truncate(2 << 30)
+    names = ["--name", "mid", "--registry", tmp_path / "registry"] if action == "stage" else []
+    for name, rule in (
+        ("pipe", "regular file"),
+        ("zero", "regular file"),
+        ("large", "at most 67108864 bytes"),
+    ):
+        with pytest.raises(AnytickError, match=rf"{name}\.onnx: a model must .*{rule}"):
+            anytick(action, tmp_path / f"{name}.onnx", *names)
+
+
+def test_rows_that_are_not_finite_are_named(files):
+    rows = np.load(files / "rows.npy")
+    rows[7, 2] = np.nan
+    np.save(files / "rows.npy", rows)
+    for words in (("validate", "--rows"), ("quantize", "--calibration")):
+        with pytest.raises(AnytickError, match=r"rows\.npy:row 7: rows must be finite"):
+            anytick(words[0], files / "fp32.onnx", words[1], files / "rows.npy")
+
+
+def test_a_written_model_is_readable_by_others(files):
+    before = os.umask(0o022)
+    try:
+        words = ("--calibration", files / "rows.npy", "--form", "static-u8s8")
+        assert anytick("quantize", files / "fp32.onnx", *words) == 0
+    finally:
+        os.umask(before)
+    written = files / "fp32.int8.onnx"
+    assert stat.S_IMODE(written.stat().st_mode) == 0o644
+    assert not list(files.glob(".*"))
 
 
 def test_profile_stores_what_backtests_read(files, capsys):

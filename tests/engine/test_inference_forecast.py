@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,15 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backtest.forecast_baselines import imbalances
-from backtest.forecast_data import forecast_data, generated_windows, window_ends
+from backtest.forecast_data import (
+    RECORDED_DAYS_MIN,
+    forecast_data,
+    generated_windows,
+    split_in_time,
+    window_ends,
+)
 from backtest.informed_flow import InformedFlow
-from data.errors import ConfigError
+from data.errors import AnytickError, ConfigError
 from data.schema import EventFlag, EventKind
 from engine.inference.errors import ModelError
 from engine.inference.forecast_export import ForecastShape, forecast_to_onnx
 from engine.inference.graph import check_graph
 from engine.inference.labels import UNKNOWN, label_rows, smoothed_moves
-from engine.inference.lob_features import FEATURE_COUNT, LEVEL_COUNT, BookRowMaker, windows
+from engine.inference.lob_features import FEATURE_COUNT, LEVEL_COUNT, BookRowMaker, BookRows, windows
 from engine.inference.metrics import forecast_metrics
 from engine.inference.quantize_forms import FORMS, form_named, quantize_as
 from engine.inference.session import OrtSession
@@ -143,6 +150,35 @@ def test_labels_know_what_they_do_not_know() -> None:
 
 
 # Data.
+
+
+@pytest.mark.parametrize("count", range(1, 31))
+def test_recorded_days_are_split_in_time_and_no_part_is_empty(count: int) -> None:
+    mids = np.arange(4_000)
+    days = [BookRows(features=np.full((4_000, 2), day), mid_x2=mids, skipped=0) for day in range(count)]
+    parts, between_days = split_in_time(days)
+    assert between_days == (count >= RECORDED_DAYS_MIN)
+    assert all(parts)
+    dates = [[int(day.features[0, 0]) for day in part] for part in parts]
+    if between_days:
+        assert [day for part in dates for day in part] == list(range(count))
+        return
+    assert dates == [list(range(count))] * 3
+    for training, validation, test in zip(*parts, strict=True):
+        # A window behind and a label ahead lie between the parts.
+        assert validation.mid_x2[0] - training.mid_x2[-1] > 200
+        assert test.mid_x2[0] - validation.mid_x2[-1] > 200
+        assert (training.mid_x2[0], test.mid_x2[-1]) == (0, 3_999)
+
+
+def test_a_recording_that_is_not_there_is_told_of_before_days_are_made(tmp_path: Path) -> None:
+    def progress(done: float, text: str) -> None:
+        raise AssertionError("no day may be made")
+
+    with pytest.raises(AnytickError, match=r"absent\.npy"):
+        forecast_data(
+            seed=1, days=(1, 1, 1), arrivals=1_000, recordings=[tmp_path / "absent.npy"], progress=progress
+        )
 
 
 def test_days_of_the_parts_differ_and_the_scale_is_the_training_days() -> None:
@@ -294,3 +330,8 @@ def test_blocks_widen_the_interval_of_rows_that_hang_together() -> None:
         forecast_metrics(probabilities * np.nan, labels, block_rows=5, seed=1)
     with pytest.raises(ModelError, match="one label a row"):
         forecast_metrics(probabilities, labels[1:], block_rows=5, seed=1)
+    for wrong in (UNKNOWN, 3):
+        with pytest.raises(ModelError, match="labels must be 0, 1 or 2"):
+            forecast_metrics(probabilities, np.where(labels == 1, wrong, labels), block_rows=5, seed=1)
+    with pytest.raises(ModelError, match="blocks of one row at least, was 0 to 2 in blocks of 0"):
+        forecast_metrics(probabilities, labels, block_rows=0, seed=1)

@@ -119,6 +119,31 @@ def test_a_damaged_pointer_is_refused_by_name(registry: ModelRegistry, damage: s
             call()
 
 
+def test_every_switch_is_seen_also_where_the_clock_goes_back(registry: ModelRegistry) -> None:
+    for number in range(3):
+        registry.stage(MODELS[number], name="mid")
+    registry.promote("mid", 1)
+    later_ns = 2**62
+    os.utime(registry.pointer, ns=(later_ns, later_ns))
+    seen = [registry.stamp()]
+    for number in (2, 1, 2, 3):
+        registry.promote("mid", number)
+        seen.append(registry.stamp())
+    # The disk gives out a freed inode again at once, so the time alone must tell.
+    assert [stamp[1] for stamp in seen] == [later_ns + place for place in range(5)]
+
+
+def test_a_link_in_the_way_leads_nowhere(registry: ModelRegistry, tmp_path: Path) -> None:
+    registry.stage(MODELS[0], name="mid")
+    (tmp_path / "precious").write_text("kept")
+    for folder in (registry.folder, registry.folder / "models"):
+        (folder / ".partial").symlink_to(tmp_path / "precious")
+    registry.stage(MODELS[1], name="mid")
+    registry.promote("mid", 2)
+    assert (tmp_path / "precious").read_text() == "kept"
+    assert not registry.pointer.is_symlink()
+
+
 def test_a_watch_tells_of_switches_only(registry: ModelRegistry) -> None:
     watch = registry.watch("mid")
     assert watch.version is None

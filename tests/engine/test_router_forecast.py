@@ -151,6 +151,40 @@ def test_a_machine_without_the_files_reads_as_quiet() -> None:
     assert StallReader("no-such-folder/cpu").read_ns() == 0
 
 
+def test_only_a_quiet_machine_corrects_the_table() -> None:
+    forecast = LatencyForecast(COSTS)
+    before_ns = forecast.table_ns(0, 1)
+    for _ in range(200):
+        forecast.observe(0, 1, 1.5, 4.0 * before_ns)
+    assert forecast.table_ns(0, 1) == before_ns
+    for _ in range(200):
+        forecast.observe(0, 1, 1.0, 2.0 * before_ns)
+    assert forecast.table_ns(0, 1) == pytest.approx(2.0 * before_ns, rel=0.1)
+
+
+def test_a_tail_is_per_slowdown_and_never_below_it() -> None:
+    forecast = LatencyForecast(COSTS)
+    table_ns = COSTS.batch_ns(0, 1)
+    for _ in range(500):
+        forecast.observe(0, 1, 3.0, 3.0 * table_ns)
+    assert 3.0 * table_ns <= forecast.tail_ns(0, 1, 3.0) < 3.5 * table_ns
+    for _ in range(500):
+        forecast.observe(0, 1, 3.0, table_ns)
+    assert forecast.tail_ns(0, 1, 3.0) == 3.0 * table_ns
+
+
+def test_the_pace_forgets_what_was_slower() -> None:
+    forecast = LatencyForecast(COSTS)
+    forecast_ns = 2.0 * COSTS.batch_ns(0, 64)
+    rounds = int(2_000 * MILLISECOND / forecast_ns)
+    for _ in range(rounds):
+        forecast.observe(0, 64, 2.0, 2.0 * forecast_ns)
+    assert forecast.pace(2.0) == pytest.approx(4.0, rel=0.05)
+    for _ in range(2 * rounds):
+        forecast.observe(0, 64, 2.0, forecast_ns)
+    assert forecast.pace(2.0) == pytest.approx(2.0, rel=0.05)
+
+
 def test_a_model_that_gives_nan_is_out_within_ten_answers() -> None:
     breaker, asked = CircuitBreaker(), 0
     while breaker.allows(0):
@@ -195,6 +229,17 @@ def test_a_breaker_tries_again_later_and_each_time_later() -> None:
     assert not breaker.record(300, ok=True)
     assert breaker.state is BreakerState.CLOSED
     assert breaker.trips == 2
+    # What closed it made it forget how long it was out.
+    for _ in range(3):
+        breaker.record(300, ok=False)
+    assert not breaker.allows(399)
+    assert breaker.allows(400)
+
+
+def test_failures_further_apart_than_the_window_open_nothing() -> None:
+    breaker = CircuitBreaker(BreakerLimits(failures_max=2, window=10))
+    assert not any(breaker.record(0, ok=answer % 10 != 0) for answer in range(201))
+    assert breaker.record(0, ok=False)
 
 
 def drift_monitor() -> tuple[DriftMonitor, np.random.Generator]:
