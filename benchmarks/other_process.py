@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ def other_process(work: Callable[..., object], *arguments: Any) -> Iterator[Base
     An interrupt from the terminal is ours alone, from its first instruction on: it inherits the mask.
     """
     process = SPAWN.Process(target=work, args=arguments, daemon=True)
+    # Its start, which the first process's start would bring, takes the mask off again.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
     try:
         process.start()
