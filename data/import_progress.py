@@ -1,8 +1,9 @@
 """How far an import has come: its staged parts, and where in the source to go on behind them.
 
-The list gets a line for each part. A source that can be entered anywhere gives a mark with every block, and a
-part is listed with the newest mark that lies before its end. Marks are kept only while every event so far was
-staged as the source told it: then the staged parts say all that the source, entered there, no longer will.
+The list gets a line for each part. A source that can be entered again gives the place behind a block with
+the block, and a part is listed with the newest mark that lies before its end. Marks are kept only while every
+event so far was staged as the source told it: then the staged parts say all that the source, entered there,
+no longer will.
 
 A line counts where it is whole and its part carries the number that the store gives the venue now: somebody
 else's commit may have taken the number that a killed import stamped into its events.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -30,6 +31,8 @@ from .partition_file import damage_of, read_partition
 
 _PROGRESS: Final = "progress.jsonl"
 
+Place = dict[str, Any]
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -44,20 +47,46 @@ class Mark:
     """
 
     events: int
-    place: dict[str, Any]
+    place: Place
 
 
 @runtime_checkable
 class Resumable(Protocol):
     """An event source that can be entered at a place it has been before."""
 
-    def marked_blocks(
-        self, place: dict[str, Any] | None = None
-    ) -> Iterator[tuple[NDArray[np.void], dict[str, Any]]]:
-        """Yield blocks from a place on, each with the place behind it.
+    def marked_blocks(self, place: Place | None = None) -> Iterator[tuple[NDArray[np.void], Place | None]]:
+        """Yield blocks from a place on, each with the place behind it, None where there is none.
 
-        What comes must be what would come without stopping there.
+        What comes must be what would come without stopping there, and so must the source's notes be.
         """
+
+
+def in_marked_blocks(
+    pieces: Iterable[tuple[NDArray[np.void], Place | None]], block_events: int
+) -> Iterator[tuple[NDArray[np.void], Place | None]]:
+    """Join small arrays until they reach about `block_events`.
+
+    Each comes with the place behind it. Where places are rare, a block ends at each of them.
+    """
+    held: list[NDArray[np.void]] = []
+    count, is_rare = 0, False
+    place: Place | None = None
+    for piece, behind in pieces:
+        # Only here: an empty piece may still tell the place behind what is held.
+        if len(piece) and held and (count >= block_events or (is_rare and place is not None)):
+            yield _joined(held), place
+            held, count, is_rare = [], 0, False
+        if len(piece):
+            held.append(piece)
+            count += len(piece)
+            is_rare = is_rare or behind is None
+        place = behind
+    if held:
+        yield _joined(held), place
+
+
+def _joined(held: list[NDArray[np.void]]) -> NDArray[np.void]:
+    return held[0] if len(held) == 1 else np.concatenate(held)
 
 
 class ImportProgress:

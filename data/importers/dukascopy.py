@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..columns import LOT_RULE, PRICE_TICKS_MAX, SINGLE_LOTS_MAX, SIZE_RULE, JudgedLots, infer_lot_size
 from ..errors import ConfigError, DataError
 from ..events import EventSource
+from ..import_progress import Place, in_marked_blocks
 from ..instrument import Instrument
 from ..mapped_source import MappedSource
 from ..quarantine import LeftOut, Quarantine
@@ -27,7 +28,7 @@ from ..sniff import sniff_mapping
 from ..table_file import CSV_SUFFIXES, files_sha256
 from . import Verification
 from .dukascopy_files import HourFile, hour_file
-from .event_columns import SEQ_MASK, in_blocks
+from .event_columns import SEQ_MASK
 from .grid import CURRENCY_HOURS, OffGrid, on_a_fitting_grid
 
 CLOCK_RULE: Final = "times must lie within the hour and not run backwards"
@@ -161,15 +162,24 @@ class DukascopyEvents:
 
     def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
         """Yield one QUOTE event a row."""
-        return in_blocks(self._pieces(), block_events)
+        return (block for block, _ in self.marked_blocks(block_events=block_events))
 
-    def _pieces(self) -> Iterator[NDArray[np.void]]:
+    def marked_blocks(
+        self, place: Place | None = None, *, block_events: int = 65_536
+    ) -> Iterator[tuple[NDArray[np.void], Place | None]]:
+        """Yield quotes from an hour on, each block with the hour behind it."""
+        return in_marked_blocks(self._pieces(place), block_events)
+
+    def _pieces(self, place: Place | None) -> Iterator[tuple[NDArray[np.void], Place | None]]:
         left = LeftOut(self.quarantine)
-        for file in self.files:
+        if place is not None:
+            left.go_on(place["left"])
+        for number in range(place["file"] if place is not None else 0, len(self.files)):
+            file = self.files[number]
             rows = file.rows()
             left.pass_over("hours without a tick", int(len(rows) == 0))
-            if len(rows):
-                yield self._events(file, rows, left)
+            events = self._events(file, rows, left)
+            yield events, {"file": number + 1, "left": left.state()}
         self.notes = left.notes()
 
     def _events(self, file: HourFile, rows: NDArray[np.void], left: LeftOut) -> NDArray[np.void]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ext.book_table import BookTable
 
 from ..errors import ConfigError, DataError
+from ..import_progress import Place, in_marked_blocks
 from ..instrument import Instrument
 from ..lobster import EXCHANGE_TIME_ZONE
 from ..quarantine import Quarantine
@@ -127,9 +128,26 @@ class ItchEvents:
 
     def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
         """Yield the events, each day after a CLEAR; every event but a replace's CANCEL ends a packet."""
-        notes: list[str] = []
-        last_ns: int | None = None
-        for path in self.paths:
+        return (block for block, _ in self.marked_blocks(block_events=block_events))
+
+    def marked_blocks(
+        self, place: Place | None = None, *, block_events: int = 65_536
+    ) -> Iterator[tuple[NDArray[np.void], Place | None]]:
+        """Yield the events from a recording on, its last block with the recording behind it."""
+        # A block as decoded is as long as one should be.
+        return in_marked_blocks(self._pieces(place, block_events), 1)
+
+    def _pieces(
+        self, place: Place | None, block_events: int
+    ) -> Iterator[tuple[NDArray[np.void], Place | None]]:
+        begin = place or {"path": 0, "last_ns": None, "notes": [], "gaps": 0}
+        notes: list[str] = list(begin["notes"])
+        last_ns: int | None = begin["last_ns"]
+        gaps = begin["gaps"]
+        if self.quarantine is not None:
+            self.quarantine.sequence_gaps += gaps
+        for number in range(begin["path"], len(self.paths)):
+            path = self.paths[number]
             file = ItchFile(
                 path,
                 symbol=self.symbol.encode("ascii"),
@@ -145,13 +163,16 @@ class ItchEvents:
                 if opening and last_ns is not None and first_ns < last_ns:
                     raise DataError("expected recordings in order of time, was an earlier day", path=path)
                 last_ns = int(events["ts_ns"][-1])
-                yield np.concatenate((self._clear(events), events)) if opening else events
+                yield np.concatenate((self._clear(events), events)) if opening else events, None
                 opening = False
             if file.decoder.locate is None:
                 raise DataError(f"expected messages of {self.symbol}, was none", path=path)
             notes += _notes(file, table)
+            gaps += file.gaps
             if self.quarantine is not None:
                 self.quarantine.sequence_gaps += file.gaps
+            behind = {"path": number + 1, "last_ns": last_ns, "notes": list(notes), "gaps": gaps}
+            yield np.empty(0, EVENT_DTYPE), behind
         self.notes = tuple(notes)
 
     def _clear(self, events: NDArray[np.void]) -> NDArray[np.void]:

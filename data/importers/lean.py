@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError
 from ..event_merge import merge_feeds
+from ..import_progress import Place, in_marked_blocks
 from ..instrument import Instrument, Session
 from ..quarantine import LeftOut, Quarantine
 from ..schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
@@ -119,9 +120,26 @@ class LeanEvents:
 
     def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
         """Yield the events day by day, trades and quotes merged."""
+        return (block for block, _ in self.marked_blocks(block_events=block_events))
+
+    def marked_blocks(
+        self, place: Place | None = None, *, block_events: int = 65_536
+    ) -> Iterator[tuple[NDArray[np.void], Place | None]]:
+        """Yield the events from a day on, a day's last block with the day behind it."""
+        # A block as merged is as long as one should be.
+        return in_marked_blocks(self._pieces(place, block_events), 1)
+
+    def _pieces(
+        self, place: Place | None, block_events: int
+    ) -> Iterator[tuple[NDArray[np.void], Place | None]]:
         self.left = LeftOut(self.quarantine)
         last_ns: int | None = None
-        for day in sorted({file.day for file in self.files}):
+        if place is not None:
+            last_ns = place["last_ns"]
+            self.left.go_on(place["left"])
+        days = sorted({file.day for file in self.files})
+        for number in range(place["day"] if place is not None else 0, len(days)):
+            day = days[number]
             feeds = [self._events(file, block_events) for file in self.files if file.day == day]
             for events in merge_feeds(feeds):
                 if not len(events):
@@ -129,7 +147,11 @@ class LeanEvents:
                 if last_ns is not None and events["ts_ns"][0] < last_ns:
                     raise DataError("expected days that do not overlap, was one", path=self.files[0].path)
                 last_ns = int(events["ts_ns"][-1])
-                yield events
+                yield events, None
+            yield (
+                np.empty(0, EVENT_DTYPE),
+                {"day": number + 1, "last_ns": last_ns, "left": self.left.state()},
+            )
 
     @property
     def _grid(self) -> tuple[float, float]:

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError
+from ..import_progress import Place, in_marked_blocks
 from ..instrument import Instrument
 from ..schema import EVENT_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 from ..table_file import files_sha256
@@ -124,7 +125,18 @@ class SseEvents:
 
     def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
         """Yield the events, about `block_events` at a time."""
-        for log, midnight_ns in zip(self.logs, self._midnights, strict=True):
+        return (block for block, _ in self.marked_blocks(block_events=block_events))
+
+    def marked_blocks(
+        self, place: Place | None = None, *, block_events: int = 65_536
+    ) -> Iterator[tuple[NDArray[np.void], Place | None]]:
+        """Yield the events from a log on, a log's last block with the log behind it."""
+        # A block is as long as one should be.
+        return in_marked_blocks(self._pieces(0 if place is None else place["log"], block_events), 1)
+
+    def _pieces(self, begin: int, block_events: int) -> Iterator[tuple[NDArray[np.void], Place | None]]:
+        for number in range(begin, len(self.logs)):
+            log, midnight_ns = self.logs[number], self._midnights[number]
             rows: list[tuple[int, ...]] = []
             opening = True
             for message in log.messages():
@@ -135,12 +147,11 @@ class SseEvents:
                     opening = False
                 rows += events
                 if len(rows) >= block_events:
-                    yield np.array(rows, EVENT_DTYPE)
+                    yield np.array(rows, EVENT_DTYPE), None
                     rows = []
             if opening:
                 raise DataError(f"expected orders or trades of {log.symbol}, was none", path=log.path)
-            if rows:
-                yield np.array(rows, EVENT_DTYPE)
+            yield np.array(rows, EVENT_DTYPE), {"log": number + 1}
 
 
 def events_of(message: Order | Trade, midnight_ns: int, instrument_id: int) -> list[tuple[int, ...]]:
