@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from .errors import CheckFailed
 from .events import EventSource
-from .import_progress import ImportProgress, Mark, Place, Resumable
+from .import_progress import ImportProgress, Mark
 from .manifest import Manifest
 from .partition import Partition, require_path_part
 from .partition_file import PartitionWriter
@@ -32,6 +32,7 @@ from .quality import QualityReport
 from .quality_gate import Gate
 from .quarantine import FOLDER_SUFFIX, Quarantine, Quarantining
 from .read_ahead import WorkBehind
+from .resumable import Place, Resumable
 from .screen import Screen
 from .store import TickStore
 from .store_commit import STAGED_SUFFIX, Transaction, transaction

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +28,9 @@ from .errors import ConfigError
 from .manifest import partition_of
 from .partition import Partition
 from .partition_file import damage_of, read_partition
+from .resumable import Place
 
 _PROGRESS: Final = "progress.jsonl"
-
-Place = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,45 +47,6 @@ class Mark:
 
     events: int
     place: Place
-
-
-@runtime_checkable
-class Resumable(Protocol):
-    """An event source that can be entered at a place it has been before."""
-
-    def marked_blocks(self, place: Place | None = None) -> Iterator[tuple[NDArray[np.void], Place | None]]:
-        """Yield blocks from a place on, each with the place behind it, None where there is none.
-
-        What comes must be what would come without stopping there, and so must the source's notes be.
-        """
-
-
-def in_marked_blocks(
-    pieces: Iterable[tuple[NDArray[np.void], Place | None]], block_events: int
-) -> Iterator[tuple[NDArray[np.void], Place | None]]:
-    """Join small arrays until they reach about `block_events`.
-
-    Each comes with the place behind it. Where places are rare, a block ends at each of them.
-    """
-    held: list[NDArray[np.void]] = []
-    count, is_rare = 0, False
-    place: Place | None = None
-    for piece, behind in pieces:
-        # Only here: an empty piece may still tell the place behind what is held.
-        if len(piece) and held and (count >= block_events or (is_rare and place is not None)):
-            yield _joined(held), place
-            held, count, is_rare = [], 0, False
-        if len(piece):
-            held.append(piece)
-            count += len(piece)
-            is_rare = is_rare or behind is None
-        place = behind
-    if held:
-        yield _joined(held), place
-
-
-def _joined(held: list[NDArray[np.void]]) -> NDArray[np.void]:
-    return held[0] if len(held) == 1 else np.concatenate(held)
 
 
 class ImportProgress:

@@ -26,12 +26,12 @@ from .columns import (
     on_grid,
 )
 from .errors import DataError
-from .import_progress import Place
 from .input_file import require_file
 from .instrument import Instrument
 from .mapping import Mapping
 from .quarantine import Quarantine
 from .quote_file import symbol_in
+from .resumable import Place
 from .schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 from .table_file import (
     CSV_SUFFIXES,

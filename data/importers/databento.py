@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from ..import_progress import Place, in_marked_blocks
 from ..instrument import Instrument, Session
 from ..quarantine import LeftOut, Quarantine
+from ..resumable import Marked, PiecewiseSource, Place
 from ..schema import EVENT_DTYPE
 from ..table_file import files_sha256
 from . import Verification
@@ -38,7 +38,7 @@ _CLEARS_APART: Final = 4_096
 _NOTHING: Final = np.empty(0, EVENT_DTYPE)
 
 
-class DatabentoEvents:
+class DatabentoEvents(PiecewiseSource):
     """The events of one instrument of DBN files.
 
     Parameters
@@ -75,20 +75,8 @@ class DatabentoEvents:
     def data_hash(self) -> str:
         return files_sha256(tuple(file.path for file in self.files))
 
-    def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
+    def _pieces(self, place: Place | None, block_events: int) -> Iterator[Marked]:
         """Yield events in order of venue time."""
-        return (block for block, _ in self.marked_blocks(block_events=block_events))
-
-    def marked_blocks(
-        self, place: Place | None = None, *, block_events: int = 65_536
-    ) -> Iterator[tuple[NDArray[np.void], Place | None]]:
-        """Yield events from a record on, each block with the record behind it.
-
-        MBO can be entered where the book is cleared, other schemas anywhere.
-        """
-        return in_marked_blocks(self._pieces(place), block_events)
-
-    def _pieces(self, place: Place | None) -> Iterator[tuple[NDArray[np.void], Place | None]]:
         left = LeftOut(self.quarantine)
         events = DbnEvents(self.instrument, left=left, strict=self._strict)
         reading = _Reading(events, left)

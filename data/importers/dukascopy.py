@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from ..columns import LOT_RULE, PRICE_TICKS_MAX, SINGLE_LOTS_MAX, SIZE_RULE, JudgedLots, infer_lot_size
 from ..errors import ConfigError, DataError
 from ..events import EventSource
-from ..import_progress import Place, in_marked_blocks
 from ..instrument import Instrument
 from ..mapped_source import MappedSource
 from ..quarantine import LeftOut, Quarantine
+from ..resumable import Marked, PiecewiseSource, Place
 from ..schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 from ..sniff import sniff_mapping
 from ..table_file import CSV_SUFFIXES, files_sha256
@@ -141,7 +141,7 @@ def _instrument(symbol: str, files: Sequence[HourFile], *, point: float | None) 
     )
 
 
-class DukascopyEvents:
+class DukascopyEvents(PiecewiseSource):
     """The quotes of one instrument's hours."""
 
     def __init__(self, files: Sequence[HourFile], *, instrument: Instrument, strict: bool) -> None:
@@ -160,17 +160,8 @@ class DukascopyEvents:
     def data_hash(self) -> str:
         return files_sha256(tuple(file.path for file in self.files))
 
-    def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
+    def _pieces(self, place: Place | None, block_events: int) -> Iterator[Marked]:
         """Yield one QUOTE event a row."""
-        return (block for block, _ in self.marked_blocks(block_events=block_events))
-
-    def marked_blocks(
-        self, place: Place | None = None, *, block_events: int = 65_536
-    ) -> Iterator[tuple[NDArray[np.void], Place | None]]:
-        """Yield quotes from an hour on, each block with the hour behind it."""
-        return in_marked_blocks(self._pieces(place), block_events)
-
-    def _pieces(self, place: Place | None) -> Iterator[tuple[NDArray[np.void], Place | None]]:
         left = LeftOut(self.quarantine)
         if place is not None:
             left.go_on(place["left"])

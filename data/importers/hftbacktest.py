@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from ..columns import PRICE_TICKS_MAX, TS_NS_MAX, infer_increment, infer_lot_size, on_grid
 from ..errors import DataError
-from ..import_progress import Place, in_marked_blocks
 from ..instrument import Instrument
 from ..quarantine import LeftOut
+from ..resumable import Marked, PiecewiseSource, Place
 from ..schema import EVENT_DTYPE, EventFlag, EventKind
 from ..table_file import files_sha256
 from . import Verification
@@ -60,7 +60,7 @@ _KINDS: Final = {
 }
 
 
-class HftbacktestEvents:
+class HftbacktestEvents(PiecewiseSource):
     """The events of one instrument's files."""
 
     def __init__(self, paths: tuple[Path, ...], *, instrument: Instrument, strict: bool) -> None:
@@ -76,17 +76,8 @@ class HftbacktestEvents:
     def data_hash(self) -> str:
         return files_sha256(self.paths)
 
-    def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
+    def _pieces(self, place: Place | None, block_events: int) -> Iterator[Marked]:
         """Yield events in the exchange's order."""
-        return (block for block, _ in self.marked_blocks(block_events=block_events))
-
-    def marked_blocks(
-        self, place: Place | None = None, *, block_events: int = 65_536
-    ) -> Iterator[tuple[NDArray[np.void], Place | None]]:
-        """Yield events from a row on, each block with the row behind it and what stands in the book there."""
-        return in_marked_blocks(self._pieces(place), block_events)
-
-    def _pieces(self, place: Place | None) -> Iterator[tuple[NDArray[np.void], Place | None]]:
         left = LeftOut()
         reader = _Reader(self.instrument, left=left, strict=self._strict)
         entered = place or {"file": 0, "row": 0}

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from ext.book_table import BookTable
 
 from ..errors import ConfigError, DataError
-from ..import_progress import Place, in_marked_blocks
 from ..instrument import Instrument
 from ..lobster import EXCHANGE_TIME_ZONE
 from ..quarantine import Quarantine
+from ..resumable import Marked, PiecewiseSource, Place
 from ..schema import EVENT_DTYPE, EventFlag, EventKind
 from ..table_file import files_sha256
 from . import Verification
@@ -96,7 +96,7 @@ def _only_symbol(path: Path) -> str:
     return names[0]
 
 
-class ItchEvents:
+class ItchEvents(PiecewiseSource):
     """The events of one stock; every order event carries the order's side and price."""
 
     def __init__(
@@ -126,20 +126,8 @@ class ItchEvents:
         """SHA-256 of the files as they are."""
         return files_sha256(self.paths)
 
-    def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
+    def _pieces(self, place: Place | None, block_events: int) -> Iterator[Marked]:
         """Yield the events, each day after a CLEAR; every event but a replace's CANCEL ends a packet."""
-        return (block for block, _ in self.marked_blocks(block_events=block_events))
-
-    def marked_blocks(
-        self, place: Place | None = None, *, block_events: int = 65_536
-    ) -> Iterator[tuple[NDArray[np.void], Place | None]]:
-        """Yield the events from a recording on, its last block with the recording behind it."""
-        # A block as decoded is as long as one should be.
-        return in_marked_blocks(self._pieces(place, block_events), 1)
-
-    def _pieces(
-        self, place: Place | None, block_events: int
-    ) -> Iterator[tuple[NDArray[np.void], Place | None]]:
         begin = place or {"path": 0, "last_ns": None, "notes": [], "gaps": 0}
         notes: list[str] = list(begin["notes"])
         last_ns: int | None = begin["last_ns"]

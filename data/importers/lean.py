@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError
 from ..event_merge import merge_feeds
-from ..import_progress import Place, in_marked_blocks
 from ..instrument import Instrument, Session
 from ..quarantine import LeftOut, Quarantine
+from ..resumable import Marked, PiecewiseSource, Place
 from ..schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 from ..table_file import files_sha256
 from . import Verification
@@ -72,7 +72,7 @@ def open_source(
     return LeanEvents(files, instrument=instrument, strict=strict)
 
 
-class LeanEvents:
+class LeanEvents(PiecewiseSource):
     """The events of one symbol on one market."""
 
     def __init__(self, files: Sequence[LeanFile], *, instrument: Instrument | None, strict: bool) -> None:
@@ -118,20 +118,8 @@ class LeanEvents:
                 found.append("no venue known by the path: times are taken for UTC")
         return tuple(found)
 
-    def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
+    def _pieces(self, place: Place | None, block_events: int) -> Iterator[Marked]:
         """Yield the events day by day, trades and quotes merged."""
-        return (block for block, _ in self.marked_blocks(block_events=block_events))
-
-    def marked_blocks(
-        self, place: Place | None = None, *, block_events: int = 65_536
-    ) -> Iterator[tuple[NDArray[np.void], Place | None]]:
-        """Yield the events from a day on, a day's last block with the day behind it."""
-        # A block as merged is as long as one should be.
-        return in_marked_blocks(self._pieces(place, block_events), 1)
-
-    def _pieces(
-        self, place: Place | None, block_events: int
-    ) -> Iterator[tuple[NDArray[np.void], Place | None]]:
         self.left = LeftOut(self.quarantine)
         last_ns: int | None = None
         if place is not None:

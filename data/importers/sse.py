@@ -25,11 +25,10 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError
-from ..import_progress import Place, in_marked_blocks
 from ..instrument import Instrument
+from ..resumable import Marked, PiecewiseSource, Place
 from ..schema import EVENT_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 from ..table_file import files_sha256
 from . import Verification
@@ -82,7 +81,7 @@ def log_day(path: Path) -> date:
     )
 
 
-class SseEvents:
+class SseEvents(PiecewiseSource):
     """The events of one stock's days, each after a CLEAR."""
 
     def __init__(self, paths: Sequence[Path], *, symbol: str | None, instrument: Instrument | None) -> None:
@@ -123,19 +122,9 @@ class SseEvents:
         """SHA-256 of the files as they are."""
         return files_sha256(self.paths)
 
-    def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
+    def _pieces(self, place: Place | None, block_events: int) -> Iterator[Marked]:
         """Yield the events, about `block_events` at a time."""
-        return (block for block, _ in self.marked_blocks(block_events=block_events))
-
-    def marked_blocks(
-        self, place: Place | None = None, *, block_events: int = 65_536
-    ) -> Iterator[tuple[NDArray[np.void], Place | None]]:
-        """Yield the events from a log on, a log's last block with the log behind it."""
-        # A block is as long as one should be.
-        return in_marked_blocks(self._pieces(0 if place is None else place["log"], block_events), 1)
-
-    def _pieces(self, begin: int, block_events: int) -> Iterator[tuple[NDArray[np.void], Place | None]]:
-        for number in range(begin, len(self.logs)):
+        for number in range(0 if place is None else place["log"], len(self.logs)):
             log, midnight_ns = self.logs[number], self._midnights[number]
             rows: list[tuple[int, ...]] = []
             opening = True

@@ -20,9 +20,9 @@ from ext.order_book import OrderBook
 from ..columns import PRICE_TICKS_MAX, TS_NS_MAX
 from ..errors import DataError
 from ..event_merge import merge_feeds
-from ..import_progress import Place, in_marked_blocks
 from ..instrument import Instrument
 from ..quarantine import LeftOut, Quarantine
+from ..resumable import Marked, PiecewiseSource, Place
 from ..schema import EVENT_DTYPE, QUOTE_DTYPE, EventFlag, EventKind
 from ..table_file import CsvTable, files_sha256
 from . import Verification
@@ -94,7 +94,7 @@ class TardisFile:
         return [("price", "amount")]
 
 
-class TardisEvents:
+class TardisEvents(PiecewiseSource):
     """The events of one symbol's files."""
 
     def __init__(
@@ -112,17 +112,8 @@ class TardisEvents:
     def data_hash(self) -> str:
         return files_sha256(tuple(file.path for file in self.files))
 
-    def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
+    def _pieces(self, place: Place | None, block_events: int) -> Iterator[Marked]:
         """Yield events in order of venue time; at one instant the book comes first."""
-        return (block for block, _ in self.marked_blocks(block_events=block_events))
-
-    def marked_blocks(
-        self, place: Place | None = None, *, block_events: int = 65_536
-    ) -> Iterator[tuple[NDArray[np.void], Place | None]]:
-        """Yield events from a row on, each block with the row behind it; none where kinds are merged."""
-        return in_marked_blocks(self._pieces(place), block_events)
-
-    def _pieces(self, place: Place | None) -> Iterator[tuple[NDArray[np.void], Place | None]]:
         left = LeftOut(self.quarantine)
         kinds = [kind for kind in _COLUMNS if any(file.kind == kind for file in self.files)]
         feeds = [_Feed(kind, self.symbol, self.instrument, left=left, strict=self._strict) for kind in kinds]
@@ -151,9 +142,7 @@ class _Feed:
     def events(self, files: Sequence[TardisFile]) -> Iterator[NDArray[np.void]]:
         return (events for events, _ in self.marked(files, None) if len(events))
 
-    def marked(
-        self, files: Sequence[TardisFile], place: Place | None
-    ) -> Iterator[tuple[NDArray[np.void], Place | None]]:
+    def marked(self, files: Sequence[TardisFile], place: Place | None) -> Iterator[Marked]:
         """Yield events from a row on, each array with the row behind it."""
         begin = place or {"file": 0, "row": 0}
         if place is not None:
