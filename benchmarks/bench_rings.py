@@ -7,7 +7,6 @@ two halves of a block that take turns. Python's own queues stand in `peers/peer_
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import threading
 import time
@@ -23,12 +22,11 @@ from ext.ring_memory import unlink_ring
 from ext.ring_probe import CacheLines, HalvesInTurn, pop_cycling, push_cycling, ring_ping, ring_pong
 
 from .harness import Bench, scenario
+from .other_process import other_process
 
 CAPACITY: Final = 4_096
 BATCH: Final = 256
 TURNS: Final = 5
-# Fresh interpreters: a forked child would share the locks that say who has which end.
-SPAWN: Final = multiprocessing.get_context("spawn")
 
 Side = Callable[[], Any]
 
@@ -55,8 +53,14 @@ def both(first: Side, second: Side) -> tuple[Any, Any]:
     threads = [threading.Thread(target=side, args=pair) for pair in enumerate((first, second))]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt:
+        # Each side needs the other to its end, and the interpreter waits for both.
+        for thread in threads:
+            thread.join()
+        raise
     if errors:
         raise errors[0]
     return found[0], found[1]
@@ -185,7 +189,6 @@ def ring_processes(bench: Bench) -> None:
     record_distance(bench, "before")
     ring = SpscRing(CAPACITY, name=name, role="consumer")
     tokens = SpscRing(16, name=f"{name}-tokens")
-    producer = SPAWN.Process(target=_produce, args=(name, count, BATCH, passes))
 
     def limit() -> None:
         nonlocal wrong
@@ -206,12 +209,12 @@ def ring_processes(bench: Bench) -> None:
         )[1]
 
     try:
-        producer.start()
-        # The consumer of the tokens is the last thing that the other process opens.
-        while not (ring.peer_alive and tokens.peer_alive) and producer.is_alive():
-            time.sleep(0)
-        bench.throughput("event, shared memory", across, count=count, floor=limit, peer=within)
-        producer.join()
+        with other_process(_produce, name, count, BATCH, passes) as producer:
+            # The consumer of the tokens is the last thing that the other process opens.
+            while not (ring.peer_alive and tokens.peer_alive) and producer.is_alive():
+                time.sleep(0)
+            bench.throughput("event, shared memory", across, count=count, floor=limit, peer=within)
+            producer.join()
     finally:
         unlink_ring(name)
         unlink_ring(f"{name}-tokens")

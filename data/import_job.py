@@ -17,14 +17,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import CheckFailed
 from .events import EventSource
-from .import_progress import ImportProgress, Mark, Resumable
+from .import_progress import ImportProgress, Mark
 from .manifest import Manifest
 from .partition import Partition, require_path_part
 from .partition_file import PartitionWriter
@@ -32,6 +32,7 @@ from .quality import QualityReport
 from .quality_gate import Gate
 from .quarantine import FOLDER_SUFFIX, Quarantine, Quarantining
 from .read_ahead import WorkBehind
+from .resumable import Place, Resumable
 from .screen import Screen
 from .store import TickStore
 from .store_commit import STAGED_SUFFIX, Transaction, transaction
@@ -191,7 +192,7 @@ class _Import:
         self._progress = ImportProgress(change.staging, venue_id=self._stage.venue_id)
         self._writer: PartitionWriter | None = None
         self._seen = 0
-        self._place: dict[str, Any] | None = None
+        self._place: Place | None = None
 
     def run(self, watch: Watch) -> ImportResult:
         options, source = self._options, self._source

@@ -1,8 +1,9 @@
 """How far an import has come: its staged parts, and where in the source to go on behind them.
 
-The list gets a line for each part. A source that can be entered anywhere gives a mark with every block, and a
-part is listed with the newest mark that lies before its end. Marks are kept only while every event so far was
-staged as the source told it: then the staged parts say all that the source, entered there, no longer will.
+The list gets a line for each part. A source that can be entered again gives the place behind a block with
+the block, and a part is listed with the newest mark that lies before its end. Marks are kept only while every
+event so far was staged as the source told it: then the staged parts say all that the source, entered there,
+no longer will.
 
 A line counts where it is whole and its part carries the number that the store gives the venue now: somebody
 else's commit may have taken the number that a killed import stamped into its events.
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from .errors import ConfigError
 from .manifest import partition_of
 from .partition import Partition
 from .partition_file import damage_of, read_partition
+from .resumable import Place
 
 _PROGRESS: Final = "progress.jsonl"
 
@@ -44,20 +46,7 @@ class Mark:
     """
 
     events: int
-    place: dict[str, Any]
-
-
-@runtime_checkable
-class Resumable(Protocol):
-    """An event source that can be entered at a place it has been before."""
-
-    def marked_blocks(
-        self, place: dict[str, Any] | None = None
-    ) -> Iterator[tuple[NDArray[np.void], dict[str, Any]]]:
-        """Yield blocks from a place on, each with the place behind it.
-
-        What comes must be what would come without stopping there.
-        """
+    place: Place
 
 
 class ImportProgress:

@@ -121,7 +121,7 @@ def _zip_members(path: Path) -> list[Found]:
         raise DataError(f"expected at most {_MEMBERS_MAX:,} members, was {len(members):,}", path=path)
     for member in members:
         name = PurePosixPath(member.filename.replace("\\", "/"))
-        if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+        if name.is_absolute() or ".." in name.parts or any(":" in part for part in name.parts[:1]):
             raise DataError(f"members must stay inside the archive, was {member.filename!r}", path=path)
         match = _part(name.name)
         if match is None or member.is_dir():

@@ -31,6 +31,7 @@ from .instrument import Instrument
 from .mapping import Mapping
 from .quarantine import Quarantine
 from .quote_file import symbol_in
+from .resumable import Place
 from .schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 from .table_file import (
     CSV_SUFFIXES,
@@ -98,15 +99,29 @@ class MappedSource:
 
     def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
         """Yield one event a row."""
-        self._rejected, self._first_symbol = 0, None
-        sequence = 0
-        for path in self.paths:
+        return (block for block, _ in self.marked_blocks(block_events=block_events))
+
+    def marked_blocks(
+        self, place: Place | None = None, *, block_events: int = 65_536
+    ) -> Iterator[tuple[NDArray[np.void], Place]]:
+        """Yield events from a row on, each block with the row behind it, not converting those before."""
+        begin = place or {"file": 0, "row": 0, "sequence": 0, "symbol": None, "rejected": 0}
+        sequence, self._first_symbol, self._rejected = begin["sequence"], begin["symbol"], begin["rejected"]
+        for number in range(begin["file"], len(self.paths)):
+            path = self.paths[number]
             for row, frame in read_rows(path, self.mapping, block_rows=block_events):
-                events = self._events(frame, path, row)
+                passed = begin["row"] - row if number == begin["file"] else 0
+                if passed >= frame.height:
+                    continue
+                first = max(passed, 0)
+                events = self._events(frame.slice(first), path, row + first)
                 events["seq"] = (sequence + np.arange(len(events))) & 0xFFFFFFFF
                 sequence += len(events)
                 if len(events):
-                    yield events
+                    yield events, {
+                        "file": number, "row": row + frame.height, "sequence": sequence,
+                        "symbol": self._first_symbol, "rejected": self._rejected,
+                    }  # fmt: skip
 
     def _events(self, frame: pl.DataFrame, path: Path, row: int) -> NDArray[np.void]:
         """Turn rows into events, leaving out the bad ones."""

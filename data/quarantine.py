@@ -188,6 +188,22 @@ class LeftOut:
         if self._quarantine is not None:
             self._quarantine.sequence_gaps += 1
 
+    def state(self) -> dict[str, Any]:
+        """Return what was counted so far, as JSON, for `go_on`."""
+        return {
+            "rejected": dict(self.rejected), "passed": dict(self.passed), "gaps": dict(self.gaps),
+            "first": self.first, "first_gaps": dict(self._first_gaps),
+        }  # fmt: skip
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Count on from what another reading had counted up to here."""
+        self.rejected, self.passed, self.gaps = (
+            Counter(state[name]) for name in ("rejected", "passed", "gaps")
+        )
+        self.first, self._first_gaps = state["first"], dict(state["first_gaps"])
+        if self._quarantine is not None:
+            self._quarantine.sequence_gaps += self.gaps.total()
+
     def notes(self) -> tuple[str, ...]:
         """Return a sentence for each rule and each kind of message."""
         gaps = (

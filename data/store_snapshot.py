@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .errors import DataError
 from .event_merge import merge_feeds
+from .grid_factor import SAME_UNITS, Factor
 from .instrument import Instrument
 from .manifest import Manifest
 from .packed_cache import cache_path, open_cache
@@ -21,7 +22,7 @@ from .partition import Partition, in_time_order
 from .partition_file import read_partition, require_length
 from .reference import FeeSchedule, names_of, require_same_grid
 from .store_commit import HELD_SUFFIX, locate
-from .venue_grids import SAME_UNITS, Factor, VenueGrids
+from .venue_grids import VenueGrids
 
 if TYPE_CHECKING:
     import polars as pl
@@ -259,7 +260,7 @@ class StoreSnapshot:
                 low = 0 if start_ns is None else int(np.searchsorted(ts_ns, start_ns))
                 high = len(block) if stop_ns is None else int(np.searchsorted(ts_ns, stop_ns))
                 for first in range(low, high, block_events):
-                    yield factor.apply(block[first : min(first + block_events, high)], venue=part.venue)
+                    yield factor.apply(block[first : min(first + block_events, high)])
 
     def _blocks(
         self,

@@ -7,120 +7,22 @@ all of the instrument's venues are whole numbers, so that books and replays comp
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from fractions import Fraction
 from math import gcd
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .columns import PRICE_TICKS_MAX
 from .errors import ConfigError
+from .grid_factor import SAME_UNITS, Factor
 from .instrument import Instrument
 from .reference import version_on
-from .schema import QUOTE_DTYPE, EventFlag, EventKind
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from .manifest import Manifest
 
-RESTING: Final = (
-    EventKind.ADD, EventKind.CANCEL, EventKind.REDUCE, EventKind.EXECUTE, EventKind.LEVEL,
-)  # fmt: skip
 SAME: Final = ("multiplier", "inverse", "instrument_id")
 """What no factor makes equal: a contract worth 100 dollars is no fraction of a coin."""
-_SIZE_32_MAX: Final = (1 << 32) - 1
-_LOTS_MAX: Final = (1 << 63) - 1
-_PRICE_32_MAX: Final = (1 << 31) - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Factor:
-    """How many units of a stream one unit of a venue is.
-
-    Parameters
-    ----------
-    price, size : int
-    """
-
-    price: int = 1
-    size: int = 1
-
-    def apply(self, events: NDArray[np.void], *, venue: str) -> NDArray[np.void]:
-        """Return events in the stream's units.
-
-        What rests beyond the prices that an event holds is left out, as importers leave it out.
-
-        Raises
-        ------
-        ConfigError
-            A trade or quote does not fit.
-        """
-        if self == SAME_UNITS:
-            return events
-        events = events.copy()
-        quotes = events["kind"] == EventKind.QUOTE
-        ticks = events["price_ticks"].astype(np.int64) * self.price
-        sized = events["kind"] != EventKind.STATUS  # whose size is a code
-        asks = events.view(QUOTE_DTYPE)
-        ask_ticks = np.where(quotes, asks["ask_price_ticks"].astype(np.int64) * self.price, 0)
-        ask_lots = np.where(quotes, asks["ask_size_lots"].astype(np.int64) * self.size, 0)
-        beyond = np.abs(ticks) > PRICE_TICKS_MAX
-        too_large = (np.abs(events["size_lots"]) > _LOTS_MAX // self.size) | (ask_lots > _SIZE_32_MAX)
-        too_large |= (np.abs(ask_ticks) > _PRICE_32_MAX) | (beyond & ~np.isin(events["kind"], RESTING))
-        if too_large.any():
-            raise ConfigError(
-                f"{venue}: events must fit the grid common to all venues, {self.price} ticks "
-                f"and {self.size} lots for one of its own, was {events[int(np.argmax(too_large))]}; "
-                "import it under a symbol or into a store of its own"
-            )
-        events["price_ticks"] = np.where(beyond, 0, ticks)
-        events["size_lots"][sized] *= self.size
-        asks["ask_price_ticks"][quotes] = ask_ticks[quotes]
-        asks["ask_size_lots"][quotes] = ask_lots[quotes]
-        if not beyond.any():
-            return events
-        # A packet that loses its last event ends with the one before.
-        before = np.maximum.accumulate(np.where(beyond, -1, np.arange(len(events))))
-        ends = before[beyond & (events["flags"] & EventFlag.LAST_IN_PACKET != 0)]
-        events["flags"][ends[ends >= 0]] |= np.uint8(EventFlag.LAST_IN_PACKET)
-        return events[~beyond]
-
-    def scan(self, frame: pl.LazyFrame) -> pl.LazyFrame:
-        """Return a frame of events in the stream's units.
-
-        What `apply` leaves out is left out, and what it refuses fails the query; flags stay as they are.
-        """
-        if self == SAME_UNITS:
-            return frame
-        import polars as pl
-
-        ticks = pl.col("price_ticks").cast(pl.Int64) * self.price
-        word = pl.lit(1 << 32, pl.UInt64)
-        is_quote = pl.col("kind") == int(EventKind.QUOTE)
-        ask, low = (
-            pl.when(is_quote).then(part).otherwise(0)
-            for part in (pl.col("order_id") // word, pl.col("order_id") % word)
-        )
-        # Casts fail where a number does not fit. Prices are signed words.
-        price = pl.when(low < 1 << 31).then(low.cast(pl.Int64)).otherwise(low.cast(pl.Int64) - (1 << 32))
-        price = (price * self.price).cast(pl.Int32).cast(pl.Int64) % (1 << 32)
-        quote = (ask * self.size).cast(pl.UInt32).cast(pl.UInt64) * word + price.cast(pl.UInt64)
-        return frame.filter(
-            (ticks.abs() <= PRICE_TICKS_MAX) | ~pl.col("kind").is_in(list(map(int, RESTING)))
-        ).with_columns(
-            price_ticks=ticks.cast(pl.Int32),
-            size_lots=pl.when(pl.col("kind") == int(EventKind.STATUS))
-            .then(pl.col("size_lots"))
-            .otherwise(pl.col("size_lots") * self.size),
-            order_id=pl.when(is_quote).then(quote).otherwise(pl.col("order_id")),
-        )
-
-
-SAME_UNITS: Final = Factor()
 
 
 class VenueGrids:
@@ -194,9 +96,15 @@ class VenueGrids:
         key = venue, own, every
         if key not in self._factors:
             common = on_grid(own, [entry for entry in every if entry is not None])
+            units = (
+                f"{name} (ticks of {entry.price_increment}, lots of {entry.lot_size})"
+                for name, entry in zip(self.venues(symbol), every, strict=True)
+                if entry is not None
+            )
             self._factors[key] = Factor(
                 price=steps(own.price_increment, common.price_increment),
                 size=steps(own.lot_size, common.lot_size),
+                at=f"{symbol} at {venue}, read on one grid with {', '.join(units)}",
             )
         return self._factors[key]
 

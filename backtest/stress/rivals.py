@@ -130,7 +130,8 @@ class Hogs:
         command = (sys.executable, "-I", "-S", "-c", _SPIN, str(os.getpid()))
         try:
             for _ in range(self._count):
-                self._processes.append(subprocess.Popen(command))
+                # An interrupt from the terminal is ours alone.
+                self._processes.append(subprocess.Popen(command, process_group=0))
         except BaseException:
             self.__exit__(None, None, None)
             raise

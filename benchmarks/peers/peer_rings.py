@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from data.schema import EVENT_DTYPE
 from ext.ring_buffer import SpscRing
 
-from ..bench_rings import CAPACITY, SPAWN, ring_round_trips
+from ..bench_rings import CAPACITY, ring_round_trips
 from ..harness import Bench, peer_scenario
+from ..other_process import SPAWN, other_process
 
 MESSAGE: Final = bytes(EVENT_DTYPE.itemsize)
 BATCH: Final = 512
@@ -109,17 +110,20 @@ def rings_latency(bench: Bench) -> None:
                 pass
             return words[8]
 
-        partners: tuple[tuple[str, Any, Any, tuple[Any, ...], Turn], ...] = (
-            ("SimpleQueue, sleeps", threading.Thread, answer_queue, (there, back), through_simple_queue),
-            ("multiprocessing.Queue, sleeps", SPAWN.Process, answer_queue, (out, home), through_queue),
-            ("multiprocessing.Pipe, sleeps", SPAWN.Process, answer_pipe, (their_end,), through_pipe),
-            ("Python on shared memory, spins", SPAWN.Process, answer_memory, (block.name,), through_memory),
+        partners: tuple[tuple[str, Any, tuple[Any, ...], Turn], ...] = (
+            ("SimpleQueue, sleeps", answer_queue, (there, back), through_simple_queue),
+            ("multiprocessing.Queue, sleeps", answer_queue, (out, home), through_queue),
+            ("multiprocessing.Pipe, sleeps", answer_pipe, (their_end,), through_pipe),
+            ("Python on shared memory, spins", answer_memory, (block.name,), through_memory),
         )
-        for name, kind, target, arguments, turn in partners:
-            partner = kind(target=target, args=(*arguments, rounds + 1))
-            partner.start()
-            theirs = _times(bench, name, turn, rounds)
-            partner.join()
+        for name, answer, ends, turn in partners:
+            if turn is through_simple_queue:
+                # A daemon: after an interrupt it waits for a message that never comes.
+                threading.Thread(target=answer, args=(*ends, rounds + 1), daemon=True).start()
+                theirs = _times(bench, name, turn, rounds)
+            else:
+                with other_process(answer, *ends, rounds + 1):
+                    theirs = _times(bench, name, turn, rounds)
             ours = ring_round_trips(
                 SpscRing(CAPACITY, mode="stamped"), SpscRing(CAPACITY, mode="stamped"), rounds
             )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from ..errors import DataError
 from ..instrument import Instrument, Session
 from ..quarantine import LeftOut, Quarantine
+from ..resumable import Marked, PiecewiseSource, Place
+from ..schema import EVENT_DTYPE
 from ..table_file import files_sha256
 from . import Verification
 from .databento_events import DbnEvents
-from .dbn_records import DTYPES, PRICE_UNDEFINED, DbnFile, official, official_errors
+from .dbn_records import DTYPES, MBO_DTYPE, PRICE_UNDEFINED, DbnFile, Run, official, official_errors
 from .dbn_symbols import SAMPLED_RUNS, SymbolFilter, intervals_of, runs_of_one_id
-from .event_columns import in_blocks
 from .feed_source import in_order_of_name
 from .grid import instrument_of
 
@@ -33,9 +34,11 @@ SCHEMAS: Final = (
 """Those that become events; a live recording of several schemas names none."""
 
 _NANO: Final = 9
+_CLEARS_APART: Final = 4_096
+_NOTHING: Final = np.empty(0, EVENT_DTYPE)
 
 
-class DatabentoEvents:
+class DatabentoEvents(PiecewiseSource):
     """The events of one instrument of DBN files.
 
     Parameters
@@ -72,34 +75,92 @@ class DatabentoEvents:
     def data_hash(self) -> str:
         return files_sha256(tuple(file.path for file in self.files))
 
-    def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
+    def _pieces(self, place: Place | None, block_events: int) -> Iterator[Marked]:
         """Yield events in order of venue time."""
-        return in_blocks(self._pieces(), block_events)
-
-    def _pieces(self) -> Iterator[NDArray[np.void]]:
         left = LeftOut(self.quarantine)
         events = DbnEvents(self.instrument, left=left, strict=self._strict)
-        last_id: int | None = None
-        for file in self.files:
+        reading = _Reading(events, left)
+        begin: dict[str, Any] = {"file": 0, "record": {}} if place is None else place
+        if place is not None:
+            reading.go_on(place)
+        for number in range(begin["file"], len(self.files)):
+            file = self.files[number]
             events.path, quoted = file.path, file.metadata.schema in ("tbbo", "tcbbo")
-            chosen = self._filters[file.path]
-            for row, records in file.records():
-                if int(records["rtype"][0]) not in DTYPES:
-                    left.pass_over(f"records of type {int(records['rtype'][0]):#04x}", len(records))
-                    continue
-                mine = chosen.mine(records)
-                left.pass_over("records of other instruments", int((~mine).sum()))
-                rows, records = np.flatnonzero(mine) + row, records[mine]
-                for part in runs_of_one_id(records):
-                    number = int(records["instrument_id"][part][0])
-                    if last_id not in (None, number):
-                        yield events.finish()
-                        yield events.restart(records[part], rows[part])
-                        left.pass_over("changes of the instrument id, the book cleared at each")
-                    last_id = number
-                    yield events.of(records[part], rows[part], quoted=quoted)
-        yield events.finish()
+            for run in file.runs(**(begin["record"] if number == begin["file"] else {})):
+                mine = self._filters[file.path].mine(run.records)
+                clears = _clears(run.records, mine)
+                if clears[:1] == [0]:
+                    yield _NOTHING, reading.place(number, run.place(0), is_clear=True)
+                for first, last in pairwise((0, *filter(None, clears), len(run.records))):
+                    told = reading.read(run, first, last, mine, quoted=quoted)
+                    yield told, reading.place(number, run.place(last), is_clear=last in clears)
+        yield events.finish(), None
         self.notes = left.notes()
+
+
+class _Reading:
+    """What one reading of a source knows of the records so far; another can take it up.
+
+    Parameters
+    ----------
+    events : DbnEvents
+    left : LeftOut
+        Of `events`.
+    """
+
+    def __init__(self, events: DbnEvents, left: LeftOut) -> None:
+        self._events, self._left = events, left
+        self._last_id: int | None = None
+        self._has_orders = False
+
+    def read(
+        self, run: Run, first: int, last: int, mine: NDArray[np.bool_], *, quoted: bool
+    ) -> NDArray[np.void]:
+        """Return the events of some records of a run."""
+        rtype = int(run.records["rtype"][0])
+        if rtype not in DTYPES:
+            self._left.pass_over(f"records of type {rtype:#04x}", last - first)
+            return _NOTHING
+        at = np.flatnonzero(mine[first:last]) + first
+        self._left.pass_over("records of other instruments", last - first - len(at))
+        rows, records = at + run.row, run.records[at]
+        self._has_orders |= records.dtype == MBO_DTYPE and len(records) > 0
+        parts = [_NOTHING]
+        for part in runs_of_one_id(records):
+            number = int(records["instrument_id"][part][0])
+            if self._last_id not in (None, number):
+                parts += self._events.finish(), self._events.restart(records[part], rows[part])
+                self._left.pass_over("changes of the instrument id, the book cleared at each")
+            self._last_id = number
+            parts.append(self._events.of(records[part], rows[part], quoted=quoted))
+        return np.concatenate(parts)
+
+    def place(self, file: int, record: dict[str, int], *, is_clear: bool) -> Place | None:
+        """Return where another reading can go on; with orders in the book, only where it is cleared."""
+        state = self._events.state()
+        if state is None or (self._has_orders and not is_clear):
+            return None
+        return {
+            "file": file, "record": record, "last_id": self._last_id, "events": state,
+            "left": self._left.state(),
+        }  # fmt: skip
+
+    def go_on(self, place: Place) -> None:
+        """Stand where another reading was."""
+        self._last_id = place["last_id"]
+        self._events.go_on(place["events"])
+        self._left.go_on(place["left"])
+
+
+def _clears(records: NDArray[np.void], mine: NDArray[np.bool_]) -> list[int]:
+    """Return where orders of ours are cleared, places far enough apart to be worth one."""
+    if records.dtype != MBO_DTYPE:
+        return []
+    found: list[int] = []
+    for at in np.flatnonzero(mine & (records["action"] == b"R")).tolist():
+        if not found or at - found[-1] >= _CLEARS_APART:
+            found.append(at)
+    return found
 
 
 def open_source(

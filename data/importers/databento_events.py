@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,8 @@ _KIND_OF[np.frombuffer(b"ACMRT", np.uint8)] = (
 )  # fmt: skip
 _EVENTS_OF: Final = np.zeros(256, np.intp)
 _EVENTS_OF[np.frombuffer(b"ACMRT", np.uint8)] = (1, 1, 2, 1, 1)
+
+_STATE_EVENTS_MAX: Final = 4_096
 
 _Depth = tuple[NDArray[np.int64], NDArray[np.int64]]
 _NO_DEPTH: Final = (np.zeros(10, np.int64), np.zeros(10, np.int64))
@@ -92,6 +95,26 @@ class DbnEvents:
         snapshot = records["flags"][place] & _SNAPSHOT != 0
         events["flags"][snapshot] |= np.uint8(EventFlag.SNAPSHOT)
         return self._packets(events, place, records["flags"] & _LAST != 0)
+
+    def state(self) -> dict[str, Any] | None:
+        """Return what runs to come must know of those before, as JSON, but for the book of all orders.
+
+        None where so much is held back that it is too long to write down.
+        """
+        if len(self._held) > _STATE_EVENTS_MAX:
+            return None
+        return {
+            "reached_ns": self._reached_ns,
+            "held": self._held.tolist(),
+            "depth": [[part.tolist() for part in side] for side in self._depth],
+        }
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Stand where another reading was."""
+        self._reached_ns = state["reached_ns"]
+        self._held = np.array([tuple(event) for event in state["held"]], EVENT_DTYPE)
+        bids, asks = ([np.array(part, np.int64) for part in side] for side in state["depth"])
+        self._depth = [(bids[0], bids[1]), (asks[0], asks[1])]
 
     def restart(self, records: NDArray[np.void], rows: NDArray[np.intp]) -> NDArray[np.void]:
         """Forget the book, since the records that follow are of another instrument id; return a CLEAR."""

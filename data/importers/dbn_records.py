@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +94,28 @@ def official_errors(path: Path, expected: str, *, row: int | None = None) -> Ite
         raise DataError(f"expected {expected}, was: {error}", path=path, row=row) from error
 
 
+class Run(NamedTuple):
+    """Records of one type and length, one after another.
+
+    Parameters
+    ----------
+    row : int
+        Position of the first in the file.
+    records : array of one of the layouts above
+    offset, length : int
+        Bytes of the file before them, as decompressed, and theirs.
+    """
+
+    row: int
+    records: NDArray[np.void]
+    offset: int
+    length: int
+
+    def place(self, at: int) -> dict[str, int]:
+        """Return where the record number `at` of the run begins, or the run ends: for `DbnFile.runs`."""
+        return {"row": self.row + at, "offset": self.offset + at * (self.length // len(self.records))}
+
+
 class DbnFile:
     """One DBN file, versions 1 to 3, plain or zstd.
 
@@ -156,24 +178,29 @@ class DbnFile:
 
         Records of types without a layout here come as bare headers.
         """
-        rest, offset, skipped, count = b"", 0, 0, 0
+        return ((run.row, run.records) for run in self.runs())
+
+    def runs(self, *, row: int = 0, offset: int | None = None) -> Iterator[Run]:
+        """Yield the records from one on, of which the byte offset is known: in runs of one type."""
+        begin = self._head_bytes if offset is None else offset
+        rest, offset, skipped = b"", 0, 0
         for piece in _joined(self._pieces()):
             rest += piece
-            if skipped < self._head_bytes:
-                cut = min(self._head_bytes - skipped, len(rest))
+            if skipped < begin:
+                cut = min(begin - skipped, len(rest))
                 rest, skipped, offset = rest[cut:], skipped + cut, offset + cut
-                if skipped < self._head_bytes:
+                if skipped < begin:
                     continue
             start = 0
             while (found := self._run(rest, start, offset)) is not None:
                 records, used = found
-                yield count, records
-                count += len(records)
+                yield Run(row, records, offset, used)
+                row += len(records)
                 start += used
                 offset += used
             rest = rest[start:]
-        if rest or skipped < self._head_bytes:
-            raise DataError("expected a whole record, was cut off", path=self.path, row=count, offset=offset)
+        if rest or skipped < begin:
+            raise DataError("expected a whole record, was cut off", path=self.path, row=row, offset=offset)
 
     def _run(self, data: bytes, start: int, offset: int) -> tuple[NDArray[np.void], int] | None:
         """Return the whole records of one type and length at `start`, and their bytes; None without one."""

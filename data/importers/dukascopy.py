@@ -22,12 +22,13 @@ from ..events import EventSource
 from ..instrument import Instrument
 from ..mapped_source import MappedSource
 from ..quarantine import LeftOut, Quarantine
+from ..resumable import Marked, PiecewiseSource, Place
 from ..schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 from ..sniff import sniff_mapping
 from ..table_file import CSV_SUFFIXES, files_sha256
 from . import Verification
 from .dukascopy_files import HourFile, hour_file
-from .event_columns import SEQ_MASK, in_blocks
+from .event_columns import SEQ_MASK
 from .grid import CURRENCY_HOURS, OffGrid, on_a_fitting_grid
 
 CLOCK_RULE: Final = "times must lie within the hour and not run backwards"
@@ -140,7 +141,7 @@ def _instrument(symbol: str, files: Sequence[HourFile], *, point: float | None) 
     )
 
 
-class DukascopyEvents:
+class DukascopyEvents(PiecewiseSource):
     """The quotes of one instrument's hours."""
 
     def __init__(self, files: Sequence[HourFile], *, instrument: Instrument, strict: bool) -> None:
@@ -159,17 +160,17 @@ class DukascopyEvents:
     def data_hash(self) -> str:
         return files_sha256(tuple(file.path for file in self.files))
 
-    def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
+    def _pieces(self, place: Place | None, block_events: int) -> Iterator[Marked]:
         """Yield one QUOTE event a row."""
-        return in_blocks(self._pieces(), block_events)
-
-    def _pieces(self) -> Iterator[NDArray[np.void]]:
         left = LeftOut(self.quarantine)
-        for file in self.files:
+        if place is not None:
+            left.go_on(place["left"])
+        for number in range(place["file"] if place is not None else 0, len(self.files)):
+            file = self.files[number]
             rows = file.rows()
             left.pass_over("hours without a tick", int(len(rows) == 0))
-            if len(rows):
-                yield self._events(file, rows, left)
+            events = self._events(file, rows, left)
+            yield events, {"file": number + 1, "left": left.state()}
         self.notes = left.notes()
 
     def _events(self, file: HourFile, rows: NDArray[np.void], left: LeftOut) -> NDArray[np.void]:

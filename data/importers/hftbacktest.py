@@ -7,13 +7,10 @@ events, for the local one, or both; events are the exchange's.
 
 from __future__ import annotations
 
-import tokenize
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +19,11 @@ from ..columns import PRICE_TICKS_MAX, TS_NS_MAX, infer_increment, infer_lot_siz
 from ..errors import DataError
 from ..instrument import Instrument
 from ..quarantine import LeftOut
+from ..resumable import Marked, PiecewiseSource, Place
 from ..schema import EVENT_DTYPE, EventFlag, EventKind
 from ..table_file import files_sha256
 from . import Verification
-from .event_columns import QUOTE_SIZE_LOTS_MAX, SEQ_MASK, in_blocks
+from .event_columns import QUOTE_SIZE_LOTS_MAX, SEQ_MASK
 from .feed_source import in_order_of_name
 from .grid import OffGrid, on_a_fitting_grid, stored_symbol
 from .hftbacktest_rows import (
@@ -44,10 +42,13 @@ from .hftbacktest_rows import (
     SELL,
     TRADE,
     RowWriter,
+    read_rows,
 )  # fmt: skip
 
-_ROWS: Final = 65_536
 _SIZE_LOTS_MAX: Final = 1 << 53
+_STATE_MAX: Final = 1 << 14
+"""Orders and levels that a mark of a running import holds; a few dozen marks are held at once."""
+
 # Beyond every limit, and still finite when divided by a unit.
 _FAR: Final = 1e200
 _KINDS: Final = {
@@ -57,60 +58,9 @@ _KINDS: Final = {
     ADD_ORDER: EventKind.ADD,
     CANCEL_ORDER: EventKind.CANCEL,
 }
-_ERRORS: Final = (
-    zipfile.BadZipFile,
-    OSError,
-    EOFError,
-    ValueError,
-    zlib.error,
-    NotImplementedError,
-    KeyError,
-    RuntimeError,  # an encrypted member
-    SyntaxError,  # an npy header, which numpy reads as Python
-    tokenize.TokenError,
-)
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, NDArray[np.void]]]:
-    """Yield (row of the first, rows as stored), a block at a time.
-
-    Raises
-    ------
-    DataError
-        The file is no such archive, or damaged.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if "data.npy" not in names:
-                raise DataError(f"expected an array named data, was {', '.join(names[:5])}", path=path)
-            with archive.open("data.npy") as stream:
-                yield from _read_member(stream, path)
-    except _ERRORS as error:
-        raise DataError(f"expected a whole npz archive, was: {error}", path=path) from error
-
-
-def _read_member(stream: IO[bytes], path: Path) -> Iterator[tuple[int, NDArray[np.void]]]:
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
-        raise DataError(f"expected npy version 1 or 2, was {version}", path=path)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
-    if dtype != ROW_DTYPE or len(shape) != 1:
-        raise DataError(
-            f"expected one dimension of {ROW_DTYPE.names}, was {dtype} of shape {shape}", path=path
-        )
-    row, count = 0, int(shape[0])
-    while row < count:
-        wanted = min(_ROWS, count - row)
-        data = stream.read(wanted * ROW_DTYPE.itemsize)
-        if len(data) < wanted * ROW_DTYPE.itemsize:
-            raise DataError(f"expected {count:,} rows, was fewer", path=path, row=row)
-        yield row, np.frombuffer(data, ROW_DTYPE)
-        row += wanted
-
-
-class HftbacktestEvents:
+class HftbacktestEvents(PiecewiseSource):
     """The events of one instrument's files."""
 
     def __init__(self, paths: tuple[Path, ...], *, instrument: Instrument, strict: bool) -> None:
@@ -126,17 +76,23 @@ class HftbacktestEvents:
     def data_hash(self) -> str:
         return files_sha256(self.paths)
 
-    def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
+    def _pieces(self, place: Place | None, block_events: int) -> Iterator[Marked]:
         """Yield events in the exchange's order."""
-        return in_blocks(self._pieces(), block_events)
-
-    def _pieces(self) -> Iterator[NDArray[np.void]]:
         left = LeftOut()
         reader = _Reader(self.instrument, left=left, strict=self._strict)
-        for path in self.paths:
-            reader.path = path
-            for row, rows in read_rows(path):
-                yield reader.events(rows, row)
+        entered = place or {"file": 0, "row": 0}
+        if place is not None:
+            left.go_on(place["left"])
+            reader.go_on(place["reader"])
+        for number in range(entered["file"], len(self.paths)):
+            path = reader.path = self.paths[number]
+            first_row = entered["row"] if number == entered["file"] else 0
+            for row, rows in read_rows(path, first_row=first_row):
+                events = reader.events(rows, row)
+                state = reader.state()
+                yield events, None if state is None else {
+                    "file": number, "row": row + len(rows), "left": left.state(), "reader": state,
+                }  # fmt: skip
         self.notes = left.notes()
 
 
@@ -150,6 +106,24 @@ class _Reader:
         self._touch: dict[int, tuple[int, int]] = {1: (0, 0), -1: (0, 0)}
         self._reached_ns = 0
         self.path = Path()
+
+    def state(self) -> dict[str, Any] | None:
+        """Return what rows to come must know of those before, as JSON; None where that is too much."""
+        if len(self._orders) + sum(map(len, self._levels.values())) > _STATE_MAX:
+            return None
+        return {
+            "reached_ns": self._reached_ns,
+            "levels": [sorted(self._levels[side]) for side in (1, -1)],
+            "touch": [self._touch[side] for side in (1, -1)],
+            "orders": [(order_id, *order) for order_id, order in self._orders.items()],
+        }
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Stand where another reader was."""
+        self._reached_ns = state["reached_ns"]
+        for side, levels, (price, size) in zip((1, -1), state["levels"], state["touch"], strict=True):
+            self._levels[side], self._touch[side] = set(levels), (price, size)
+        self._orders = {order_id: (side, price, size) for order_id, side, price, size in state["orders"]}
 
     def events(self, rows: NDArray[np.void], first_row: int) -> NDArray[np.void]:
         mine = rows["ev"] & EXCHANGE != 0

@@ -1,12 +1,18 @@
-"""hftbacktest's rows: their layout, and how events become them."""
+"""hftbacktest's rows: their layout, how they are read, and how events become them."""
 
 from __future__ import annotations
 
-from typing import Final
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DataError
 from ..instrument import Instrument
 from ..schema import QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 
@@ -33,7 +39,61 @@ BUY: Final = 1 << 29
 LOCAL: Final = 1 << 30
 EXCHANGE: Final = 1 << 31
 
+_ROWS: Final = 65_536
+_ERRORS: Final = (
+    zipfile.BadZipFile,
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+    NotImplementedError,
+    KeyError,
+    RuntimeError,  # an encrypted member
+    SyntaxError,  # an npy header, which numpy reads as Python
+    tokenize.TokenError,
+)
+
 _Row = tuple[int, int, int, int, int]
+
+
+def read_rows(path: Path, *, first_row: int = 0) -> Iterator[tuple[int, NDArray[np.void]]]:
+    """Yield (row of the first, rows as stored), a block at a time, from a row on that begins a block.
+
+    Raises
+    ------
+    DataError
+        The file is no such archive, or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if "data.npy" not in names:
+                raise DataError(f"expected an array named data, was {', '.join(names[:5])}", path=path)
+            with archive.open("data.npy") as stream:
+                yield from _read_member(stream, path, first_row)
+    except _ERRORS as error:
+        raise DataError(f"expected a whole npz archive, was: {error}", path=path) from error
+
+
+def _read_member(stream: IO[bytes], path: Path, first_row: int) -> Iterator[tuple[int, NDArray[np.void]]]:
+    version = np.lib.format.read_magic(stream)
+    if version not in ((1, 0), (2, 0)):
+        raise DataError(f"expected npy version 1 or 2, was {version}", path=path)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    if dtype != ROW_DTYPE or len(shape) != 1:
+        raise DataError(
+            f"expected one dimension of {ROW_DTYPE.names}, was {dtype} of shape {shape}", path=path
+        )
+    row, count = 0, int(shape[0])
+    while row < count:
+        wanted = min(_ROWS, count - row)
+        data = stream.read(wanted * ROW_DTYPE.itemsize)
+        if len(data) < wanted * ROW_DTYPE.itemsize:
+            raise DataError(f"expected {count:,} rows, was fewer", path=path, row=row)
+        if row >= first_row:
+            yield row, np.frombuffer(data, ROW_DTYPE)
+        row += wanted
 
 
 class RowWriter:

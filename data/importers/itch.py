@@ -20,6 +20,7 @@ from ..errors import ConfigError, DataError
 from ..instrument import Instrument
 from ..lobster import EXCHANGE_TIME_ZONE
 from ..quarantine import Quarantine
+from ..resumable import Marked, PiecewiseSource, Place
 from ..schema import EVENT_DTYPE, EventFlag, EventKind
 from ..table_file import files_sha256
 from . import Verification
@@ -95,7 +96,7 @@ def _only_symbol(path: Path) -> str:
     return names[0]
 
 
-class ItchEvents:
+class ItchEvents(PiecewiseSource):
     """The events of one stock; every order event carries the order's side and price."""
 
     def __init__(
@@ -125,11 +126,16 @@ class ItchEvents:
         """SHA-256 of the files as they are."""
         return files_sha256(self.paths)
 
-    def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
+    def _pieces(self, place: Place | None, block_events: int) -> Iterator[Marked]:
         """Yield the events, each day after a CLEAR; every event but a replace's CANCEL ends a packet."""
-        notes: list[str] = []
-        last_ns: int | None = None
-        for path in self.paths:
+        begin = place or {"path": 0, "last_ns": None, "notes": [], "gaps": 0}
+        notes: list[str] = list(begin["notes"])
+        last_ns: int | None = begin["last_ns"]
+        gaps = begin["gaps"]
+        if self.quarantine is not None:
+            self.quarantine.sequence_gaps += gaps
+        for number in range(begin["path"], len(self.paths)):
+            path = self.paths[number]
             file = ItchFile(
                 path,
                 symbol=self.symbol.encode("ascii"),
@@ -145,13 +151,16 @@ class ItchEvents:
                 if opening and last_ns is not None and first_ns < last_ns:
                     raise DataError("expected recordings in order of time, was an earlier day", path=path)
                 last_ns = int(events["ts_ns"][-1])
-                yield np.concatenate((self._clear(events), events)) if opening else events
+                yield np.concatenate((self._clear(events), events)) if opening else events, None
                 opening = False
             if file.decoder.locate is None:
                 raise DataError(f"expected messages of {self.symbol}, was none", path=path)
             notes += _notes(file, table)
+            gaps += file.gaps
             if self.quarantine is not None:
                 self.quarantine.sequence_gaps += file.gaps
+            behind = {"path": number + 1, "last_ns": last_ns, "notes": list(notes), "gaps": gaps}
+            yield np.empty(0, EVENT_DTYPE), behind
         self.notes = tuple(notes)
 
     def _clear(self, events: NDArray[np.void]) -> NDArray[np.void]:

@@ -23,6 +23,7 @@ from ..errors import ConfigError, DataError
 from ..event_merge import merge_feeds
 from ..instrument import Instrument, Session
 from ..quarantine import LeftOut, Quarantine
+from ..resumable import Marked, PiecewiseSource, Place
 from ..schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 from ..table_file import files_sha256
 from . import Verification
@@ -71,7 +72,7 @@ def open_source(
     return LeanEvents(files, instrument=instrument, strict=strict)
 
 
-class LeanEvents:
+class LeanEvents(PiecewiseSource):
     """The events of one symbol on one market."""
 
     def __init__(self, files: Sequence[LeanFile], *, instrument: Instrument | None, strict: bool) -> None:
@@ -117,11 +118,16 @@ class LeanEvents:
                 found.append("no venue known by the path: times are taken for UTC")
         return tuple(found)
 
-    def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
+    def _pieces(self, place: Place | None, block_events: int) -> Iterator[Marked]:
         """Yield the events day by day, trades and quotes merged."""
         self.left = LeftOut(self.quarantine)
         last_ns: int | None = None
-        for day in sorted({file.day for file in self.files}):
+        if place is not None:
+            last_ns = place["last_ns"]
+            self.left.go_on(place["left"])
+        days = sorted({file.day for file in self.files})
+        for number in range(place["day"] if place is not None else 0, len(days)):
+            day = days[number]
             feeds = [self._events(file, block_events) for file in self.files if file.day == day]
             for events in merge_feeds(feeds):
                 if not len(events):
@@ -129,7 +135,11 @@ class LeanEvents:
                 if last_ns is not None and events["ts_ns"][0] < last_ns:
                     raise DataError("expected days that do not overlap, was one", path=self.files[0].path)
                 last_ns = int(events["ts_ns"][-1])
-                yield events
+                yield events, None
+            yield (
+                np.empty(0, EVENT_DTYPE),
+                {"day": number + 1, "last_ns": last_ns, "left": self.left.state()},
+            )
 
     @property
     def _grid(self) -> tuple[float, float]:

@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import ConfigError, DataError
 from ..instrument import Instrument
+from ..resumable import Marked, PiecewiseSource, Place
 from ..schema import EVENT_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 from ..table_file import files_sha256
 from . import Verification
@@ -81,7 +81,7 @@ def log_day(path: Path) -> date:
     )
 
 
-class SseEvents:
+class SseEvents(PiecewiseSource):
     """The events of one stock's days, each after a CLEAR."""
 
     def __init__(self, paths: Sequence[Path], *, symbol: str | None, instrument: Instrument | None) -> None:
@@ -122,9 +122,10 @@ class SseEvents:
         """SHA-256 of the files as they are."""
         return files_sha256(self.paths)
 
-    def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
+    def _pieces(self, place: Place | None, block_events: int) -> Iterator[Marked]:
         """Yield the events, about `block_events` at a time."""
-        for log, midnight_ns in zip(self.logs, self._midnights, strict=True):
+        for number in range(0 if place is None else place["log"], len(self.logs)):
+            log, midnight_ns = self.logs[number], self._midnights[number]
             rows: list[tuple[int, ...]] = []
             opening = True
             for message in log.messages():
@@ -135,12 +136,11 @@ class SseEvents:
                     opening = False
                 rows += events
                 if len(rows) >= block_events:
-                    yield np.array(rows, EVENT_DTYPE)
+                    yield np.array(rows, EVENT_DTYPE), None
                     rows = []
             if opening:
                 raise DataError(f"expected orders or trades of {log.symbol}, was none", path=log.path)
-            if rows:
-                yield np.array(rows, EVENT_DTYPE)
+            yield np.array(rows, EVENT_DTYPE), {"log": number + 1}
 
 
 def events_of(message: Order | Trade, midnight_ns: int, instrument_id: int) -> list[tuple[int, ...]]:

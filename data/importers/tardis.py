@@ -22,10 +22,11 @@ from ..errors import DataError
 from ..event_merge import merge_feeds
 from ..instrument import Instrument
 from ..quarantine import LeftOut, Quarantine
+from ..resumable import Marked, PiecewiseSource, Place
 from ..schema import EVENT_DTYPE, QUOTE_DTYPE, EventFlag, EventKind
 from ..table_file import CsvTable, files_sha256
 from . import Verification
-from .event_columns import QUOTE_SIZE_LOTS_MAX, SEQ_MASK, in_blocks
+from .event_columns import QUOTE_SIZE_LOTS_MAX, SEQ_MASK
 from .feed_source import in_order_of_name
 from .grid import SAMPLED_MAX, SIZE_LOTS_MAX, Grid, instrument_of, is_plain
 
@@ -48,6 +49,7 @@ SIZE_RULE: Final = "sizes must be multiples of the lot size, from 0 up"
 SIDE_RULE: Final = "side must be bid, ask, buy, sell, unknown or empty, as the file's kind has it"
 SNAPSHOT_RULE: Final = "is_snapshot must be true or false"
 _BATCH_ROWS: Final = 65_536
+_STATE_EVENTS_MAX: Final = 4_096
 _US: Final = 1_000
 _BOOK_KINDS: Final = (EventKind.LEVEL, EventKind.CLEAR)
 
@@ -92,7 +94,7 @@ class TardisFile:
         return [("price", "amount")]
 
 
-class TardisEvents:
+class TardisEvents(PiecewiseSource):
     """The events of one symbol's files."""
 
     def __init__(
@@ -110,17 +112,17 @@ class TardisEvents:
     def data_hash(self) -> str:
         return files_sha256(tuple(file.path for file in self.files))
 
-    def blocks(self, block_events: int = 65_536) -> Iterator[NDArray[np.void]]:
+    def _pieces(self, place: Place | None, block_events: int) -> Iterator[Marked]:
         """Yield events in order of venue time; at one instant the book comes first."""
         left = LeftOut(self.quarantine)
-        feeds = [
-            _Feed(kind, self.symbol, self.instrument, left=left, strict=self._strict).events(
-                [file for file in self.files if file.kind == kind]
-            )
-            for kind in _COLUMNS
-            if any(file.kind == kind for file in self.files)
-        ]
-        yield from in_blocks(merge_feeds(feeds), block_events)
+        kinds = [kind for kind in _COLUMNS if any(file.kind == kind for file in self.files)]
+        feeds = [_Feed(kind, self.symbol, self.instrument, left=left, strict=self._strict) for kind in kinds]
+        if len(feeds) == 1:
+            yield from feeds[0].marked(self.files, place)
+        else:
+            files = ([file for file in self.files if file.kind == kind] for kind in kinds)
+            merged = merge_feeds([feed.events(own) for feed, own in zip(feeds, files, strict=True)])
+            yield from ((events, None) for events in merged)
         self.notes = left.notes()
 
 
@@ -138,9 +140,20 @@ class _Feed:
         self._path = Path()
 
     def events(self, files: Sequence[TardisFile]) -> Iterator[NDArray[np.void]]:
-        for file in files:
-            self._path = file.path
-            for row, batch in file.batches():
+        return (events for events, _ in self.marked(files, None) if len(events))
+
+    def marked(self, files: Sequence[TardisFile], place: Place | None) -> Iterator[Marked]:
+        """Yield events from a row on, each array with the row behind it."""
+        begin = place or {"file": 0, "row": 0}
+        if place is not None:
+            self._go_on(place)
+        for number in range(begin["file"], len(files)):
+            self._path = files[number].path
+            for row, batch in files[number].batches():
+                # Rows are found, but not converted again.
+                if number == begin["file"] and row < begin["row"]:
+                    continue
+                stop = row + batch.num_rows
                 mine = np.flatnonzero(
                     np.array([name == self._symbol for name in batch.column("symbol").to_pylist()])
                 )
@@ -148,11 +161,23 @@ class _Feed:
                 if len(mine) < batch.num_rows:
                     batch = batch.take(pa.array(mine))
                 if batch.num_rows:
-                    yield self._packets(self._convert(batch, mine + row))
+                    yield self._packets(self._convert(batch, mine + row)), self._place(number, stop)
         held, self._held = self._held, np.empty(0, EVENT_DTYPE)
         held["flags"][-1:] |= np.uint8(EventFlag.LAST_IN_PACKET)
-        if len(held):
-            yield held
+        yield held, None
+
+    def _place(self, file: int, row: int) -> Place | None:
+        if len(self._held) > _STATE_EVENTS_MAX:
+            return None
+        return {
+            "file": file, "row": row, "reached_ns": self._reached_ns, "in_snapshot": self._in_snapshot,
+            "held": self._held.tolist(), "left": self._left.state(),
+        }  # fmt: skip
+
+    def _go_on(self, place: Place) -> None:
+        self._reached_ns, self._in_snapshot = place["reached_ns"], place["in_snapshot"]
+        self._held = np.array([tuple(event) for event in place["held"]], EVENT_DTYPE)
+        self._left.go_on(place["left"])
 
     def _packets(self, events: NDArray[np.void]) -> NDArray[np.void]:
         """Mark where the receive time changes: rows of one message share it. The last packet may go on."""

@@ -220,7 +220,11 @@ def hogs(count: int) -> Iterator[None]:
     running = []
     try:
         for _ in range(count):
-            running.append(subprocess.Popen([sys.executable, "-S", "-c", _HOG], stdin=subprocess.DEVNULL))
+            running.append(
+                subprocess.Popen(
+                    [sys.executable, "-S", "-c", _HOG], stdin=subprocess.DEVNULL, process_group=0
+                )
+            )
         yield
     finally:
         for process in running:

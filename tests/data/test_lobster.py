@@ -212,6 +212,15 @@ def test_names_that_leave_the_archive_are_refused(tmp_path: Path, name: str) -> 
         open_lobster(path)
 
 
+@pytest.mark.parametrize("name", [".", "./"])
+def test_a_member_without_a_name_is_no_part_of_a_pair(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "nameless.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, "")
+    with pytest.raises(DataError, match="expected a pair"):
+        open_lobster(path)
+
+
 def test_a_compression_bomb_is_refused_unread(tmp_path: Path) -> None:
     day, path = Day(seed=1, levels=1, rows=5), tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

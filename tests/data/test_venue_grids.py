@@ -9,7 +9,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 from dying_writer import ACME, DAY_NS, START_NS, steady_events
 from hypothesis import given
@@ -19,11 +18,12 @@ from signed_manifest import resign
 
 from data.columns import PRICE_TICKS_MAX
 from data.errors import ConfigError, DataError
+from data.grid_factor import SAME_UNITS, Factor
 from data.manifest import SYMBOL_VERSION
 from data.reference import FeeSchedule
 from data.schema import EVENT_DTYPE, QUOTE_DTYPE, EventFlag, EventKind
 from data.store import TickStore
-from data.venue_grids import SAME_UNITS, Factor, common_unit, steps
+from data.venue_grids import common_unit, steps
 
 COARSE = replace(ACME, price_increment=0.5, lot_size=0.1, tick_size_ticks=1, currency="EUR")
 FINE = replace(ACME, price_increment=0.2, lot_size=0.01, tick_size_ticks=5)
@@ -73,16 +73,65 @@ def test_a_stream_counts_all_venues_in_one_unit(tmp_path: Path, cached: bool) ->
     assert np.concatenate(list(store.stream(venues=["USA"])))["price_ticks"].tolist() == [40]
 
 
-def test_a_scan_fails_where_a_stream_does(tmp_path: Path) -> None:
-    store = TickStore(tmp_path)
-    quote = events_at(START_NS, (EventKind.QUOTE, 9, 2))
-    quote.view(QUOTE_DTYPE)["ask_size_lots"] = (1 << 32) - 1
-    store.write([quote], instrument=COARSE, venue="EURO")
-    store.write([events_at(START_NS + 9, (EventKind.TRADE, 20, 50))], instrument=FINE, venue="USA")
-    with pytest.raises(ConfigError, match="EURO: events must fit the grid common to all venues"):
-        list(store.stream())
-    with pytest.raises(pl.exceptions.InvalidOperationError):
-        store.scan().collect()
+LOTS_MAX = ((1 << 63) - 1) // 10
+ASK_LOTS_MAX = ((1 << 32) - 1) // 10
+ASK_TICKS_MAX = ((1 << 31) - 1) // 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "price", "size", "ask_price", "ask_size"),
+    [
+        (EventKind.TRADE, 1, LOTS_MAX, 0, 0),
+        (EventKind.TRADE, 1, -LOTS_MAX, 0, 0),
+        (EventKind.TRADE, PRICE_TICKS_MAX // 5, 1, 0, 0),
+        (EventKind.QUOTE, 9, LOTS_MAX, 10, 1),
+        (EventKind.QUOTE, 9, 1, ASK_TICKS_MAX, 1),
+        (EventKind.QUOTE, 9, 1, -ASK_TICKS_MAX, 1),
+        (EventKind.QUOTE, 9, 1, 10, ASK_LOTS_MAX),
+    ],
+)
+def test_a_scan_and_a_stream_are_exact_up_to_the_limit_and_refuse_beyond(
+    tmp_path: Path, kind: EventKind, price: int, size: int, ask_price: int, ask_size: int
+) -> None:
+    """EURO's ticks are five and its lots ten of the common ones."""
+    told = [price, size, ask_price, ask_size]
+    largest = int(np.argmax(np.abs([price * 2**32, size, ask_price * 2**31, ask_size * 2**30])))
+    for beyond in (False, True):
+        store = TickStore(tmp_path / str(beyond))
+        told[largest] += beyond * (1 if told[largest] > 0 else -1)
+        events = events_at(START_NS, (kind, told[0], told[1]))
+        if kind == EventKind.QUOTE:
+            quotes = events.view(QUOTE_DTYPE)
+            quotes["ask_price_ticks"], quotes["ask_size_lots"] = told[2:]
+        store.write([events], instrument=COARSE, venue="EURO")
+        store.write([events_at(START_NS + 9, (EventKind.TRADE, 20, 50))], instrument=FINE, venue="USA")
+        if not beyond:
+            found = np.concatenate(list(store.stream()))[:1]
+            ask = found.view(QUOTE_DTYPE)
+            assert [found["price_ticks"][0], found["size_lots"][0]] == [5 * told[0], 10 * told[1]]
+            if kind == EventKind.QUOTE:
+                assert [ask["ask_price_ticks"][0], ask["ask_size_lots"][0]] == [5 * told[2], 10 * told[3]]
+            frame = store.scan(venues=["EURO"]).collect()
+            for name in ("price_ticks", "size_lots", "order_id"):
+                assert frame[name].to_list() == found[name].tolist()
+            continue
+        rule = (
+            r"^ACME at EURO, read on one grid with EURO \(ticks of 0.5, lots of 0.1\), USA \(ticks of 0.2, "
+            r"lots of 0.01\): events must fit .* 5 ticks and 10 lots"
+        )
+        for read in (lambda store: list(store.stream()), lambda store: store.scan().collect()):
+            with pytest.raises(ConfigError, match=rule):
+                read(store)
+
+
+@pytest.mark.parametrize("size", [1 << 62, 10**30])
+def test_a_factor_that_no_type_holds_lets_only_nothing_through(size: int) -> None:
+    events = events_at(START_NS, (EventKind.TRADE, 0, 0), (EventKind.STATUS, 0, -1))
+    factor = Factor(size, size, at="here")
+    assert factor.apply(events).tobytes() == events.tobytes()
+    events["size_lots"][0] = 2
+    with pytest.raises(ConfigError, match="here: events must fit"):
+        factor.apply(events)
 
 
 def test_a_scan_says_what_a_stream_says_and_files_keep_their_own(tmp_path: Path) -> None:
@@ -182,16 +231,16 @@ def test_what_does_not_fit_the_common_grid_is_refused_by_venue(tmp_path: Path) -
         with pytest.raises(
             ConfigError, match=r"^EURO: events must fit the grid common to all venues, 10 ticks"
         ):
-            Factor(10, 10).apply(events_at(START_NS, row), venue="EURO")
+            Factor(10, 10, at="EURO").apply(events_at(START_NS, row))
 
 
 def test_a_packet_that_loses_its_end_ends_before(tmp_path: Path) -> None:
     events = events_at(START_NS, *[(EventKind.LEVEL, price, 1) for price in (1, PRICE_TICKS_MAX, 2)])
     events["flags"] = [0, EventFlag.LAST_IN_PACKET, EventFlag.LAST_IN_PACKET]
-    found = Factor(2, 1).apply(events, venue="V")
+    found = Factor(2, 1).apply(events)
     assert found["flags"].tolist() == [1, 1]
     assert events["price_ticks"].tolist() == [1, PRICE_TICKS_MAX, 2]
-    assert SAME_UNITS.apply(events, venue="V") is events
+    assert SAME_UNITS.apply(events) is events
 
 
 @given(st.lists(INCREMENTS, min_size=1, max_size=4))
