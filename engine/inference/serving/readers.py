@@ -91,9 +91,7 @@ class IdleReader:
         Where the kernel tells.
     """
 
-    def __init__(
-        self, cores: Collection[int], *, machine_cores: int, folder: str | Path = "/proc"
-    ) -> None:
+    def __init__(self, cores: Collection[int], *, machine_cores: int, folder: str | Path = "/proc") -> None:
         self._wanted: frozenset[bytes] = frozenset()
         self.cores, self.step_ns = len(cores), STEP_NS
         name = "uptime"

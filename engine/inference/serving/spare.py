@@ -1,16 +1,15 @@
 """How much of the machine's spare time others have just taken: who is new on cores that stood idle.
 
-What a service does not use and what is not idle, others use. So a hog on every core shows at once on a machine
-with time to spare, at any rate of requests: nothing is idle any more, and it was not us. Own latency tells
-that only where there is enough work to be delayed, and the number of runnable threads only by many looks.
+What a service does not use and what is not idle, others use. So a hog on every core shows at once on a
+machine with time to spare, at any rate of requests: nothing is idle any more, and it was not us. Own latency
+tells that only where there is enough work to be delayed, and the number of runnable threads by many looks.
 
 Three witnesses have to agree:
 
 - *use*: what others use has grown. An own burst leaves it as it is.
-- *idleness*: time that was idle is not. Where there was none nothing is news, others that were there all along
-  take whatever we leave; and a counter that stands still, as in some sandboxes, never says anything.
-- *crowd*: at every look as many threads wanted a core. One that waits for a disk makes a core not idle, and
-  wants none.
+- *idleness*: time that was idle is not. Where there was none nothing is news, others that were there all
+  along take whatever we leave; and a counter that stands still, as in some sandboxes, never says anything.
+- *crowd*: at every look some wanted a core. One that waits for a disk leaves a core not idle, and wants none.
 
 Counters move in steps of a hundredth of a second, so a window is read for the most that may have been idle:
 rounding never makes a hog. Only the rise over the recent level counts, and only until that has followed,

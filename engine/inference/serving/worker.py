@@ -141,10 +141,12 @@ class Worker:
                 self._scheduler.offer(request)
 
     def _ask(self, run: Run, rows: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """Return the answers; None where a long run had to be stopped at the last of its deadlines."""
+        """Return the answers; None where a long run had to be stopped, too late for any of its deadlines."""
         session = self._sessions[run.plan.variant]
         if run.plan.tail_ns > _STOP_NS_MIN and isinstance(session, CapiSession):
-            return session.probabilities_until(rows, deadline_ns=run.requests[-1].deadline_ns)
+            # From then on the front answers with what is at hand.
+            useful_ns = run.requests[-1].deadline_ns - self._scheduler.planner.guard_ns
+            return session.probabilities_until(rows, deadline_ns=useful_ns)
         return session.probabilities(rows)
 
     def _stopped(self, run: Run, start_ns: int) -> None:
