@@ -48,6 +48,7 @@ class Machine:
         *,
         own: float = 0.0,
         hogs: int = 0,
+        meek: bool = False,
         stolen: float = 0.0,
         disk: float = 0.0,
         idle: bool = True,
@@ -60,6 +61,8 @@ class Machine:
             Cores that we want, on average; what a hog leaves of them we get.
         hogs : int
             Threads that spin.
+        meek : bool
+            Whether these only take what we leave.
         stolen, disk : float
             Cores that a hypervisor's neighbours have, and that wait for a disk.
         idle : bool
@@ -70,7 +73,7 @@ class Machine:
             past_ns = int(self.random.uniform(5.0, 7.0) * MILLISECOND)
             wanted = min(self.random.gamma(4.0, own / 4.0), self.cores) if own else 0.0
             free = self.cores - stolen - disk
-            got = min(wanted, max(free - hogs, free / 2))
+            got = min(wanted, free if meek else max(free - hogs, free / 2))
             self.now_ns += past_ns
             self.own_ns += got * past_ns
             if idle:
@@ -80,7 +83,7 @@ class Machine:
                 self.now_ns,
                 idle_ns=told,
                 own_ns=int(self.own_ns),
-                runnable=1 + hogs + int(self.random.poisson(got)) + round(stolen),
+                runnable=1 + hogs + round(stolen) + int(wanted + self.random.uniform()),
             )
             self.rises.append((self.now_ns, rise))
 
@@ -142,13 +145,33 @@ def test_a_rival_that_was_there_all_along_is_no_news_when_we_use_less() -> None:
     assert machine.highest < 1.05
 
 
-def test_a_counter_that_stands_still_says_nothing() -> None:
+def test_rivals_of_low_priority_that_take_whatever_we_leave_are_no_news() -> None:
+    machine = Machine(13)
+    for _ in range(100):
+        machine.spend(300, own=2.0, hogs=2, meek=True)
+        machine.spend(100, own=0.2, hogs=2, meek=True)
+    assert machine.highest < SEEN
+
+
+@pytest.mark.parametrize("own", [3.0, 5.0])
+def test_a_hog_that_takes_what_was_ours_is_seen(own: float) -> None:
+    seen = []
+    for seed in range(30):
+        machine = Machine(seed)
+        machine.spend(900 + seed, own=own)
+        assert machine.highest < SEEN
+        start_ns = machine.now_ns
+        machine.spend(100, own=own, hogs=2)
+        seen.append(machine.since(start_ns))
+    assert np.quantile(seen, 0.9) <= 40.0
+
+
+def test_a_counter_that_stands_still_makes_no_hog_of_us() -> None:
     machine = Machine(9)
     for _ in range(50):
         machine.spend(300, own=1.8, idle=False)
-        machine.spend(100, own=0.0, idle=False)
-        machine.spend(100, own=0.0, idle=False, hogs=2)
-    assert machine.highest == 1.0
+        machine.spend(200, own=0.0, idle=False)
+    assert machine.highest < 1.05
 
 
 def test_a_disk_that_is_waited_for_is_no_hog() -> None:

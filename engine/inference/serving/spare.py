@@ -4,18 +4,19 @@ What a service does not use and what is not idle, others use. So a hog on every 
 machine with time to spare, at any rate of requests: nothing is idle any more, and it was not us. Own latency
 tells that only where there is enough work to be delayed, and the number of runnable threads by many looks.
 
-Three witnesses have to agree:
+A rival is new when others use more than of late, and
 
-- *use*: what others use has grown. An own burst leaves it as it is.
-- *idleness*: time that was idle is not. Where there was none nothing is news, others that were there all
-  along take whatever we leave; and a counter that stands still, as in some sandboxes, never says anything.
-- *crowd*: at every look some wanted a core. One that waits for a disk leaves a core not idle, and wants none.
+- either time that was idle is not any more. An own burst takes that too, but others do not use more then;
+- or more threads want a core, at every look. That they use more is not enough where nothing is idle: others
+  that were there all along, however low their priority, take whatever we leave.
+
+How many they are, the threads say, by the fewest that were seen: one that waits for a disk makes a core not
+idle, and wants none. Where idle time is not told nothing is said, and where its counter stands still, as in
+some sandboxes, it is told as others' use from the start.
 
 Counters move in steps of a hundredth of a second, so a window is read for the most that may have been idle:
 rounding never makes a hog. Only the rise over the recent level counts, and only until that has followed,
 as for the crowd in `pressure.py`; by then own time has told.
-
-On a machine whose cores are all taken this says nothing, and own time and run-delay tell.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class SpareLimits:
     memory_ns : int
         Time constant of the level that a rise is held against.
     news_min : float
-        Share of the capacity that others have to take more than before.
+        Share of the capacity that others have to take from what was idle; half of that from what was ours.
     gap_ns : int
         After so long without a look all begins anew: what happened meanwhile is no news.
     """
@@ -81,13 +82,14 @@ class SpareGauge:
         Of the counter of idle time.
     """
 
-    __slots__ = ("_cores", "_idle", "_limits", "_looks", "_others", "_step_ns", "rise")
+    __slots__ = ("_cores", "_crowd", "_idle", "_limits", "_looks", "_others", "_step_ns", "rise")
 
     def __init__(self, cores: int, *, step_ns: int = STEP_NS, limits: SpareLimits | None = None) -> None:
         self._cores, self._step_ns, self._limits = cores, step_ns, limits or SpareLimits()
         self._looks: deque[_Look] = deque()
-        # Shares of the capacity that were idle and others' of late; nothing is news before these are known.
-        self._idle, self._others = 0.0, 1.0
+        # Shares of the capacity that were idle and others' of late, and how many threads wanted a core.
+        # Nothing is news before these are known.
+        self._idle, self._others, self._crowd = 0.0, 1.0, float(cores)
         self.rise = 1.0
         """Load per core over its recent level, 1 where there is no news."""
 
@@ -128,13 +130,16 @@ class SpareGauge:
         capacity_ns = self._cores * (last.at_ns - first.at_ns)
         idle = (last.idle_ns - first.idle_ns + self._step_ns) / capacity_ns
         others = 1.0 - idle - (last.own_ns - first.own_ns) / capacity_ns
-        usual = max(self._others, 0.0)
-        news = min(others - usual, self._idle - idle)
-        if news < self._limits.news_min:
-            return 1.0
+        usual, news_min = max(self._others, 0.0), self._limits.news_min
+        news = others - usual
         # Use says that they came, the crowd how many: one that gets half of a core wants all of it.
-        load = news if crowd == inf else min(crowd / self._cores, 1.0)
-        return (1.0 + load) / (1.0 + usual)
+        if min(news, self._idle - idle) >= news_min:
+            load = news if crowd == inf else crowd / self._cores
+        elif crowd < inf and news >= news_min / 2.0:
+            load = (crowd - self._crowd) / self._cores
+        else:
+            return 1.0
+        return 1.0 + min(max(load, 0.0), 1.0) / (1.0 + usual)
 
     def _remember(self, first: _Look, last: _Look) -> None:
         """Let a window's oldest part become what is usual: what is judged is not in it yet."""
@@ -145,6 +150,8 @@ class SpareGauge:
         follows = -expm1(-past_ns / self._limits.memory_ns)
         self._idle += (idle - self._idle) * follows
         self._others += (others - self._others) * follows
+        if last.others < inf:
+            self._crowd += (last.others - self._crowd) * follows
 
 
 class SpareWatch:
