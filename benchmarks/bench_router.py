@@ -17,7 +17,7 @@ from engine.inference.ladder import load_ladder
 from engine.inference.serving.forecast import LatencyForecast
 from engine.inference.serving.measure import value_table
 from engine.inference.serving.planning import Planner
-from engine.inference.serving.pressure import RunDelayReader, StallReader
+from engine.inference.serving.readers import RunDelayReader, StallReader
 
 from .harness import Bench, scenario
 from .router_days import (

@@ -14,7 +14,8 @@ from data.errors import ConfigError
 from engine.inference.serving.breaker import BreakerLimits, BreakerState, CircuitBreaker
 from engine.inference.serving.drift import DriftMonitor, _chi2_quantile
 from engine.inference.serving.forecast import LatencyForecast, QuantileTracker
-from engine.inference.serving.pressure import PressureGauge, RunDelayReader, StallReader
+from engine.inference.serving.pressure import PressureGauge
+from engine.inference.serving.readers import RunDelayReader, StallReader
 
 MILLISECOND = 1_000_000
 

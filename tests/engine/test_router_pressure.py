@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.inference.serving.level import Level
-from engine.inference.serving.pressure import CrowdReader, PressureGauge
+from engine.inference.serving.pressure import PressureGauge
+from engine.inference.serving.readers import CrowdReader
 
 MILLISECOND = 1_000_000
 CORES = 2

@@ -31,7 +31,9 @@ STATUS_DTYPE: Final = np.dtype(
         "itemsize": 128,
     }
 )
-FRONT_DTYPE: Final = np.dtype({"names": ["guard_ns"], "formats": ["<i8"], "itemsize": 128})
+FRONT_DTYPE: Final = np.dtype(
+    {"names": ["guard_ns", "load_rise"], "formats": ["<i8", "<f8"], "itemsize": 128}
+)
 PLACES: Final = 64
 """Status lines, as many as a ring of answers has lanes."""
 WORKERS_MAX: Final = PLACES // 2 - 1

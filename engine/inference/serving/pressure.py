@@ -28,10 +28,8 @@ back), so that a hog which comes and goes does not make quality flap.
 from __future__ import annotations
 
 import os
-import threading
 from dataclasses import dataclass
 from math import exp
-from pathlib import Path
 
 from data.errors import ConfigError
 
@@ -141,6 +139,19 @@ class PressureGauge:
         self._lost.fade(past_ns)
         return self._believe(1.0, past_ns, runnable, held=False)
 
+    def warn(self, load_rise: float) -> float:
+        """Believe at once that others took what was spare, until own time tells; return the slowdown.
+
+        Parameters
+        ----------
+        load_rise : float
+            Load per core over its recent level (`spare.py`).
+        """
+        if load_rise >= self._limits.crowd_rise_min:
+            seen = min(load_rise / (1.0 - self._lost.slow), self._limits.slowdown_max)
+            self.slowdown = max(self.slowdown, seen)
+        return self.slowdown
+
     def _past_ns(self, now_ns: int) -> int:
         past_ns = 0 if self._last_ns is None else max(now_ns - self._last_ns, 0)
         self._last_ns = now_ns
@@ -173,78 +184,3 @@ class PressureGauge:
         # Of own time the quick mean is believed as well: the crowd says when, own time how much.
         lost = self._lost
         return max(rise / (1.0 - lost.slow), 1.0 / (1.0 - lost.quick))
-
-
-class RunDelayReader:
-    """Reads how long one thread has waited for a core; keeps the descriptor, one system call a read.
-
-    Where the kernel keeps no such account (not Linux, schedstats compiled out) `read_ns` returns 0 for ever.
-    """
-
-    def __init__(self, *, thread_id: int | None = None) -> None:
-        thread_id = threading.get_native_id() if thread_id is None else thread_id
-        self._descriptor = _open(f"/proc/self/task/{thread_id}/schedstat")
-
-    def read_ns(self) -> int:
-        """Return the thread's run-delay since it started, in ns."""
-        if self._descriptor < 0:
-            return 0
-        return int(os.pread(self._descriptor, 64, 0).split()[1])
-
-    def close(self) -> None:
-        """Give the descriptor back; again is harmless."""
-        self._descriptor = _close(self._descriptor)
-
-
-class CrowdReader:
-    """Reads how many threads of the machine run or want to; 0 where it does not say."""
-
-    def __init__(self, path: str | Path = "/proc/loadavg") -> None:
-        self._descriptor = _open(str(path))
-
-    def read(self) -> int:
-        """Return the number of runnable threads, this one included."""
-        if self._descriptor < 0:
-            return 0
-        return int(os.pread(self._descriptor, 64, 0).split(b"/")[0].rpartition(b" ")[2])
-
-    def close(self) -> None:
-        """Give the descriptor back; again is harmless."""
-        self._descriptor = _close(self._descriptor)
-
-
-class StallReader:
-    """Reads the machine's CPU pressure (PSI); a machine without it never stalls."""
-
-    def __init__(self, path: str | Path = "/proc/pressure/cpu") -> None:
-        self._descriptor = _open(str(path))
-
-    def read_ns(self) -> int:
-        """Return the time in which some task waited for a core, since the machine started, in ns."""
-        if self._descriptor < 0:
-            return 0
-        first = os.pread(self._descriptor, 256, 0).partition(b"\n")[0]
-        return int(first.rpartition(b"total=")[2] or 0) * 1_000
-
-    def close(self) -> None:
-        """Give the descriptor back; again is harmless."""
-        self._descriptor = _close(self._descriptor)
-
-
-def _open(path: str) -> int:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return -1
-    try:
-        os.pread(descriptor, 256, 0)
-    except OSError:
-        os.close(descriptor)
-        return -1
-    return descriptor
-
-
-def _close(descriptor: int) -> int:
-    if descriptor >= 0:
-        os.close(descriptor)
-    return -1

@@ -27,6 +27,7 @@ from .forecast import CostTable
 from .measure import value_table
 from .places import Places
 from .shift import TURN_NS, Shift
+from .spare import SpareWatch
 from .spec import WorkerSpec
 from .starter import Original, Starter
 from .switch import LadderSource, Switch, Switcher, SwitchState
@@ -65,6 +66,7 @@ class Roster:
         self._first_answers, self._clock = first_answers, clock
         self._source, self._source_ns = source, 0
         self._places = Places(PLACES)
+        self._spare_time = SpareWatch(clock=clock)
         self._switcher: Switcher | None = None
         self.leaving: Shift | None = None
         self.switch: Switch | None = None
@@ -126,6 +128,7 @@ class Roster:
             "not yet".
         """
         self._places.glance()
+        self._arena.front["load_rise"] = self._spare_time.look(self._at_work())
         crew, admission = self.shift.crew, self.shift.admission
         if not self._starter.is_due(now_ns) or may_pause():
             crew.original.glance(now_ns)
@@ -165,6 +168,12 @@ class Roster:
         for shift in self.shifts:
             shift.crew.close()
         self._starter.close()
+        self._spare_time.close()
+
+    def _at_work(self) -> list[int]:
+        """Return the ids of all workers that hold or may get requests."""
+        found = (worker.process.pid for shift in self.shifts for worker in shift.crew.lanes)
+        return [process for process in found if process is not None]
 
     def _relieve(self, lane: int) -> None:
         """Put the spare in a lost worker's place, and note that what that one held is to be sent on.

@@ -31,8 +31,8 @@ from ..session import InferenceSession
 from .arena import Arena
 from .forecast import CostTable
 from .measure import open_variant, value_table
-from .pressure import CrowdReader, RunDelayReader, StallReader
 from .queueing import Run, WorkerScheduler
+from .readers import CrowdReader, RunDelayReader, StallReader
 from .request import ANSWER_DTYPE, NO_VARIANT, REQUEST_DTYPE, Outcome, Request
 from .spec import WorkerSpec, read_spec
 
@@ -95,6 +95,7 @@ class Worker:
         scheduler, ring = self._scheduler, self._requests
         if not scheduler.queue and not ring.wait(timeout_s=_IDLE_NS / 1e9):
             scheduler.gauge.idle(time.monotonic_ns(), runnable=self._crowd.read())
+            scheduler.gauge.warn(float(self._arena.front["load_rise"][0]))
             self._delay_ns = self._delay.read_ns()
             self._publish()
             return not ring.drained and self._front_lives()
@@ -104,7 +105,9 @@ class Worker:
         if len(ring):
             for record in ring.pop(_POP_MAX).tolist():
                 scheduler.offer(_request_of(record))
-        scheduler.planner.guard_ns = int(self._arena.front["guard_ns"][0])
+        guard_ns, load_rise = self._arena.front[0].item()
+        scheduler.planner.guard_ns = guard_ns
+        scheduler.gauge.warn(load_rise)
         run, hopeless = scheduler.next_run(time.monotonic_ns())
         if hopeless:
             self._push(hopeless, Outcome.ABSTAIN, NO_VARIANT, None)
@@ -138,10 +141,12 @@ class Worker:
                 self._scheduler.offer(request)
 
     def _ask(self, run: Run, rows: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """Return the answers; None where a long run had to be stopped at the last of its deadlines."""
+        """Return the answers; None where a long run had to be stopped, too late for any of its deadlines."""
         session = self._sessions[run.plan.variant]
         if run.plan.tail_ns > _STOP_NS_MIN and isinstance(session, CapiSession):
-            return session.probabilities_until(rows, deadline_ns=run.requests[-1].deadline_ns)
+            # From then on the front answers with what is at hand.
+            useful_ns = run.requests[-1].deadline_ns - self._scheduler.planner.guard_ns
+            return session.probabilities_until(rows, deadline_ns=useful_ns)
         return session.probabilities(rows)
 
     def _stopped(self, run: Run, start_ns: int) -> None:
