@@ -23,11 +23,11 @@ pytestmark = [
 ]
 
 
-def compile_to(program: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+def compile_to(program: Path, *flags: str, source: Path = SOURCE) -> subprocess.CompletedProcess[str]:
     # -Wno-tsan: gcc warns of fences; they order cursors here, and every other access is atomic or owned.
     command = (COMPILER, "-std=c11", "-Wall", "-Wextra", "-pthread", f"-I{ROOT / 'ext'}", *flags)
     return subprocess.run(
-        (*command, str(SOURCE), "-o", str(program)), capture_output=True, text=True, check=False
+        (*command, str(source), "-o", str(program)), capture_output=True, text=True, check=False
     )
 
 
@@ -90,4 +90,12 @@ def test_the_optimised_program_agrees(tmp_path: Path, shape: str) -> None:
     built = compile_to(tmp_path / "stress_ring", "-O3", "-Werror", "-Wno-unknown-pragmas")
     assert built.returncode == 0, built.stderr
     done = run(tmp_path / "stress_ring", shape, RECORDS, 4_096, 64)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_attacher_finds_no_fault_with_a_ring_that_runs_on_while_it_looks(tmp_path: Path) -> None:
+    source = SOURCE.with_name("attach_ring.c")
+    built = compile_to(tmp_path / "attach_ring", "-O2", "-Wno-unknown-pragmas", source=source)
+    assert built.returncode == 0, built.stderr
+    done = run(tmp_path / "attach_ring")
     assert done.returncode == 0, done.stderr
