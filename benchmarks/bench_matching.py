@@ -23,6 +23,7 @@ BATCH_COMMANDS = 4_096
 MID_TICKS = 1_000_000
 DEPTH_TICKS = 32
 SIZE_LOTS = 100
+P99_PARTS = 16
 NEW = int(OrderAction.NEW)
 ID_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 CONDITIONS = (
@@ -106,7 +107,9 @@ def with_dense_ids(orders: NDArray[np.void]) -> NDArray[np.void]:
     return dense
 
 
-def measure(bench: Bench, live: int, count: int, goals_ns: tuple[float, float]) -> None:
+def measure(
+    bench: Bench, live: int, count: int, goals_ns: tuple[float, float], p99_goal_ns: float | None = None
+) -> None:
     """Measure commands by dense and by hashed ids, whose goals are given in this order."""
     filling, flow, stale = mixed_flow(live, count, seed=bench.seed)
     dense_goal_ns, goal_ns = goals_ns
@@ -115,7 +118,7 @@ def measure(bench: Bench, live: int, count: int, goals_ns: tuple[float, float]) 
     )
     measure_batches(bench, "command", filling, flow, goal_ns=goal_ns)
     bench.verify(stale < 0.03, "cancels name live orders")
-    measure_single(bench, filling, flow)
+    measure_single(bench, filling, flow, p99_goal_ns)
 
 
 def measure_batches(
@@ -145,7 +148,9 @@ def measure_batches(
     engine.verify()
 
 
-def measure_single(bench: Bench, filling: NDArray[np.void], flow: NDArray[np.void]) -> None:
+def measure_single(
+    bench: Bench, filling: NDArray[np.void], flow: NDArray[np.void], p99_goal_ns: float | None
+) -> None:
     """Time each command of a batch, and the calls that take one command without an array."""
     engine = MatchingEngine()
 
@@ -156,7 +161,13 @@ def measure_single(bench: Bench, filling: NDArray[np.void], flow: NDArray[np.voi
 
     fill()
     idle = engine.time_commands(unknown_cancels(min(len(flow), 100_000)))
-    bench.samples("one of a batch", engine.time_commands(flow), floor=idle)
+    times = engine.time_commands(flow)
+    bench.samples("one of a batch", times, floor=idle)
+    if p99_goal_ns is not None:
+        p99 = [float(np.percentile(part, 99)) for part in np.array_split(times, P99_PARTS)]
+        bench.record(
+            "one of a batch, p99 of a part", "ns", p99, floor=float(np.percentile(idle, 99)), goal=p99_goal_ns
+        )
     first = flow[: len(flow) // 4]
     rows = [
         tuple(row)
@@ -204,7 +215,7 @@ def matching_1k(bench: Bench) -> None:
 @scenario("matching-50k", "matching, 50,000 live orders", conditions=CONDITIONS)
 def matching_50k(bench: Bench) -> None:
     live = bench.parameter("live", smoke=4_000, full=50_000)
-    measure(bench, live, bench.parameter("commands", smoke=4_000, full=2_000_000), (20.0, 24.0))
+    measure(bench, live, bench.parameter("commands", smoke=4_000, full=2_000_000), (20.0, 24.0), 100.0)
 
 
 @scenario("matching-1m", "matching, 1,000,000 live orders", conditions=CONDITIONS)

@@ -40,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
         return _list(args)
     if args.fail_on is not None and args.compare is None:
         raise ConfigError("--fail-on judges a comparison, was without --compare")
+    if args.input is not None and args.names:
+        raise ConfigError(f"--input takes a document as it is, was with {', '.join(args.names)}")
     if args.write_docs and (args.smoke or not PAGE.parent.is_dir()):
         raise ConfigError("--write-docs takes a full run in a source checkout, was --smoke or elsewhere")
     earlier = load_document(args.compare) if args.compare else None

@@ -14,7 +14,15 @@ from typing import Any, Final
 from data.errors import ConfigError
 
 from .counters import open_counter
-from .harness import PEER_SCENARIOS, REPETITIONS, SCENARIOS, VERSION, Scenario, run_scenario
+from .harness import (
+    PEER_SCENARIOS,
+    REPETITIONS,
+    SCENARIOS,
+    SMOKE_REPETITIONS,
+    VERSION,
+    Scenario,
+    run_scenario,
+)
 from .limits import machine_limits
 from .machine import commit, machine_facts
 
@@ -99,7 +107,7 @@ def run_suite(
         "seed": seed,
         "smoke": smoke,
         "peers": peers,
-        "repetitions": repetitions,
+        "repetitions": SMOKE_REPETITIONS if smoke else repetitions,
         "machine": machine,
         "limits": limits,
         "missing": missing,
@@ -126,7 +134,7 @@ def choose(names: Sequence[str], *, peers: bool) -> list[Scenario]:
     unknown = [name for name in names if not any(means(name, entry) for entry in known.values())]
     if unknown:
         groups = {name.split("-")[0] for name in known}
-        near = get_close_matches(unknown[0], [*known, *groups], n=3, cutoff=0.5)
+        near = get_close_matches(unknown[0], {*known, *groups}, n=3, cutoff=0.5)
         meant = f"; near it: {', '.join(near)}" if near else ""
         raise ConfigError(
             f"scenarios are those of anytick bench {'--peers ' if peers else ''}--list, "

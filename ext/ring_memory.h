@@ -153,12 +153,16 @@ static inline const char *ring_check_cursors(RingBlock *block, const RingIdentit
         RingProducerLine *producer = ring_lane(block, identity, lane);
         RingConsumerLine *consumers = (RingConsumerLine *)(producer + 1);
         for (uint32_t index = 0; index < identity->consumer_count; index++) {
-            uint64_t head = load_acquire(&consumers[index].head), state = load_acquire(&consumers[index].state);
-            int64_t waiting = (int64_t)(load_acquire(&producer->tail) - head);
+            uint64_t state = load_acquire(&consumers[index].state), head = load_acquire(&consumers[index].head);
+            uint64_t tail = load_acquire(&producer->tail);
+            /* The ring runs while we look: the tail had passed the head before it, and by no more than
+             * the capacity the head after it. */
+            uint64_t head_after = load_acquire(&consumers[index].head);
             if (state > RING_ACTIVE) return "a consumer's state must be 0 or 1";
             if (state == RING_FREE || identity->policy == RING_DROP_OLDEST) continue;
-            /* A stamped record is taken before its tail is seen; the ring runs while we look. */
-            if (waiting < -1 || (identity->kind != RING_BROADCAST && waiting > (int64_t)identity->capacity))
+            /* A stamped record is taken before its tail is seen. */
+            if ((int64_t)(tail - head) < -1
+                || (identity->kind != RING_BROADCAST && (int64_t)(tail - head_after) > (int64_t)identity->capacity))
                 return "cursors must be within one capacity of each other";
         }
     }

@@ -110,6 +110,7 @@ def test_a_regression_fails_only_beyond_the_percentage(
     assert "times the earlier time" in capsys.readouterr().err
     assert main([*given, "--fail-on", "50"]) == 0
     assert main(["bench", "--input", new, "--fail-on", "5"]) == 2
+    assert main(["bench", "ring", "--input", new]) == 2
 
 
 @pytest.mark.usefixtures("bench")

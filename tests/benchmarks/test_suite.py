@@ -74,6 +74,8 @@ def test_unknown_scenarios_are_named() -> None:
         run_suite(("nonsense",))
     with pytest.raises(ConfigError, match="was rnig; near it: ring"):
         run_suite(("rnig",))
+    with pytest.raises(ConfigError, match=r"near it: linucb$"):
+        run_suite(("linub",))
     with pytest.raises(ConfigError, match="--peers --list, was rings-slow; near it: rings"):
         run_suite(("rings-slow",), peers=True)
 
@@ -116,8 +118,16 @@ def test_calls_keep_their_distribution_and_the_medians_of_their_parts() -> None:
     assert measure.peer_ratio == pytest.approx(2.0)
 
 
+def test_tiny_sizes_are_asked_nothing() -> None:
+    bench = Bench(seed=1, smoke=True)
+    bench.samples("step", [1.0, 2.0], goal=1.0)
+    bench.throughput("item", lambda: None, count=1, goal=1.0)
+    assert [measure.goal for measure in bench.measures] == [None, None]
+
+
 def test_a_document_is_json_and_says_where_it_comes_from() -> None:
     document = run_suite(("journal",), smoke=True)
+    assert document["repetitions"] == document["scenarios"][0]["measures"][0]["samples"] == 2
     assert json.loads(json.dumps(document)) == document
     machine = document["machine"]
     assert machine["cpu"]

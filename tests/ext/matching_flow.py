@@ -64,7 +64,7 @@ def full(draw: random.Random, next_id: int, now_ns: int) -> Command:
     command.tif = draw.choice(TIFS)
     command.order_type = draw.choice(TYPES)
     command.owner = draw.choice((0, 0, 1, 2))
-    command.expire_ns = now_ns + draw.randint(0, 300)
+    command.expire_ns = (now_ns + draw.randint(0, 300)) // 20 * 20  # many end at one instant
     command.stop = command.price + command.side * draw.randint(-2, 6)
     if command.order_type in (OrderType.PEG_MID, OrderType.PEG_PRIMARY):
         command.offset = -command.side * draw.choice((0, 0, 1, 2, -1))
@@ -90,12 +90,47 @@ def full(draw: random.Random, next_id: int, now_ns: int) -> Command:
 def flow(seed: int, count: int, *, core_only: bool) -> Iterator[Command]:
     draw = random.Random(seed)
     now_ns = 0
+    told: dict[int, Command] = {}
     for next_id in range(1, count + 1):
         now_ns += draw.randint(0, 10)
         if next_id % 1_000 == 0:  # the reference looks at every order for every command
             yield Command(action=OrderAction.MASS_CANCEL, ts_ns=now_ns)
+            continue
+        command = simple(draw, next_id) if core_only else full(draw, next_id, now_ns)
+        before = told.get(command.order_id)
+        if command.action == REPLACE and before and before.size > 0 and draw.random() < 0.5:
+            # What keeps its place: the price it has, and fewer lots.
+            command.price, command.size = before.price, draw.randint(1, before.size)
+        told[command.order_id] = command
+        yield command
+
+
+class Calls:
+    """What a venue does between commands, the same to an engine and to the reference."""
+
+    def __init__(self, engine: MatchingEngine, reference: ReferenceEngine, seed: int) -> None:
+        self.engine, self.reference, self.draw = engine, reference, random.Random(seed)
+
+    def any(self) -> None:
+        """Change the phase or the price band; more often than not back to what it was."""
+        phase, price = self.reference.phase, 100 + self.draw.randint(-5, 5)
+        if phase == "auction":
+            assert self.engine.indicative(price) == self.reference.indicative(price)
+            halts = self.draw.random() < 0.3
+            wanted = self.reference.uncross(price, then_halt=halts)
+            assert rows(self.engine.uncross(price, then_halt=halts)) == wanted
+        elif phase == "halted":
+            assert rows(self.engine.resume()) == self.reference.resume()
+        elif self.draw.random() < 0.4:
+            self.engine.open_auction()
+            self.reference.open_auction()
+        elif self.draw.random() < 0.3:
+            self.engine.halt()
+            self.reference.halt()
         else:
-            yield simple(draw, next_id) if core_only else full(draw, next_id, now_ns)
+            width = self.draw.choice((3, 8, 2**20))
+            self.engine.set_price_band(price - width, price + width)
+            self.reference.set_price_band(price - width, price + width)
 
 
 def assert_same(engine: MatchingEngine, reference: ReferenceEngine, place: object) -> None:

@@ -2,7 +2,7 @@
  *
  *     stress_ring SHAPE COUNT CAPACITY BATCH
  *
- * SHAPE is one of index, stamped, park, claim, gating, dropping, mpsc. Every record is checked: its number
+ * SHAPE is one of index, stamped, park, claim, gating, joining, dropping, mpsc. Every record is checked: its number
  * (order, nothing lost or twice) and its other words, which follow from the number (nothing torn). Cursors
  * begin COUNT / 2 before 2^64, so that half of the run lies behind the wrap-around. Exit code 0, and
  * one line with what was seen; 1 and the reason otherwise.
@@ -20,7 +20,7 @@ _Static_assert(sizeof(Record) == sizeof(MarketEvent), "as large as an event");
 
 typedef struct {
     Ring ring;
-    uint64_t count, batch, producer, seen, lost;
+    uint64_t count, batch, producer, seen, lost, first_cursor;
     bool claims;
 } Side;
 
@@ -115,6 +115,31 @@ static void *consume(void *argument) {
     return NULL;
 }
 
+/* Joins, takes a few records without a gap and leaves, again and again. */
+static void *come_and_go(void *argument) {
+    Side *side = argument;
+    while (!ring_is_closed(&side->ring)) {
+        ring_join(&side->ring);
+        uint64_t next = side->ring.head - side->first_cursor;
+        for (uint64_t taken = 0; taken < 3 * side->batch;) {
+            bool closed = ring_is_closed(&side->ring);
+            const void *first;
+            uint64_t run = ring_peek(&side->ring, side->batch, sizeof(Record), &first);
+            for (uint64_t index = 0; index < run; index++) {
+                const Record *record = (const Record *)first + index;
+                check_record(record, side->producer);
+                if (record->number != next++) fail("number", next - 1, record->number);
+            }
+            ring_release(&side->ring, run);
+            taken += run;
+            if (run == 0 && closed) break;
+            if (run == 0) sched_yield();
+        }
+        ring_leave(&side->ring, side->ring.consumer);
+    }
+    return NULL;
+}
+
 /* One consumer, several lanes in turn. */
 static void *consume_lanes(void *argument) {
     Side *lanes = argument;
@@ -143,7 +168,8 @@ int main(int argc, char **argv) {
     if (argc != 5) return fprintf(stderr, "usage: stress_ring SHAPE COUNT CAPACITY BATCH\n"), 2;
     const char *shape = argv[1];
     uint64_t count = strtoull(argv[2], NULL, 10), capacity = strtoull(argv[3], NULL, 10), batch = strtoull(argv[4], NULL, 10);
-    bool gating = !strcmp(shape, "gating"), dropping = !strcmp(shape, "dropping"), mpsc = !strcmp(shape, "mpsc");
+    bool joining = !strcmp(shape, "joining"), gating = joining || !strcmp(shape, "gating");
+    bool dropping = !strcmp(shape, "dropping"), mpsc = !strcmp(shape, "mpsc");
     bool park = !strcmp(shape, "park"), claim = !strcmp(shape, "claim"), stamped = !strcmp(shape, "stamped");
     if (!(gating || dropping || mpsc || park || claim || stamped || !strcmp(shape, "index")) || !count || !batch)
         return fprintf(stderr, "no such run\n"), 2;
@@ -171,8 +197,9 @@ int main(int argc, char **argv) {
     int producer_count = mpsc ? PRODUCERS : 1, started = 0;
     int consumer_count = (int)identity.consumer_count;
     for (int index = 0; index < consumer_count; index++) {
-        consumers[index] = (Side){.count = count, .batch = batch};
+        consumers[index] = (Side){.count = count, .batch = batch, .first_cursor = identity.first_cursor};
         ring_open(&consumers[index].ring, block, &identity, 0, (uint32_t)index);
+        if (joining && index > 0) continue;
         if (identity.kind == RING_BROADCAST) ring_join(&consumers[index].ring);
     }
     for (int index = 0; index < producer_count; index++) {
@@ -186,7 +213,7 @@ int main(int argc, char **argv) {
     }
     if (mpsc) pthread_create(&threads[started++], NULL, consume_lanes, consumers);
     for (int index = 0; !mpsc && index < consumer_count; index++)
-        pthread_create(&threads[started++], NULL, consume, &consumers[index]);
+        pthread_create(&threads[started++], NULL, joining && index ? come_and_go : consume, &consumers[index]);
     for (int index = 0; index < producer_count; index++)
         pthread_create(&threads[started++], NULL, produce, &producers[index]);
     for (int index = 0; index < started; index++) pthread_join(threads[index], NULL);

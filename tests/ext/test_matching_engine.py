@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from matching_flow import assert_same, flow, orders, rows
+from matching_flow import Calls, assert_same, flow, orders, rows
 
 from data.schema import ORDER_DTYPE, REPORT_DTYPE, OrderAction, OrderFlag, Reason, ReportKind, TimeInForce
 from ext import matching_engine
@@ -130,6 +130,7 @@ TestEngineAgainstReference.settings = settings(max_examples=80, stateful_step_co
 
 def differ(seed: int, count: int, mode: str, *, core_only: bool) -> MatchingEngine:
     engine, reference = MatchingEngine(4, 4, self_trade=mode), ReferenceEngine(mode)
+    calls = Calls(engine, reference, seed)
     batch: list[Command] = []
     for number, command in enumerate(flow(seed, count, core_only=core_only)):
         # Batches of random lengths, so that nothing depends on where one ends.
@@ -139,6 +140,8 @@ def differ(seed: int, count: int, mode: str, *, core_only: bool) -> MatchingEngi
         wanted = [row for each in batch for row in reference.submit(each)]
         assert rows(engine.submit(orders(*batch))) == wanted, f"seed {seed}, command {number}"
         batch.clear()
+        if not core_only and calls.draw.random() < 0.1:
+            calls.any()
         if number % 1_001 == 0:
             assert_same(engine, reference, f"seed {seed}, command {number}")
     assert_same(engine, reference, f"seed {seed}, end")

@@ -65,6 +65,8 @@ def test_an_iceberg_shows_its_next_slice_at_the_end_of_the_queue() -> None:
 
 
 def test_a_smaller_iceberg_gives_up_its_reserve_first() -> None:
+    engine = engine_with(sell(1, 10, 10, display=4), replace(1, 8, 10))
+    assert engine.queue_array(-1, 10).tolist() == [[1, 4]]
     engine = engine_with(sell(1, 6, 10, display=2), sell(2, 3, 10), replace(1, 3, 10))
     assert engine.queue_array(-1, 10).tolist() == [[1, 2], [2, 3]]
     assert [fill[:3] for fill in fills(engine, buy(3, 6, 10)) if fill[0] == 1] == [(1, 2, 1), (1, 1, 0)]

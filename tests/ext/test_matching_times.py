@@ -38,6 +38,27 @@ def test_orders_end_when_their_time_comes_earliest_first_before_the_command() ->
     assert endings(engine, buy(5, 1, 1, tif=gtd, expire_ns=20)) == [(5, REJECTED, Reason.TIME, 1)]
 
 
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        (buy(2, 1, 10, ts_ns=20), ACCEPTED),
+        (Command(order_id=3, ts_ns=20, action=OrderAction.CANCEL), CANCELLED),
+    ],
+    ids=["order", "cancel"],
+)
+def test_an_order_ends_at_its_very_nanosecond_whatever_comes_then(command: Command, answer: int) -> None:
+    engine = engine_with(sell(1, 5, 10, tif=TimeInForce.GTD, expire_ns=20), sell(3, 1, 11))
+    reports = rows(engine.submit(orders(command)))
+    assert [row[:2] for row in reports] == [(1, EXPIRED), (command.order_id, answer)]
+
+
+def test_orders_that_end_at_one_instant_end_by_their_ids() -> None:
+    engine = MatchingEngine()
+    late = orders(*(sell(number, 1, 10, tif=TimeInForce.GTD, expire_ns=20) for number in (5, 3, 9, 1, 7)))
+    engine.submit(late)
+    assert [row[0] for row in rows(engine.advance(20))] == [1, 3, 5, 7, 9]
+
+
 def test_a_reused_id_does_not_inherit_an_expiry() -> None:
     engine = engine_with(sell(1, 5, 10, tif=TimeInForce.GTD, expire_ns=20), cancel(1), sell(1, 5, 10))
     assert rows(engine.advance(1_000)) == []
@@ -69,6 +90,31 @@ def test_a_stop_already_reached_triggers_at_once() -> None:
     engine = engine_with(sell(1, 1, 10), buy(2, 1, 10), buy(3, 1, 9))
     reports = rows(engine.submit(orders(sell(4, 1, order_type=OrderType.STOP, stop=10))))
     assert [row[1] for row in reports] == [ACCEPTED, TRIGGERED, FILL, FILL]
+
+
+def test_stops_reached_by_one_trade_trigger_buys_before_sells_nearest_first() -> None:
+    stop = OrderType.STOP
+    engine = engine_with(
+        sell(1, 1, order_type=stop, stop=11), sell(2, 1, order_type=stop, stop=12),
+        buy(3, 1, order_type=stop, stop=9), buy(4, 1, order_type=stop, stop=8), buy(5, 1, 10),
+    )  # fmt: skip
+    reports = rows(engine.submit(orders(sell(6, 1, 10))))
+    assert [row[0] for row in reports if row[1] == TRIGGERED] == [4, 3, 2, 1]
+
+
+def test_a_stop_limit_whose_limit_left_the_band_ends_when_it_triggers() -> None:
+    engine = engine_with(sell(1, 2, 10), buy(2, 1, 14, order_type=OrderType.STOP_LIMIT, stop=10))
+    engine.set_price_band(5, 12)
+    assert endings(engine, buy(3, 1, 10)) == [
+        (2, TRIGGERED, Reason.NONE, 0),
+        (2, CANCELLED, Reason.PRICE_BAND, 1),
+    ]
+
+
+def test_a_hidden_order_at_the_bands_edge_that_demands_more_is_not_beyond_it() -> None:
+    engine = engine_with(sell(1, 5, 10, flags=OrderFlag.HIDDEN, minimum=4))
+    engine.set_price_band(5, 10)
+    assert endings(engine, buy(2, 2, order_type=OrderType.MARKET)) == [(2, CANCELLED, Reason.NO_LIQUIDITY, 2)]
 
 
 def test_a_price_band_refuses_limits_and_stops_market_orders() -> None:
@@ -164,6 +210,10 @@ def test_a_peg_without_a_reference_is_refused_or_ends() -> None:
         # Both prices leave 2 over, of either kind: the nearest to the reference, however far that is.
         ([(+1, 3, 101), (+1, 2, 100), (-1, 3, 100), (-1, 2, 101)], 90, (100, 3, 2)),
         ([(+1, 3, 101), (+1, 2, 100), (-1, 3, 100), (-1, 2, 101)], 110, (101, 3, -2)),
+        # Sellers left over at two prices: never above the lower of them.
+        ([(+1, 3, 102), (+1, 2, 100), (-1, 3, 100), (-1, 2, 101)], 110, (101, 3, -2)),
+        # Buyers left over at two: never below the higher.
+        ([(+1, 3, 102), (+1, 2, 101), (-1, 3, 100), (-1, 2, 102)], 90, (101, 3, 2)),
         ([(+1, 5, 99), (-1, 5, 100)], 100, None),
     ],
 )
