@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
-from math import prod
 from os import PathLike
 from typing import Final
 
@@ -20,11 +19,11 @@ import onnx
 from onnx import AttributeProto, TensorProto, numpy_helper
 
 from .errors import ModelError, ModelRefused
+from .graph_shapes import RECURRENT_OPERATORS, broken_shape, true_inputs, type_name
 
 CLASS_COUNT: Final = 3
 # From here on the operators below mean what they mean today; LayerNormalization asks for 17 by itself.
 OPSET_MIN: Final = 13
-_LARGE_BATCH: Final = 64
 DOMAINS: Final = frozenset({"", "ai.onnx"})
 
 DENSE_OPERATORS: Final = frozenset({"Sub", "Mul", "Clip", "Gemm", "MatMul", "Add", "Relu", "Softmax"})
@@ -37,9 +36,6 @@ COMMON_OPERATORS: Final = frozenset(
         *("Constant", "Pow", "HardSigmoid", "HardSwish", "Split"),
     }
 )
-# As torch exports LSTM and GRU: their first state has the shape of the batch. What reads shapes is held to
-# its size at two batches, since its batch axis may be any.
-RECURRENT_OPERATORS: Final = frozenset({"LSTM", "GRU", "Shape", "ConstantOfShape"})
 BILINEAR_OPERATORS: Final = frozenset({"ReduceMean", "Sqrt", "Div", "Squeeze"})
 DYNAMIC_OPERATORS: Final = frozenset({"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger", "Cast"})
 QUANTIZING_OPERATORS: Final = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
@@ -206,12 +202,12 @@ def check_graph(
         _broken_domain(parsed)
         or _broken_node(parsed, limits=limits, allowed=allowed)
         or _broken_constant(parsed)
-        or _broken_shape(parsed, limits=limits)
+        or broken_shape(parsed, constants_of(parsed), limits.row_elements_max, classes=CLASS_COUNT)
     )
     if rule is not None:
         raise ModelRefused(rule, source=source)
     operators = operator_counts(parsed)
-    features = _true_inputs(parsed)[0]
+    features = true_inputs(parsed)[0]
     row_shape = [int(dim.dim_value) for dim in features.type.tensor_type.shape.dim[1:]]
     return GraphSummary(
         input_name=features.name,
@@ -225,11 +221,6 @@ def check_graph(
         sha256=hashlib.sha256(model).hexdigest(),
         metadata={note.key: note.value for note in parsed.metadata_props},
     )
-
-
-def _true_inputs(parsed: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    constants = {tensor.name for tensor in parsed.graph.initializer}
-    return [value for value in parsed.graph.input if value.name not in constants]
 
 
 def _broken_domain(parsed: onnx.ModelProto) -> str | None:
@@ -285,7 +276,7 @@ def _broken_constant(parsed: onnx.ModelProto) -> str | None:
         if tensor.data_location != TensorProto.DEFAULT or tensor.external_data:
             return f"constants must lie inside the file, was {name!r} outside"
         if tensor.data_type not in _CONSTANT_TYPES:
-            kind = _type_name(tensor.data_type)
+            kind = type_name(tensor.data_type)
             return f"constants must be float32, int8, uint8, int32 or int64, was {name!r} of {kind}"
         try:
             values = numpy_helper.to_array(tensor)
@@ -294,102 +285,3 @@ def _broken_constant(parsed: onnx.ModelProto) -> str | None:
         if not np.isfinite(values).all():
             return f"constants must be finite, was {name!r}"
     return None
-
-
-def _broken_shape(parsed: onnx.ModelProto, *, limits: GraphLimits) -> str | None:
-    inputs, outputs = _true_inputs(parsed), parsed.graph.output
-    if len(inputs) != 1 or len(outputs) != 1:
-        return f"a model must have one input and one output, was {len(inputs)} and {len(outputs)}"
-    for value, role, form in (
-        (inputs[0], "input", "(batch, features) or (batch, window, features)"),
-        (outputs[0], "output", f"(batch, {CLASS_COUNT})"),
-    ):
-        tensor = value.type.tensor_type
-        first, *rest = tensor.shape.dim or [None]
-        fits = len(rest) in (1, 2) if role == "input" else [d.dim_value for d in rest] == [CLASS_COUNT]
-        free = first is not None and not first.HasField("dim_value")
-        if tensor.elem_type != TensorProto.FLOAT or not (fits and free):
-            return f"the {role} must be float32 of shape {form}, was {_shape_text(value)}"
-        if min(dim.dim_value for dim in rest) < 1:
-            return f"the {role} must be at least 1 wide, was {_shape_text(value)}"
-        if prod(dim.dim_value for dim in rest) > limits.row_elements_max:
-            # Nobody's memory holds a row of 2**40 numbers, and a few hundred bytes can ask for one.
-            elements_max = limits.row_elements_max
-            return f"the {role} must have at most {elements_max} elements a row, was {_shape_text(value)}"
-    try:
-        onnx.checker.check_model(parsed)
-        inferred = onnx.shape_inference.infer_shapes(parsed, check_type=True, strict_mode=True)
-        if any(node.op_type in RECURRENT_OPERATORS for node in parsed.graph.node):
-            return _broken_growth(parsed, row_elements_max=limits.row_elements_max)
-    # Both raise several unrelated types from C++.
-    except Exception as error:
-        return f"a model must pass the ONNX checker, was refused: {error}"
-    known = {value.name: value for value in (*inferred.graph.value_info, *outputs)}
-    for node in parsed.graph.node:
-        for name in node.output:
-            value = known.get(name)
-            if value is None or not _is_bounded(value, limits.row_elements_max):
-                text = "unknown" if value is None else _shape_text(value)
-                return f"every tensor must have at most {limits.row_elements_max} elements a row, was {text}"
-    return None
-
-
-def _broken_growth(parsed: onnx.ModelProto, *, row_elements_max: int) -> str | None:
-    """Hold every tensor to its size at a batch of one, and to no more than its multiple at a larger one."""
-    one, many = _sizes_at(parsed, 1), _sizes_at(parsed, _LARGE_BATCH)
-    for node in parsed.graph.node:
-        for name in filter(None, node.output):
-            size = one.get(name, 0)
-            if not 0 < size <= row_elements_max or not 0 < many.get(name, 0) <= _LARGE_BATCH * size:
-                return (
-                    f"every tensor must have at most {row_elements_max} elements a row, "
-                    f"was {name!r} of {size or 'unknown'}, {many.get(name) or 'unknown'} for {_LARGE_BATCH}"
-                )
-    return None
-
-
-def _sizes_at(parsed: onnx.ModelProto, batch: int) -> dict[str, int]:
-    """Return the elements of every tensor whose shape is known at a batch."""
-    pinned = onnx.ModelProto()
-    pinned.CopyFrom(parsed)
-    # What the file says of shapes holds for any batch, so it says nothing here.
-    del pinned.graph.value_info[:]
-    for value in (*_true_inputs(pinned), *pinned.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = batch
-    inferred = onnx.shape_inference.infer_shapes(pinned, check_type=True, strict_mode=True, data_prop=True)
-    values = (*inferred.graph.value_info, *inferred.graph.output)
-    shapes = {value.name: value.type.tensor_type.shape.dim for value in values if _has_shape(value)}
-    return {
-        name: prod(dim.dim_value for dim in shape)
-        for name, shape in shapes.items()
-        if all(dim.HasField("dim_value") for dim in shape)
-    }
-
-
-def _has_shape(value: onnx.ValueInfoProto) -> bool:
-    return bool(value.type.tensor_type.HasField("shape"))
-
-
-def _is_bounded(value: onnx.ValueInfoProto, row_elements_max: int) -> bool:
-    tensor = value.type.tensor_type
-    if not _has_shape(value):
-        return False
-    free = [axis for axis, dim in enumerate(tensor.shape.dim) if not dim.HasField("dim_value")]
-    elements = 1
-    for dim in tensor.shape.dim:
-        elements *= dim.dim_value if dim.HasField("dim_value") else 1
-    return free in ([], [0]) and 0 < elements <= row_elements_max
-
-
-def _shape_text(value: onnx.ValueInfoProto) -> str:
-    tensor = value.type.tensor_type
-    dims = ", ".join(
-        str(dim.dim_value) if dim.HasField("dim_value") else (dim.dim_param or "?")
-        for dim in tensor.shape.dim
-    )
-    return f"{value.name!r} {_type_name(tensor.elem_type)}[{dims}]"
-
-
-def _type_name(kind: int) -> str:
-    known = kind in TensorProto.DataType.values()
-    return TensorProto.DataType.Name(kind).lower() if known else f"unknown type {kind}"

@@ -159,3 +159,41 @@ def test_a_zero_point_is_no_matrix() -> None:
     model = graph_bytes(nodes, {"w": np.ones((4, 3), np.int8)})
     with pytest.raises(KernelUnsupported, match="its quantizer's zero point"):
         DenseSession.from_bytes(model)
+
+
+def sliced(
+    kernel_shape: int, *claims: onnx.ValueInfoProto, before: list[onnx.NodeProto] | None = None
+) -> bytes:
+    """A convolution over a window, the last step of it, a softmax."""
+    nodes = [
+        *(before or []),
+        helper.make_node("Conv", ["x", "kernel"], ["wide"], kernel_shape=[kernel_shape]),
+        helper.make_node("Slice", ["wide", "starts", "ends", "axes"], ["last"]),
+        helper.make_node("Squeeze", ["last", "axes"], ["z"]),
+        SOFTMAX,
+    ]
+    constants = {
+        "kernel": np.ones((3, FEATURES, 2), np.float32),
+        "starts": np.array([0]),
+        "ends": np.array([1]),
+        "axes": np.array([2]),
+    }
+    window = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", FEATURES, STEPS])]
+    model = onnx.load_model_from_string(graph_bytes(nodes, constants, inputs=window))
+    model.graph.value_info.extend(claims)
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("kernel_shape", [STEPS + 2, 1 << 31, -(1 << 31)])
+def test_impossible_sizes_are_refused_and_end_no_process(kernel_shape: int) -> None:
+    assert open_session(sliced(2)).row_shape == (FEATURES, STEPS)
+    refused(sliced(kernel_shape), "every size must be at least 1|must pass the ONNX checker")
+
+
+def test_claims_of_sizes_in_between_are_not_believed() -> None:
+    claim = helper.make_tensor_value_info("wide", TensorProto.FLOAT, ["batch", 3, -9])
+    assert check_graph(sliced(2, claim)).window == FEATURES
+
+
+def test_a_graph_that_reads_shapes_does_not_slice() -> None:
+    refused(sliced(2, before=[helper.make_node("Shape", ["x"], ["shape"])]), "must not slice where it reads")

@@ -263,3 +263,39 @@ def test_least_valuable_go_first_when_all_cannot_be_kept() -> None:
         queue.push(one)
     assert [one.request_id for one in queue.pop_least_valuable(2)] == [3, 1]
     assert len(queue) == 2
+
+
+def test_admission_keeps_the_guard_free_and_refuses_no_sooner() -> None:
+    for deadline_ns, expected in ((1_000, 0), (999, None)):
+        for held, extra_ns in ((0, 0), (3, 3 * 50)):
+            admission = Admission(1, item_ns=50.0, single_ns=200.0, guard_ns=800)
+            admission.outstanding[0] = held
+            assert admission.place(7 + extra_ns + deadline_ns, 7) == expected
+            assert admission.place_many([7 + extra_ns + deadline_ns], 7) == [-1 if expected is None else 0]
+
+
+def test_the_first_run_behind_the_head_counts() -> None:
+    """Two due at once and the rest much later: the head's run must leave time for the second."""
+    planner = Planner(LatencyForecast(COSTS), VALUES)
+    tight, loose = 7 * MILLISECOND, 500 * MILLISECOND
+    alone = planner.choose([tight, *[loose] * 5], b"", 0, 1.0)
+    assert alone is not None
+    assert alone.variant == len(COSTS) - 1
+    beside = planner.choose([tight, tight, *[loose] * 5], b"", 0, 1.0)
+    assert beside is not None
+    assert beside.variant < len(COSTS) - 1
+
+
+@given(
+    st.lists(st.integers(2 * MILLISECOND, 60 * MILLISECOND), min_size=1, max_size=300),
+    st.floats(1.0, 8.0),
+)
+def test_no_run_is_forecast_to_end_after_its_tightest_deadline(offsets: list[int], slowdown: float) -> None:
+    planner = Planner(LatencyForecast(COSTS), VALUES)
+    plan = planner.choose(sorted(offsets), b"", 0, slowdown)
+    room_ns = min(offsets) - planner.guard_ns
+    if plan is None:
+        assert planner.cheapest_ns(slowdown) > room_ns
+    else:
+        assert plan.places[0] == 0
+        assert plan.tail_ns <= room_ns
