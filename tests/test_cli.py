@@ -212,6 +212,19 @@ def test_an_error_of_a_users_strategy_is_told_with_their_line(
     assert "backtest/api.py" not in err
 
 
+def test_backtests_of_the_same_ticks_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("ticks.npy", random_quotes(1_000, venues=1, seed=4))
+    tried = []
+    for strategy in ("market_maker", "twap", "twap"):
+        argv = ["backtest", "ticks.npy", "--strategy", strategy, "--trials", "tried", "--quiet", "--json"]
+        assert entry.main(argv) == 0
+        tried.append(last_json(capsys.readouterr().out)["trials"])
+    assert tried == [1, 2, 2]
+
+
 def test_a_strategy_that_takes_arguments_is_told_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,6 +237,14 @@ def test_a_strategy_that_takes_arguments_is_told_by_its_name(
     err = capsys.readouterr().err
     assert "anytick: mine.py:Mine cannot be made: TypeError: " in err
     assert "bug in anytick" not in err
+
+
+def test_an_unknown_option_is_told_with_its_command_and_the_nearest_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert entry.main(["run", "--year", "1"]) == 2
+    told = "anytick: run: unrecognized arguments: --year 1; did you mean --years? (anytick run --help)\n"
+    assert capsys.readouterr().err == told
 
 
 @pytest.mark.parametrize(
