@@ -58,7 +58,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--strategy",
         action="append",
         metavar="NAME",
-        help="market_maker, twap, signal_taker or FILE.py:Class; may be given again; default: the first two",
+        help="market_maker, twap, signal_taker (with --model) or FILE.py:Class; may be given again; "
+        "default: the first two",
     )
     parser.add_argument(
         "--queue",

@@ -27,7 +27,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--strategy",
         action="append",
         metavar="NAME",
-        help="market_maker, twap, signal_taker or FILE.py:Class; again for candidates; default: market_maker",
+        help="market_maker, twap or FILE.py:Class; again for candidates; default: market_maker",
     )
     parser.add_argument(
         "--train-days", type=whole(1, 36_500), default=60, metavar="N", help="default: %(default)s"
