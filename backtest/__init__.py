@@ -13,14 +13,18 @@ if TYPE_CHECKING:
     from .replayer import replay as replay
     from .result import Result as Result
     from .result import RunResult as RunResult
+    from .trials import TrialRegistry as TrialRegistry
+    from .trials import record_backtests as record_backtests
     from .venue_config import VenueConfig as VenueConfig
     from .walkforward import walk_forward as walk_forward
 
 _HOME = {
     "Result": "result",
     "RunResult": "result",
+    "TrialRegistry": "trials",
     "VenueConfig": "venue_config",
     "backtest": "api",
+    "record_backtests": "trials",
     "replay": "replayer",
     "walk_forward": "walkforward",
 }

@@ -26,6 +26,7 @@ from .report.markup import printable
 from .result import Performance, PolicyResult, Result, RunResult
 
 WIDTH: Final = 120
+_WIDTH_MIN: Final = 80
 PLAIN_INTERVAL_SECONDS: Final = 10.0
 SHORT_HASH: Final = 8
 _PERCENTILES: Final = (50.0, 99.0, 99.9)
@@ -245,7 +246,10 @@ def print_performance(performance: Performance, *, stream: TextIO | None = None)
 def _write(sink: TextIO, say: Callable[[Console], None]) -> None:
     """Let `say` write to the terminal itself, or to a file as plain text of a fixed width."""
     if sink.isatty():
-        say(Console(file=sink, highlight=False))
+        console = Console(file=sink, highlight=False)
+        # Below this a table would cut its figures; a terminal breaks its lines instead.
+        console.width = max(console.width, _WIDTH_MIN)
+        say(console)
         return
     buffer = io.StringIO()
     say(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from data.errors import ConfigError
 from data.instrument import Instrument
 
-from .result import Floats, Interval
+from .result import Floats, Interval, Result
 from .stats import sharpe_interval
 
 DAILY_MIN: Final = 20
@@ -67,6 +67,11 @@ def period_profits(ts_ns: NDArray[np.int64], equity: Floats, *, period_ns: int) 
     period = ts_ns // period_ns
     last = np.flatnonzero(np.append(np.diff(period) != 0, True))
     return np.diff(equity[last], prepend=0.0)
+
+
+def daily_profits(result: Result) -> Floats:
+    """Return a backtest's profit of each UTC day that has a sample, in order of time."""
+    return period_profits(result.equity_ts_ns, result.equity, period_ns=DAY_NS)
 
 
 def sharpe_of(ts_ns: NDArray[np.int64], equity: Floats, *, seed: int) -> Interval:

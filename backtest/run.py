@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from data.errors import ConfigError, DataError
+from data.errors import ConfigError, DataError, writing_to
 from data.quotes import QuoteRecording
 from data.schema import Reason
 
@@ -335,10 +335,14 @@ def verdict(
         row.scenario for row in sensitivity if row.difference_bps.low <= 0 <= row.difference_bps.high
     ]
     if lost:
-        parts.append(f"LinUCB loses to the cheapest baseline in these scenarios: {'; '.join(lost)}.")
+        parts.append(f"LinUCB loses to the cheapest baseline {_among(lost, sensitivity)}.")
     if unresolved:
-        parts.append(f"No difference is shown in these scenarios: {'; '.join(unresolved)}.")
+        parts.append(f"No difference is shown {_among(unresolved, sensitivity)}.")
     return " ".join(parts)
+
+
+def _among(names: list[str], rows: tuple[SensitivityRow, ...]) -> str:
+    return f"in all {len(rows)} scenarios" if len(names) == len(rows) else f"in: {'; '.join(names)}"
 
 
 def _signed(change: Interval) -> str:
@@ -356,7 +360,7 @@ def run_to_folder(
     progress: Progress = lambda done, label: None,
 ) -> RunResult:
     """Do the main job and leave ``report.html``, ``result.json`` and the journals in `folder`."""
-    with whole_folder(folder) as scratch:
+    with writing_to(folder), whole_folder(folder) as scratch:
         journals = scratch / "journals" if keep_journals else None
         if journals is not None:
             journals.mkdir()

@@ -10,12 +10,13 @@ operation opens its own connection, and SQLite's write-ahead log serialises the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from os import PathLike
@@ -27,7 +28,15 @@ from numpy.typing import ArrayLike
 
 from data.errors import ConfigError, DataError
 
-from .stats.sharpe import deflated_sharpe, expected_maximum_sharpe, probabilistic_sharpe, return_moments
+from .equity import daily_profits
+from .result import Result
+from .stats.sharpe import (
+    deflated_sharpe,
+    expected_maximum_sharpe,
+    probabilistic_sharpe,
+    return_moments,
+    sharpe_ratio,
+)
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = int.from_bytes(b"atkT", "big")
@@ -282,6 +291,29 @@ def deflated(
         ),
         trials=count,
     )
+
+
+def trial_hash(config_hash: str, journal_hashes: Sequence[str]) -> str:
+    """Return what tells a trial from others of its name: the configuration, and what came of it.
+
+    A configuration holds a strategy's class and parameters, not its source. A changed source shows in the
+    journal, and is a further trial; the same run again has the same journal, and is none.
+    """
+    return hashlib.sha256(":".join((config_hash, *journal_hashes)).encode()).hexdigest()
+
+
+def record_backtests(results: Sequence[Result], registry: TrialRegistry) -> list[DeflatedSharpe]:
+    """Count backtests as trials on their data, then judge each against everything tried there."""
+    for result in results:
+        daily = daily_profits(result)
+        registry.record(
+            result.data_hash, kind="strategy", name=result.name,
+            config_hash=trial_hash(result.config_hash, [result.journal_hash]), seed=result.seed,
+            sharpe_daily=sharpe_ratio(daily), observations=len(daily),
+        )  # fmt: skip
+    return [
+        deflated(daily_profits(result), registry, result.data_hash, kind="strategy") for result in results
+    ]
 
 
 def _sharpe_variance(trials: list[Trial]) -> float:

@@ -22,13 +22,13 @@ from data.events import EventSource
 from engine.strategy import Strategy
 
 from .api import backtest
-from .equity import DAY_NS, YEAR_NS, period_profits
+from .equity import YEAR_NS, daily_profits
 from .places import TRIALS
 from .result import Floats, Interval, Result
 from .sources import DataLike, open_source
 from .splits import Window, rolling_windows
 from .stats import sharpe_interval, sharpe_ratio
-from .trials import TrialRegistry, deflated
+from .trials import TrialRegistry, deflated, trial_hash
 
 StrategyMaker = Callable[[], Strategy]
 
@@ -146,7 +146,7 @@ def walk_forward(
     for window in windows:
         chosen, train_sharpe = _choose(candidates, window, runs, tried)
         tested = runs.run(candidates[chosen], window.test_from_ns, window.test_until_ns)
-        profit = _daily(tested)
+        profit = daily_profits(tested)
         outcomes.append(_outcome(window, chosen, train_sharpe, tested, profit))
         profits.append(profit)
         if progress is not None:
@@ -157,9 +157,10 @@ def walk_forward(
     config_hash = hashlib.sha256(identity.encode()).hexdigest()
     book = registry if isinstance(registry, TrialRegistry) else TrialRegistry(registry or TRIALS)
     trials = {f"{each} (training)": np.concatenate(days) for each, days in tried.items() if days}
+    tried_hash = trial_hash(config_hash, runs.journal_hashes)
     for label, series in (*trials.items(), (name, daily)):
         book.record(
-            source.data_hash, kind="strategy", name=label, config_hash=config_hash, seed=seed,
+            source.data_hash, kind="strategy", name=label, config_hash=tried_hash, seed=seed,
             sharpe_daily=sharpe_ratio(series), observations=len(series),
         )  # fmt: skip
     judged = deflated(daily, book, source.data_hash, kind="strategy")
@@ -200,12 +201,14 @@ class _Runs:
     def __init__(self, source: EventSource, *, seed: int, options: dict[str, Any]) -> None:
         self._source, self._seed, self._options = source, seed, options
         self.config_hashes: list[str] = []
+        self.journal_hashes: list[str] = []
 
     def run(self, make: StrategyMaker, start_ns: int, stop_ns: int) -> Result:
         result = backtest(
             make(), self._source, seed=self._seed, start_ns=start_ns, stop_ns=stop_ns, **self._options
         )
         self.config_hashes.append(result.config_hash)
+        self.journal_hashes.append(result.journal_hash)
         return result
 
 
@@ -217,16 +220,12 @@ def _choose(
         return next(iter(candidates)), math.nan
     best, best_sharpe = next(iter(candidates)), -math.inf
     for name, make in candidates.items():
-        profit = _daily(runs.run(make, window.train_from_ns, window.train_until_ns))
+        profit = daily_profits(runs.run(make, window.train_from_ns, window.train_until_ns))
         tried[name].append(profit)
         sharpe = sharpe_ratio(profit)
         if sharpe > best_sharpe:
             best, best_sharpe = name, sharpe
     return best, best_sharpe if math.isfinite(best_sharpe) else math.nan
-
-
-def _daily(result: Result) -> Floats:
-    return period_profits(result.equity_ts_ns, result.equity, period_ns=DAY_NS)
 
 
 def _outcome(

@@ -10,6 +10,8 @@ Expected outcomes (a full ring, a refused order) are values, not exceptions.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike, fspath
 
 
@@ -46,6 +48,17 @@ class DataError(AnytickError):
 
 class ConfigError(AnytickError):
     """A configuration value or key is not acceptable."""
+
+
+@contextmanager
+def writing_to(place: str | PathLike[str]) -> Iterator[None]:
+    """Name the place in an error of the system that names none: a disk that fills up while it is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = fspath(place)
+        raise
 
 
 class CheckFailed(AnytickError):

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .errors import ConfigError
+from .errors import ConfigError, writing_to
 from .quote_file import METADATA_PREFIX
 from .quotes import QuoteBlock, QuoteRecording
 
@@ -51,7 +51,8 @@ def write_quotes(quotes: QuoteRecording, folder: Path, *, watch: Watch = iter) -
     temporaries = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in paths]
     try:
         for year, temporary in zip(years, temporaries, strict=True):
-            _write_year(quotes, year, temporary, watch)
+            with writing_to(folder):
+                _write_year(quotes, year, temporary, watch)
         for temporary, path in zip(temporaries, paths, strict=True):
             temporary.replace(path)
     finally:

@@ -19,6 +19,8 @@ from backtest.cli import stress
 from backtest.places import find_market_data
 from benchmarks.bench_events import random_quotes
 from data.errors import CheckFailed, ConfigError, DataError
+from engine.inference.pipeline import train_window
+from ext.features import FEATURE_NAMES
 
 CONSOLE = "import sys; from backtest.cli.main import console; sys.exit(console())"
 ROOT = Path(entry.__file__).parents[2]
@@ -212,6 +214,46 @@ def test_an_error_of_a_users_strategy_is_told_with_their_line(
     assert "backtest/api.py" not in err
 
 
+def test_backtests_of_the_same_ticks_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("ticks.npy", random_quotes(1_000, venues=1, seed=4))
+    tried = []
+    for strategy in ("market_maker", "twap", "twap"):
+        argv = ["backtest", "ticks.npy", "--strategy", strategy, "--trials", "tried", "--quiet", "--json"]
+        assert entry.main(argv) == 0
+        tried.append(last_json(capsys.readouterr().out)["trials"])
+    assert tried == [1, 2, 2]
+
+
+def test_a_model_gives_strategies_a_signal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("ticks.npy", random_quotes(3_000, venues=1, seed=4))
+    draw = np.random.default_rng(1)
+    model = train_window(
+        draw.normal(size=(600, len(FEATURE_NAMES))).astype(np.float32),
+        draw.integers(-2, 3, 600).astype(float),
+        seed=1, feature_names=FEATURE_NAMES, window_label="noise",
+    ).fp32_model  # fmt: skip
+    Path("mid.onnx").write_bytes(model)
+    Path("mine.py").write_text(
+        "from engine import Strategy\nclass Mine(Strategy):\n    def on_touch(self, ctx):\n"
+        "        if ctx.signal and not ctx.position_lots:\n            ctx.buy(1)\n"
+    )
+    orders = []
+    argv = ["backtest", "ticks.npy", "--strategy", "mine.py:Mine", "--quiet", "--json"]
+    for options in ([], ["--model", "mid.onnx"]):
+        assert entry.main(argv + options) == 0
+        orders.append(last_json(capsys.readouterr().out)["results"][0]["orders"])  # type: ignore[index]
+    assert orders[0] == 0
+    assert orders[1] > 0
+    assert entry.main(["backtest", "ticks.npy", "--model", "absent.onnx", "--quiet"]) == 2
+    assert "absent.onnx: a model must be a readable file" in capsys.readouterr().err
+
+
 def test_a_strategy_that_takes_arguments_is_told_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,6 +266,14 @@ def test_a_strategy_that_takes_arguments_is_told_by_its_name(
     err = capsys.readouterr().err
     assert "anytick: mine.py:Mine cannot be made: TypeError: " in err
     assert "bug in anytick" not in err
+
+
+def test_an_unknown_option_is_told_with_its_command_and_the_nearest_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert entry.main(["run", "--year", "1"]) == 2
+    told = "anytick: run: unrecognized arguments: --year 1; did you mean --years? (anytick run --help)\n"
+    assert capsys.readouterr().err == told
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..places import find_market_data
-from .parser import number, whole
+from .parser import add_trials, number, whole
 
 if TYPE_CHECKING:
     from data.events import EventSource
+    from engine.inference.session import InferenceSession
     from engine.risk import RiskLimits
     from engine.strategy import Strategy
 
     from ..result import Result
+    from ..trials import DeflatedSharpe
     from ..venue_config import VenueConfig
 
     Maker = Callable[[], Strategy]
@@ -56,7 +58,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--strategy",
         action="append",
         metavar="NAME",
-        help="market_maker, twap, signal_taker or FILE.py:Class; may be given again; default: the first two",
+        help="market_maker, twap, signal_taker (with --model) or FILE.py:Class; may be given again; "
+        "default: the first two",
     )
     parser.add_argument(
         "--queue",
@@ -76,9 +79,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--latency-us", type=whole(1, 3_600_000_000), default=500, metavar="US",
                         help="one way, of feed, orders and answers each; default: %(default)s")  # fmt: skip
     parser.add_argument(
+        "--model", type=Path, metavar="ONNX", help="behind ctx.signal, which is 0 without; of 16 features"
+    )
+    parser.add_argument(
         "--report", type=Path, default=DEFAULT_REPORT, metavar="FILE", help="default: %(default)s"
     )
     parser.add_argument("--journal", type=Path, metavar="DIR", help="keep the journals in this folder")
+    add_trials(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=run)
 
@@ -88,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
     from ..console import print_backtest_table, print_performance
     from ..report import write_backtest_report
     from ..sources import open_feed
+    from ..trials import TrialRegistry, record_backtests
 
     source = find_source(args.path, seed=args.seed)
     feed = open_feed(source)
@@ -96,21 +104,26 @@ def run(args: argparse.Namespace) -> int:
     names = args.strategy or ["market_maker", "twap"]
     makers = {name.rpartition(":")[2] or name: strategy_maker(name, lots=lots) for name in names}
     limits = limits_for(lots, source)
+    session = None if args.model is None else open_model(args.model)
     results = []
     for label, make in makers.items():
         for queue in queues:
             name = f"{label}, {queue}" if len(queues) > 1 else label
             venue = _venue(args, source, queue)
-            results.append(_run_one(args, source, make, name=name, venue=venue, limits=limits))
+            results.append(
+                _run_one(args, source, make, name=name, venue=venue, limits=limits, session=session)
+            )
+    judged = record_backtests(results, TrialRegistry(args.trials))
     print_backtest_table(results)
     if not args.quiet:
         for result in results:
             print_performance(result.performance)
     for result in results:
         print(f"journal {result.journal_hash}  {result.name}")
+    print(_verdict(results, judged))
     print(f"report {write_backtest_report(results, args.report)}")
     if args.json:
-        print(json.dumps(_summary(results, args.report), sort_keys=True))
+        print(json.dumps(_summary(results, judged, args.report), sort_keys=True))
     return 0
 
 
@@ -124,6 +137,14 @@ def find_source(path: Path | None, *, seed: int) -> EventSource:
         return open_events(path)
     found = _lobster_at_hand()
     return GeneratedFlow(seed=seed) if found is None else open_events(found, format="lobster")
+
+
+def open_model(path: Path) -> InferenceSession:
+    """Open an ONNX file on the fastest tier that runs it."""
+    from engine.inference.model_file import read_model
+    from engine.inference.tiers import open_session
+
+    return open_session(read_model(path), source=path, batch_max=1)
 
 
 def load_strategy(text: str) -> type[Strategy]:
@@ -242,6 +263,7 @@ def _run_one(
     name: str,
     venue: VenueConfig,
     limits: RiskLimits,
+    session: InferenceSession | None,
 ) -> Result:
     from ..api import backtest
 
@@ -255,6 +277,7 @@ def _run_one(
         seed=args.seed,
         venue=venue,
         limits=limits,
+        session=session,
         name=name,
         journal=journal,
         quiet=args.quiet,
@@ -269,7 +292,21 @@ def _lobster_at_hand() -> Path | None:
     return max(zips, key=lambda path: (path.stat().st_size, str(path)), default=None)
 
 
-def _summary(results: list[Result], report: Path) -> dict[str, Any]:
+def _verdict(results: list[Result], judged: list[DeflatedSharpe]) -> str:
+    """Say how many tries the data have seen, and what that leaves of each daily Sharpe ratio."""
+    import math
+
+    left = (
+        f"{result.name} {'–' if math.isnan(verdict.deflated) else f'{verdict.deflated:.2f}'}"
+        for result, verdict in zip(results, judged, strict=True)
+    )
+    return (
+        f"probability of a true daily Sharpe ratio above the best of {judged[0].trials} tries by luck: "
+        f"{'; '.join(left)}"
+    )
+
+
+def _summary(results: list[Result], judged: list[DeflatedSharpe], report: Path) -> dict[str, Any]:
     import math
 
     def plain(value: float) -> float | None:
@@ -277,6 +314,7 @@ def _summary(results: list[Result], report: Path) -> dict[str, Any]:
 
     return {
         "report": str(report),
+        "trials": judged[0].trials,
         "results": [
             {
                 "name": result.name,
@@ -287,6 +325,7 @@ def _summary(results: list[Result], report: Path) -> dict[str, Any]:
                 "pnl": plain(result.pnl),
                 "fees": plain(result.fees),
                 "sharpe": plain(result.sharpe.mean),
+                "deflated_sharpe": plain(verdict.deflated),
                 "max_drawdown": plain(result.max_drawdown),
                 "rejections": result.rejections,
                 "config_hash": result.config_hash,
@@ -294,6 +333,6 @@ def _summary(results: list[Result], report: Path) -> dict[str, Any]:
                 "journal_hash": result.journal_hash,
                 "seconds": result.performance.seconds,
             }
-            for result in results
+            for result, verdict in zip(results, judged, strict=True)
         ],
     }

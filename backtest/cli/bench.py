@@ -21,7 +21,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Measure throughput and latency. Every scenario verifies its answer, and runs a floor "
         "probe (the least a machine must do for that work) beside it, so that results read as ratios.",
     )
-    explain(parser, "anytick bench ring book --output now.json --compare before.json --fail-on 5")
+    explain(parser, "anytick bench ring book --out now.json --compare before.json --fail-on 5")
     parser.add_argument(
         "names",
         nargs="*",
@@ -47,15 +47,17 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="timed passes of each throughput (default: 7)",
     )
     what.add_argument(
-        "--input", type=Path, metavar="FILE", help="measure nothing: take this document of --output"
+        "--input", type=Path, metavar="FILE", help="measure nothing: take this document of --out"
     )
     out = parser.add_argument_group("what is written")
-    out.add_argument("--output", type=Path, metavar="FILE", help="write the JSON document here too")
+    out.add_argument(
+        "--out", "--output", dest="output", type=Path, metavar="FILE", help="write the JSON document here too"
+    )
     out.add_argument(
         "--html", type=Path, metavar="FILE", help="draw latency curves and throughputs as one page"
     )
     out.add_argument(
-        "--compare", type=Path, metavar="FILE", help="print ratios to an earlier document of --output"
+        "--compare", type=Path, metavar="FILE", help="print ratios to an earlier document of --out"
     )
     out.add_argument(
         "--fail-on",

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .data_import import (
     add_import,
@@ -19,10 +19,14 @@ from .data_import import (
     run_sniff,
     text_stream,
 )
+from .parser import CommandParser
 
 if TYPE_CHECKING:
     from data.events import EventSource
     from data.store import TickStore
+
+
+STORE_HELP: Final = "the folder of a tick store"
 
 
 def verifiable() -> tuple[str, ...]:
@@ -36,76 +40,86 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser("data", help="import, generate, inspect, verify and export recordings")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    verb = verbs.add_parser("import", help="write recordings into a tick store")
+    verb = _add_verb(verbs, "import", "write recordings into a tick store")
     add_import(verb)
-    _finish(verb, run_import)
+    verb.set_defaults(run=run_import)
 
-    verb = verbs.add_parser("quality", help="say how good a recording is; with --gate exit 1 if it is not")
+    verb = _add_verb(verbs, "quality", "say how good a recording is; with --gate exit 1 if it is not")
     add_source(verb)
-    _finish(verb, run_quality)
+    verb.set_defaults(run=run_quality)
 
-    verb = verbs.add_parser("sniff", help="propose a mapping for a CSV, Parquet, Arrow or JSON-lines file")
-    verb.add_argument("path", type=Path)
-    verb.add_argument("--symbol", help="which of several, or the name to give it")
-    verb.add_argument("--out", type=Path, metavar="FILE", help="also write it there")
-    _finish(verb, run_sniff)
+    verb = _add_verb(verbs, "sniff", "propose a mapping for a CSV, Parquet, Arrow or JSON-lines file")
+    verb.add_argument("path", type=Path, metavar="FILE")
+    verb.add_argument("--symbol", metavar="NAME", help="which of several, or the name to give it")
+    verb.add_argument("--out", "--output", type=Path, metavar="FILE", help="also write it there")
+    verb.set_defaults(run=run_sniff)
 
-    verb = verbs.add_parser("generate", help="write the built-in synthetic market as Parquet quotes")
-    verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="one file a year goes here")
+    verb = _add_verb(verbs, "generate", "write the built-in synthetic market as Parquet quotes")
+    verb.add_argument(
+        "--out", "--output", required=True, type=Path, metavar="DIR", help="one file a year goes here"
+    )
     verb.add_argument(
         "--years", metavar="N", type=float, default=5.0, help="of 260 days; default: %(default)s"
     )
-    verb.add_argument("--rows-per-day", metavar="N", type=int, default=34_500, help="default: %(default)s")
-    _finish(verb, run_generate)
-
-    verb = verbs.add_parser("info", help="say what a file, folder or store holds")
-    verb.add_argument("path", type=Path)
-    _finish(verb, run_info)
-
-    verb = verbs.add_parser(
-        "verify", help="compare a recording with the truth it carries; the last line is matched/total"
+    verb.add_argument(
+        "--rows-per-day", metavar="N", type=int, default=34_500, help="quotes a day; default: %(default)s"
     )
-    verb.add_argument("format", choices=verifiable())
-    verb.add_argument("files", nargs="+", type=Path)
-    _finish(verb, run_verify)
+    verb.set_defaults(run=run_generate)
 
-    verb = verbs.add_parser("compact", help="join the parts of days that were appended to")
-    verb.add_argument("store", type=Path)
-    _finish(verb, run_compact)
+    verb = _add_verb(verbs, "info", "say what a file, folder or store holds")
+    verb.add_argument("path", type=Path, help="a file, a folder of them, or a tick store")
+    verb.set_defaults(run=run_info)
 
-    verb = verbs.add_parser("clean", help="list what killed imports left in a store, and take it away by age")
-    verb.add_argument("store", type=Path)
+    verb = _add_verb(
+        verbs, "verify", "compare a recording with the truth it carries; the last line is matched/total"
+    )
+    verb.add_argument("format", choices=verifiable(), metavar="FORMAT", help=", ".join(verifiable()))
+    verb.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files, or stores with `store`")
+    verb.set_defaults(run=run_verify)
+
+    _add_store_verbs(verbs)
+
+
+def _add_store_verbs(verbs: Any) -> None:
+    verb = _add_verb(verbs, "compact", "join the parts of days that were appended to")
+    verb.add_argument("store", type=Path, help=STORE_HELP)
+    verb.set_defaults(run=run_compact)
+
+    verb = _add_verb(verbs, "clean", "list what killed imports left in a store, and take it away by age")
+    verb.add_argument("store", type=Path, help=STORE_HELP)
     verb.add_argument(
         "--older-than",
         type=float,
         metavar="DAYS",
         help="remove what was last written longer ago; without, only list: each goes on if it is repeated",
     )
-    _finish(verb, run_clean)
+    verb.set_defaults(run=run_clean)
 
-    verb = verbs.add_parser("delete", help="remove an instrument's events from a store, all or between times")
-    verb.add_argument("store", type=Path)
-    verb.add_argument("--instrument", required=True)
-    verb.add_argument("--venue", action="append", help="only there; may be given again")
+    verb = _add_verb(verbs, "delete", "remove an instrument's events from a store, all or between times")
+    verb.add_argument("store", type=Path, help=STORE_HELP)
+    verb.add_argument("--instrument", required=True, metavar="NAME", help="whose events")
+    verb.add_argument("--venue", action="append", metavar="NAME", help="only there; may be given again")
     verb.add_argument("--from", dest="start", metavar="TIME", help="ISO 8601, UTC; included")
     verb.add_argument("--until", dest="stop", metavar="TIME", help="ISO 8601, UTC; excluded")
-    _finish(verb, run_delete)
+    verb.set_defaults(run=run_delete)
 
-    verb = verbs.add_parser("cache", help="write, or drop, the packed cache that streams faster")
-    verb.add_argument("store", type=Path)
-    verb.add_argument("--drop", action="store_true")
-    _finish(verb, run_cache)
+    verb = _add_verb(verbs, "cache", "write, or drop, the packed cache that streams faster")
+    verb.add_argument("store", type=Path, help=STORE_HELP)
+    verb.add_argument("--drop", action="store_true", help="remove the cache instead")
+    verb.set_defaults(run=run_cache)
 
-    verb = verbs.add_parser("export", help="write a store's events as Parquet or CSV")
-    verb.add_argument("store", type=Path)
+    verb = _add_verb(verbs, "export", "write a store's events as Parquet or CSV")
+    verb.add_argument("store", type=Path, help=STORE_HELP)
     verb.add_argument("out", type=Path, help="a name ending in .parquet or .csv")
-    verb.add_argument("--instrument", help="may be left out where the store holds one")
-    verb.add_argument("--overwrite", action="store_true")
-    _finish(verb, run_export)
+    verb.add_argument("--instrument", metavar="NAME", help="may be left out where the store holds one")
+    verb.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
+    verb.set_defaults(run=run_export)
 
 
-def _finish(parser: argparse.ArgumentParser, run: Any) -> None:
-    parser.set_defaults(run=run)
+def _add_verb(verbs: Any, name: str, said: str) -> CommandParser:
+    """Return a verb's parser; its own help begins with what the list of verbs says."""
+    parser: CommandParser = verbs.add_parser(name, help=said, description=f"{said[0].upper()}{said[1:]}.")
+    return parser
 
 
 def run_generate(args: argparse.Namespace) -> int:

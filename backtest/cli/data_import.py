@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def add_import(verb: argparse.ArgumentParser) -> None:
     add_source(verb)
     verb.add_argument("--store", required=True, type=Path, metavar="DIR", help="made if it is not there")
-    verb.add_argument("--venue", default="VENUE", help="default: %(default)s")
+    verb.add_argument("--venue", default="VENUE", metavar="NAME", help="default: %(default)s")
     present = verb.add_mutually_exclusive_group()
     present.add_argument("--overwrite", action="store_true", help="replace days that are there already")
     present.add_argument("--append", action="store_true", help="add to days that are there already")

@@ -36,9 +36,16 @@ def formats() -> tuple[str, ...]:
 
 def add_recording(verb: argparse.ArgumentParser) -> None:
     """Add what says which recording to read and how."""
-    verb.add_argument("format", choices=formats(), help="auto tells by name and columns")
-    verb.add_argument("source", nargs="+", type=Path, help="files or folders")
-    verb.add_argument("--symbol", help="which instrument, or its name instead of what the recording tells")
+    verb.add_argument(
+        "format",
+        choices=formats(),
+        metavar="FORMAT",
+        help=f"auto tells by name and columns; or one of {', '.join(formats()[1:])}",
+    )
+    verb.add_argument("source", nargs="+", type=Path, metavar="SOURCE", help="files or folders")
+    verb.add_argument(
+        "--symbol", metavar="NAME", help="which instrument, or its name instead of what the recording tells"
+    )
     verb.add_argument("--price-increment", type=float, metavar="X", help="one tick, instead of what is told")
     verb.add_argument("--lot-size", type=float, metavar="X", help="one lot, instead of what is told")
     verb.add_argument(

@@ -46,7 +46,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--kind", type=str.upper, metavar="NAME", help="run, parent, decision, order, refusal, report, ..."
     )
     show.add_argument(
-        "--limit", type=whole(0, 1 << 62), default=20, help="records to print; default: %(default)s"
+        "--limit",
+        type=whole(0, 1 << 62),
+        default=20,
+        metavar="N",
+        help="records to print; default: %(default)s",
     )
     show.set_defaults(run=run, verb=_show)
 

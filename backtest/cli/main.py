@@ -175,7 +175,7 @@ def _print_version(*, as_json: bool) -> int:
 
 
 def _fail(kind: str, message: str, code: int, *, as_json: bool, error: Exception | None = None) -> int:
-    print(f"anytick: {message.removeprefix('anytick: ')}", file=sys.stderr)
+    print(f"anytick: {message}", file=sys.stderr)
     if as_json:
         details: dict[str, Any] = {"type": kind, "message": message, "exit_code": code}
         for name in ("path", "row", "offset", "rule"):

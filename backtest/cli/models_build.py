@@ -24,7 +24,12 @@ def add_action(actions: argparse._SubParsersAction[CommandParser]) -> None:
         "build goes on where it was.",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", default=MODEL_LADDER, help="folder, default: %(default)s"
+        "--out",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        default=MODEL_LADDER,
+        help="folder, default: %(default)s",
     )
     parser.add_argument(
         "--market-data",
@@ -38,19 +43,24 @@ def add_action(actions: argparse._SubParsersAction[CommandParser]) -> None:
     parser.add_argument("--families", nargs="+", default=[], metavar="NAME", help="only these; default: all")
     parser.add_argument("--horizon", type=int, choices=(10, 50, 100), default=50, help="default: %(default)s")
     parser.add_argument(
-        "--days", type=whole(1, 10_000), default=20, help="generated days for training, default: %(default)s"
+        "--days",
+        type=whole(1, 10_000),
+        default=20,
+        metavar="N",
+        help="generated days for training, default: %(default)s",
     )
     parser.add_argument(
         "--arrivals",
         type=whole(2_000, 10_000_000),
         default=60_000,
+        metavar="N",
         help="packets a day, default: %(default)s",
     )
     parser.add_argument(
-        "--epochs", type=whole(1, 1_000), help="passes over the data; default: each family's own"
+        "--epochs", type=whole(1, 1_000), metavar="N", help="passes over the data; default: each family's own"
     )
     parser.set_defaults(action=_build)
-    explain(parser, "anytick models build --output var/models/ladder")
+    explain(parser, "anytick models build --out var/models/ladder")
 
 
 def _build(args: argparse.Namespace) -> int:
@@ -86,12 +96,12 @@ def _build(args: argparse.Namespace) -> int:
             bars.update(tasks[task], completed=done, state=state)
 
         card = build_ladder(
-            args.output, config, recordings=args.market_data, command=_command(args), progress=show
+            args.out, config, recordings=args.market_data, command=_command(args), progress=show
         )
     if args.json:
-        print(json.dumps({"output": str(args.output), "card": asdict(card)}, sort_keys=True))
+        print(json.dumps({"output": str(args.out), "card": asdict(card)}, sort_keys=True))
     else:
-        print((args.output / "CARD.md").read_text(encoding="utf-8"), end="")
+        print((args.out / "CARD.md").read_text(encoding="utf-8"), end="")
     return 0
 
 

@@ -39,7 +39,11 @@ def add_action(actions: argparse._SubParsersAction[CommandParser]) -> None:
         help="timed calls; default: 20,000 with --output, otherwise at most 2,000 a cell",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="store as a TOML profile that backtests can charge"
+        "--out",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="store as a TOML profile that backtests can charge",
     )
     parser.add_argument("--refresh", action="store_true", help="measure again even where a profile is kept")
     parser.set_defaults(action=_profile)
@@ -47,7 +51,7 @@ def add_action(actions: argparse._SubParsersAction[CommandParser]) -> None:
 
 
 def _profile(args: argparse.Namespace) -> int:
-    return _store_backtest_profile(args) if args.output is not None else _profile_machine(args)
+    return _store_backtest_profile(args) if args.out is not None else _profile_machine(args)
 
 
 def _store_backtest_profile(args: argparse.Namespace) -> int:
@@ -58,7 +62,7 @@ def _store_backtest_profile(args: argparse.Namespace) -> int:
     from engine.inference.tiers import open_session
 
     if not args.model:
-        raise ConfigError("--output must come with the models to measure, was none")
+        raise ConfigError("--out must come with the models to measure, was none")
     latency, digests = {}, {}
     for path in args.model:
         session = open_session(read_model(path), source=path, batch_max=1)
@@ -69,8 +73,8 @@ def _store_backtest_profile(args: argparse.Namespace) -> int:
         digests[session.precision] = session.sha256
     label = ", ".join(path.name for path in args.model)
     profile = profile_of(latency, model=label)
-    write_file(args.output, format_profile(profile).encode())
-    found: dict[str, Any] = asdict(profile) | {"sha256": digests, "output": str(args.output)}
+    write_file(args.out, format_profile(profile).encode())
+    found: dict[str, Any] = asdict(profile) | {"sha256": digests, "output": str(args.out)}
     print_found(found, as_json=args.json)
     return 0
 

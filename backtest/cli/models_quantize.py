@@ -41,7 +41,7 @@ def add_action(actions: argparse._SubParsersAction[CommandParser]) -> None:
     )
     parser.add_argument("--form", metavar="NAME", help="make this form only, such as static-u8s8-channel")
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="default: MODEL.int8.onnx beside the model"
+        "--out", "--output", type=Path, metavar="FILE", help="default: MODEL.int8.onnx beside the model"
     )
     parser.add_argument(
         "--front", type=Path, help="also write every form of the Pareto front into this folder"
@@ -58,9 +58,9 @@ def _quantize(args: argparse.Namespace) -> int:
     from engine.inference.quantize_search import search_forms
 
     model = read_model(args.model)
-    output = args.output or args.model.with_suffix(".int8.onnx")
+    output = args.out or args.model.with_suffix(".int8.onnx")
     if output.resolve() == args.model.resolve():
-        raise ConfigError(f"--output must not be the model itself, was {output}")
+        raise ConfigError(f"--out must not be the model itself, was {output}")
     if args.labels is not None and args.calibration is None:
         raise ConfigError("--labels must come with the rows they belong to: --calibration")
     summary = check_graph(model, source=args.model)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import shutil
 import textwrap
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, NoReturn
+
+from ..places import TRIALS
 
 SEED_MAX: Final = (1 << 63) - 1
 SHARED_DEFAULTS: Final[dict[str, Any]] = {"seed": 1, "json": False}
@@ -57,6 +61,18 @@ def number(low: float, high: float) -> Callable[[str], float]:
     return read
 
 
+def add_trials(parser: argparse.ArgumentParser) -> None:
+    """Let a command be told where trials are counted; `walkforward` had a name of its own for it."""
+    parser.add_argument(
+        "--trials",
+        "--registry",
+        type=Path,
+        default=TRIALS,
+        metavar="FILE",
+        help="where everything tried on the same data is counted; default: %(default)s",
+    )
+
+
 def explain(parser: argparse.ArgumentParser, example: str) -> None:
     """Show an example below a command's help."""
     parser.epilog = f"example:\n  {example}"
@@ -92,7 +108,18 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise `UsageError`; argparse would print six lines and exit."""
-        raise UsageError(f"{self.prog}: {message} ({self.prog} --help)")
+        command = self.prog.partition(" ")[2]
+        raise UsageError(f"{command + ': ' if command else ''}{message} ({self.prog} --help)")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse what is unknown here: the outermost parser would name itself, not the command."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            option = unknown[0].partition("=")[0]
+            close = difflib.get_close_matches(option, self._option_string_actions, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found, unknown
 
     def format_help(self) -> str:
         """Return the help with its description wrapped, which argparse leaves alone beside examples."""

@@ -14,7 +14,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Write the HTML report of a finished run again, from the JSON that the run left.",
     )
     parser.add_argument("result", type=Path, help="a result file, or the folder of a run")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="default: report.html beside the result")
+    parser.add_argument(
+        "--out", "--output", type=Path, metavar="FILE", help="default: report.html beside the result"
+    )
     parser.set_defaults(run=run)
 
 
@@ -27,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
 
     sources = _result_files(args.result)
     found = [read_json(source) for source in sources]
-    target = args.output or sources[0].with_name("report.html")
+    target = args.out or sources[0].with_name("report.html")
     single = [result for result in found if isinstance(result, Result)]
     if len(single) == len(found):
         # Several results of one strategy, such as fill bounds, stand side by side on one page.

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..places import TRIALS, find_market_data
+from ..places import find_market_data
+from .parser import add_trials
 
 if TYPE_CHECKING:
     from data.quotes import QuoteRecording
@@ -45,12 +46,18 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     source.add_argument(
         "--synthetic", action="store_true", help="the built-in market even if ticks are at hand"
     )
-    parser.add_argument("--years", type=float, metavar="N", help="use the first N years of the history")
+    parser.add_argument(
+        "--years",
+        type=float,
+        metavar="N",
+        help="the first N years of the history; default: all, five if built in",
+    )
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file, see docs/CONFIG.md")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for report and journals")
+    parser.add_argument("--out", "--output", type=Path, metavar="DIR", help="folder for report and journals")
     parser.add_argument("--no-sensitivity", action="store_true", help="leave out the sensitivity table")
     parser.add_argument("--no-journals", action="store_true", help="hash the journals, keep no files")
     parser.add_argument("--strict", action="store_true", help="a crossed quote is an error, not quarantined")
+    add_trials(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=run)
 
@@ -74,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         sensitivity=not args.no_sensitivity,
     )
     folder = args.out or default_folder(recording, config.digest(), options.seed, args.years)
-    registry = TrialRegistry(TRIALS)
+    registry = TrialRegistry(args.trials)
     total = planned_events(recording, config, options)
     with console.run_progress(total, description="run", quiet=args.quiet) as bar:
         result = run_to_folder(

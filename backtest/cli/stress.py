@@ -53,7 +53,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--users", type=whole(1, 4_096), nargs="+", default=[64], metavar="N", help="default: 64"
     )
     parser.add_argument(
-        "--seconds", type=number(0.1, 3_600), default=10.0, help="of each load; default: %(default)s"
+        "--seconds",
+        type=number(0.1, 3_600),
+        default=10.0,
+        metavar="S",
+        help="of each load; default: %(default)s",
     )
     parser.add_argument(
         "--deadline-ms", metavar="MS", type=number(1, 10_000), default=50.0, help="default: %(default)s"

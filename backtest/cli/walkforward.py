@@ -8,8 +8,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..places import TRIALS
-from .parser import number, whole
+from .parser import add_trials, number, whole
 
 if TYPE_CHECKING:
     from ..walkforward import WalkForwardResult
@@ -28,7 +27,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--strategy",
         action="append",
         metavar="NAME",
-        help="market_maker, twap, signal_taker or FILE.py:Class; again for candidates; default: market_maker",
+        help="market_maker, twap or FILE.py:Class; again for candidates; default: market_maker",
     )
     parser.add_argument(
         "--train-days", type=whole(1, 36_500), default=60, metavar="N", help="default: %(default)s"
@@ -54,7 +53,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="BPS",
         help="default: %(default)s",
     )
-    parser.add_argument("--registry", type=Path, default=TRIALS, metavar="FILE", help="default: %(default)s")
+    add_trials(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=run)
 
@@ -80,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
             test_days=args.test_days,
             anchored=args.anchored,
             seed=args.seed,
-            registry=args.registry,
+            registry=args.trials,
             venue=VenueConfig(taker_fee_bps=args.taker_fee_bps, maker_fee_bps=args.maker_fee_bps),
             limits=limits_for(lots, source),
             equity_interval="1h",

@@ -140,11 +140,12 @@ def test_a_failing_run_leaves_nothing_and_does_not_touch_what_stood(tmp_path: Pa
 
 def test_a_report_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(result: RunResult, path: Path) -> None:
-        raise OSError(28, "No space left on device", str(path))
+        raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(main_job, "write_run_report", refuse)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as found:
         job(tmp_path)
+    assert Path(found.value.filename).parent == tmp_path
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith("trials")]
 
 

@@ -10,7 +10,7 @@ import pytest
 from backtest.api import backtest
 from backtest.cli.main import main
 from backtest.splits import DAY_NS
-from backtest.trials import TrialRegistry
+from backtest.trials import TrialRegistry, record_backtests
 from backtest.walkforward import span_of, walk_forward
 from data.errors import ConfigError
 from engine.strategy import Strategy
@@ -96,6 +96,30 @@ def test_another_try_on_the_same_data_is_counted(registry):
             registry=registry,
         )
     assert found.trials == 2
+
+
+def test_backtests_count_among_the_tries(registry):
+    events = drifting_days(40)
+    first, second = (
+        record_backtests([backtest(Hold(side), events, name="hold")], registry) for side in (1, -1)
+    )
+    assert [judged.trials for judged in (*first, *second)] == [1, 2]
+    # Neither class nor parameters told the two apart: their journals did.
+    (again,) = record_backtests([backtest(Hold(1), events, name="hold")], registry)
+    assert again.trials == 2
+    walked = walk_forward(Hold, events, train_days=10, test_days=10, registry=registry)
+    assert walked.trials == 3
+
+
+def test_a_changed_source_is_another_try(registry):
+    class Held(Hold):
+        pass
+
+    options = {"train_days": 10, "test_days": 10, "registry": registry}
+    assert walk_forward({"mine": Held}, drifting_days(40), **options).trials == 1
+    Held.on_start = lambda self, ctx: ctx.sell(2)
+    assert walk_forward({"mine": Held}, drifting_days(40), **options).trials == 2
+    assert walk_forward({"mine": Held}, drifting_days(40), **options).trials == 2
 
 
 def test_a_short_history_is_refused_with_the_days_needed(registry):
