@@ -12,6 +12,7 @@ import os
 import socket
 from array import array
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 _BYTES_MAX: Final = 1 << 18
@@ -75,6 +76,12 @@ class Channel:
         for _, _, data in rights:
             descriptors.frombytes(data)
         return (json.loads(text), descriptors.tolist()) if text else None
+
+    def finish(self) -> None:
+        """Send no more, which the other end hears as a close; this end still hears. Again is harmless."""
+        # Not connected any more: the other end is gone, and has no need to hear it.
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Close this end; again is harmless."""

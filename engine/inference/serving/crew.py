@@ -20,7 +20,6 @@ from .supervise import WorkerLost, WorkerProcess
 _START_S_MAX: Final = 120.0
 _RESPAWN_NS: Final = 1_000_000_000
 _PAUSE_S: Final = 0.005
-_FAREWELL_S: Final = 2.0
 
 
 class Crew:
@@ -117,24 +116,18 @@ class Crew:
         return [*self.lanes, *((self.spare,) if self.spare else ())]
 
     def abandon(self) -> None:
-        """End everybody at once; they hold nothing."""
-        for worker in self.lanes:
+        """End everybody at once, as those who hold nothing can be."""
+        for worker in self._everybody():
             self._discard(worker)
-        self.lanes = []
+        self.lanes, self.spare = [], None
         self.original.close()
 
-    def close(self) -> None:
-        """Let everybody finish and end; again is harmless."""
-        workers = self._everybody()
-        self.lanes, self.spare = [], None
-        for worker in workers:
-            worker.requests.close()
-        stop_s = time.monotonic() + _FAREWELL_S
-        for worker in workers:
-            worker.process.wait(max(stop_s - time.monotonic(), 0.0))
-            self._places.see_off(worker)
-        self._places.close()
-        self.original.close()
+    def close(self, stop_s: float) -> None:
+        """End everybody, and until `stop_s` on `time.monotonic` let them do so themselves."""
+        for worker in self._everybody():
+            if self.is_ready(worker):
+                worker.process.wait(max(stop_s - time.monotonic(), 0.0))
+        self.abandon()
 
     def is_ready(self, worker: WorkerProcess) -> bool:
         """Return whether a worker takes requests."""

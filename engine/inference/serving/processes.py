@@ -189,8 +189,12 @@ class CopiedProcess:
                 return False
         return True
 
+    def dismiss(self) -> None:
+        """Tell it no more, on which it ends by itself and its copies with it; one at work goes on."""
+        self.channel.finish()
+
     def close(self) -> None:
-        """Hear and tell no more: it ends by itself, with its copies, unless it is at work."""
+        """Hear no more of it either."""
         self._hears = False
         self.channel.close()
         if self._descriptor >= 0:
