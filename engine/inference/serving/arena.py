@@ -1,6 +1,6 @@
-"""The memory that front and workers share: payload slots, and a line of status for each of them.
+"""What front and workers share: memory with payload slots and a line of status for each, and a bell.
 
-It has no name. The front makes it, workers inherit its descriptor, and it is gone with the last process that
+The memory has no name. The front makes it, workers inherit its descriptor, and it is gone with the last process that
 holds it, however that ends. Only the front hands slots out and takes them back; workers read a slot between a
 request and its answer. Everybody writes their own status line and nothing else.
 """
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 import tempfile
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -31,7 +33,7 @@ STATUS_DTYPE: Final = np.dtype(
         "itemsize": 128,
     }
 )
-FRONT_DTYPE: Final = np.dtype({"names": ["guard_ns"], "formats": ["<i8"], "itemsize": 128})
+FRONT_DTYPE: Final = np.dtype({"names": ["guard_ns", "sleeps"], "formats": ["<i8", "<u8"], "itemsize": 128})
 PLACES: Final = 64
 """Status lines, as many as a ring of answers has lanes."""
 WORKERS_MAX: Final = PLACES // 2 - 1
@@ -91,6 +93,55 @@ class Arena:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+class Doorbell:
+    """A descriptor at which the front sleeps while it waits for other things as well; workers ring it.
+
+    They do so only when it said that it sleeps, so that answers to a front that is awake cost nothing more.
+
+    Parameters
+    ----------
+    descriptor : int, optional
+        The end that is rung, of a bell that another process made.
+    """
+
+    _ONE: Final = (1).to_bytes(8, sys.byteorder)
+
+    def __init__(self, arena: Arena, *, descriptor: int | None = None) -> None:
+        self._sleeps: NDArray[np.uint64] = arena.front["sleeps"]
+        if descriptor is not None:
+            self.waits = self.rings = descriptor
+        elif hasattr(os, "eventfd"):
+            self.waits = self.rings = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        else:
+            self.waits, self.rings = os.pipe()
+            os.set_blocking(self.waits, False)
+            os.set_blocking(self.rings, False)
+
+    def sleep(self) -> None:
+        """Say that the front is about to sleep. It looks for answers once more before it does. Front only."""
+        self._sleeps[0] = 1
+
+    def wake(self) -> None:
+        """Say that it is awake, and take in whatever was rung. Front only."""
+        if self._sleeps[0]:
+            self._sleeps[0] = 0
+            with suppress(BlockingIOError):
+                os.read(self.waits, 4_096)
+
+    def ring(self) -> None:
+        """Wake the front if it sleeps; after the answers were pushed."""
+        if self._sleeps[0]:
+            # One that has not been taken in yet is as good as another.
+            with suppress(BlockingIOError, BrokenPipeError):
+                os.write(self.rings, self._ONE)
+
+    def close(self) -> None:
+        """Give the descriptors back; again is harmless."""
+        for descriptor in {self.waits, self.rings} - {-1}:
+            os.close(descriptor)
+        self.waits = self.rings = -1
 
 
 def _anonymous_file() -> int:

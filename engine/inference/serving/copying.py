@@ -70,7 +70,7 @@ class _Node:
                 self._say(times_of(variants_of(table["variants"])))
                 break
             elif table["do"] == "work":
-                return self._work(table, descriptors[0])
+                return self._work(table, *descriptors)
         return 0
 
     def _greet(self) -> None:
@@ -156,11 +156,11 @@ class _Node:
         _settle()
         self._say({"open": True})
 
-    def _work(self, table: dict[str, Any], arena: int) -> int:
+    def _work(self, table: dict[str, Any], arena: int, bell: int) -> int:
         # As a process that the front started itself just now would have them.
         os.sched_setaffinity(0, table["cores"])
         return work(
-            replace(read_spec(table["spec"]), arena_descriptor=arena),
+            replace(read_spec(table["spec"]), arena_descriptor=arena, bell_descriptor=bell),
             front_lives=self._front_lives,
             sessions=self._sessions,
             tell=self._say,

@@ -33,7 +33,7 @@ from ext.ring_memory import unlink_ring
 from ..arrays import Floats32
 from ..ladder import Variant
 from ..machine_profile import core_count
-from .arena import WORKERS_MAX, Arena
+from .arena import WORKERS_MAX, Arena, Doorbell
 from .desk import refusals
 from .forecast import CostTable
 from .guard import DeadlineGuard
@@ -111,6 +111,7 @@ class Front:
         shapes = [variant.input_shape for variant in variants]
         row_shape = (max(window for window, _ in shapes), max(features for _, features in shapes))
         self.arena = Arena(slots=open_max, row_shape=row_shape)
+        self._bell = Doorbell(self.arena)
         self._guard = DeadlineGuard(self.limits.guard_ns, self.arena)
         remove_abandoned_rings()
         # An id alone may be that of a front in another container, or of one that this container had.
@@ -129,6 +130,7 @@ class Front:
             requests=f"{self._name}-requests",
             answers=f"{self._name}-answers",
             arena_descriptor=self.arena.descriptor,
+            bell_descriptor=self._bell.rings,
             slots=open_max,
             row_shape=row_shape,
             ladder=1,
@@ -271,6 +273,7 @@ class Front:
         self._require_open()
         path = self._path
         stop_ns = self._clock() + int(timeout_s * 1e9)
+        self._bell.wake()
         while True:
             # Whatever a glance takes is over before an answer is said to be there.
             self._glance()
@@ -280,12 +283,47 @@ class Front:
             path.expire(now_ns)
             if path.has_ended or now_ns >= stop_ns:
                 return path.take_ended()
-            wake_ns = min(stop_ns, now_ns + _GLANCE_NS)
-            due_ns = path.ledger.next_deadline_ns()
-            if due_ns is not None:
-                wake_ns = min(wake_ns, due_ns - self._guard.ns)
-            self._guard.plan(wake_ns)
-            self._answers.wait(timeout_s=max(wake_ns - now_ns, 0) / 1e9)
+            self._answers.wait(timeout_s=self._plan_wake(now_ns, min(stop_ns, now_ns + _GLANCE_NS)))
+
+    def fileno(self) -> int:
+        """Return a descriptor to wait at, between polls and beside sockets: readable when an answer comes.
+
+        Raises
+        ------
+        ConfigError
+            The front is closed.
+        """
+        self._require_open()
+        return self._bell.waits
+
+    def rest(self) -> float:
+        """Say that nobody polls until the descriptor is readable; return for how many seconds that may be.
+
+        0 where something has ended already. Some milliseconds at most, after which workers are to be looked
+        after, and less where a deadline comes before. The next poll ends it.
+
+        Raises
+        ------
+        ConfigError
+            The front is closed.
+
+        Examples
+        --------
+        One thread, sockets on one side and workers on the other::
+
+            selector.register(front, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select(front.rest()):
+                    ...
+                for ended in front.poll_many():
+                    ...
+        """
+        self._require_open()
+        self._bell.sleep()
+        if self._path.has_ended or self._answers.look():
+            return 0.0
+        now_ns = self._clock()
+        return self._plan_wake(now_ns, now_ns + _GLANCE_NS)
 
     def replace(
         self,
@@ -382,7 +420,16 @@ class Front:
             self._glance_ns = now_ns
             self._path.glance(now_ns)
 
+    def _plan_wake(self, now_ns: int, wake_ns: int) -> float:
+        """Plan to wake up then, or before where a deadline is due; return how many seconds are left."""
+        due_ns = self._path.ledger.next_deadline_ns()
+        if due_ns is not None:
+            wake_ns = min(wake_ns, due_ns - self._guard.ns)
+        self._guard.plan(wake_ns)
+        return max(wake_ns - now_ns, 0) / 1e9
+
     def _give_back(self) -> None:
+        self._bell.close()
         self.arena.close()
         with suppress(FileNotFoundError):
             unlink_ring(f"{self._name}-answers")

@@ -209,13 +209,14 @@ class Original:
         OSError
             There is no memory or no descriptor for it.
         """
+        shared = (spec.arena_descriptor, spec.bell_descriptor)
         if self._process is not None and self._is_open:
             cores = sorted(os.sched_getaffinity(0))
             task = {"do": "work", "spec": spec.to_json(), "cores": cores}
-            copy = self._copy(self._process, task, spec.arena_descriptor)
+            copy = self._copy(self._process, task, *shared)
             if copy is not None:
                 return copy
-        return SpawnedProcess("engine.inference.serving.worker", spec.to_json(), spec.arena_descriptor)
+        return SpawnedProcess("engine.inference.serving.worker", spec.to_json(), *shared)
 
     def start_timing(self) -> ChildProcess:
         """Start timing the ladder.
