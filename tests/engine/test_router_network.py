@@ -153,8 +153,8 @@ def test_an_answer_wakes_who_waits_at_the_descriptor(
         poller = select.poll()
         poller.register(front, select.POLLIN)
         front.submit(rows, deadline_ns=time.monotonic_ns() + ROOM_NS)
-        while not front._answers.look():
-            assert front._answers.wait(timeout_s=30.0)
+        while not front._shared.answers.look():
+            assert front._shared.answers.wait(timeout_s=30.0)
         assert not poller.poll(0), "nobody rings for one who is awake"
         assert front.rest() == 0.0, "it is there already"
         for _ in range(20):

@@ -67,14 +67,23 @@ class Channel:
         ------
         BlockingIOError
             There is none yet; at the front's end only.
+        OSError
+            Its descriptors are too many for this process, and it is lost.
         """
         try:
-            text, rights, _, _ = self._socket.recvmsg(_BYTES_MAX, _RIGHTS_BYTES_MAX, socket.MSG_CMSG_CLOEXEC)
+            text, rights, flags, _ = self._socket.recvmsg(
+                _BYTES_MAX, _RIGHTS_BYTES_MAX, socket.MSG_CMSG_CLOEXEC
+            )
         except ConnectionResetError:
             return None
         descriptors = array("i")
         for _, _, data in rights:
             descriptors.frombytes(data)
+        if flags & socket.MSG_CTRUNC:
+            # What did not come is closed, which whoever waits at its other end sees.
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return (json.loads(text), descriptors.tolist()) if text else None
 
     def finish(self) -> None:

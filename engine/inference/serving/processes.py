@@ -142,8 +142,7 @@ class CopiedProcess:
         self._hears, self._is_condemned = True, False
         self._watchdog = Watchdog(silence_ns_max=_SILENCE_NS_MAX)
         try:
-            original.channel.send({"do": "copy"}, far.fileno())
-            self.channel.send(task, *descriptors)
+            original.channel.send({"do": "copy", "task": task}, far.fileno(), *descriptors)
         except BaseException:
             self.channel.close()
             raise
@@ -213,6 +212,8 @@ class CopiedProcess:
                 message = self.channel.receive()
             except BlockingIOError:
                 break
+            except OSError:
+                message = None
             if message is None:
                 self._hears = False
                 break

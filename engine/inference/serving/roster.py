@@ -33,7 +33,7 @@ from .starter import Original, Starter
 from .switch import LadderSource, Switch, Switcher, SwitchState
 
 _LOG: Final = logging.getLogger("anytick.serving")
-# What an idle worker takes to end is milliseconds; one in a long run is not waited for, its answer is unwanted.
+# An idle worker ends within milliseconds; one in a long run is not waited for, since nobody wants its answer.
 _FAREWELL_S: Final = 0.5
 _SOURCE_NS: Final = 50_000_000
 # One beat and a half: a worker that is well has beaten in between.

@@ -9,6 +9,7 @@ interpreters of their own: slower, and otherwise the same.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -142,6 +143,8 @@ class Starter:
             message = self.channel.receive()
         except BlockingIOError:
             return
+        except OSError:
+            message = None
         if message is None:
             self.kill()
             return
@@ -247,9 +250,13 @@ class Original:
     def _copy(self, process: CopiedProcess, task: dict[str, Any], *descriptors: int) -> CopiedProcess | None:
         try:
             return CopiedProcess(process, task, *descriptors)
-        except OSError:
+        except (ConnectionError, BlockingIOError):
+            # It is gone, or hears nothing any more.
             self.kill()
-            return None
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
+        return None
 
     def _judge(self, process: CopiedProcess, now_ns: int) -> None:
         if process.came_to_nothing(now_ns):
