@@ -117,6 +117,8 @@ def test_nothing_outlives_a_front_that_is_closed(
         for descriptor, disturbance in zip(descriptors, (starter, original, worker), strict=False):
             if disturbance is not None:
                 signal.pidfd_send_signal(descriptor, disturbance)
+            # The end of a group's first process lets those of the group go on that are stopped by then.
+            assert disturbance is not KILLED or has_ended(descriptor, 30_000)
         if noticed:
             # Where a worker is lost the next spare has been asked for, of whoever may not make it any more.
             poll_until(front, lambda: worker is WELL or front.status().restarts)
