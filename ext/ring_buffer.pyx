@@ -20,6 +20,12 @@ from .ring_memory cimport consumer_role, handle_open
 
 cnp.import_array()
 
+cdef extern from *:
+    """
+    static inline void ring_fence(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+    """
+    void ring_fence() noexcept nogil
+
 
 cdef dict options_of(mode, when_full, wait, first_cursor, name):
     return {
@@ -308,6 +314,16 @@ cdef class MpscRing(RingHandle):
         if len(runs) == 1:
             return runs[0]
         return np.concatenate(runs) if runs else np.empty(0, dtype=self.memory.dtype)
+
+    def look(self):
+        """Return whether any lane has records, for a consumer that goes to sleep elsewhere.
+
+        It wrote before that it will. With wait="block", a producer that pushes and then reads this, and the
+        consumer that writes it and then looks, cannot both miss the other: there is a fence on both sides.
+        """
+        self.require_consumer()
+        ring_fence()
+        return len(self) > 0
 
     def wait(self, *, timeout_s=None):
         """Wait until any lane has records; return whether one has. See `SpscRing.wait`.

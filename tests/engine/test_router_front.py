@@ -445,6 +445,7 @@ def test_a_spec_survives_its_line_of_json(ladder: tuple[Variant, ...]) -> None:
         requests="a",
         answers="b",
         arena_descriptor=5,
+        bell_descriptor=6,
         slots=16,
         row_shape=(WINDOW, FEATURES),
         variants=(replace(ladder[0], margins=margins), *ladder[1:]),

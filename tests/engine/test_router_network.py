@@ -6,6 +6,7 @@ it ended, and the probabilities. The connection is the stream.
 
 from __future__ import annotations
 
+import select
 import selectors
 import socket
 import struct
@@ -18,8 +19,10 @@ import numpy as np
 import pytest
 from router_ladder import FEATURES, WINDOW, write_ladder
 
+from data.errors import ConfigError
 from engine.inference.arrays import Floats32
 from engine.inference.ladder import load_ladder
+from engine.inference.serving import front as front_module
 from engine.inference.serving.forecast import CostTable
 from engine.inference.serving.front import Front
 from engine.inference.serving.measure import open_variant
@@ -31,14 +34,12 @@ ANSWER = struct.Struct("<IBB3f")
 ROWS_BYTES = 4 * WINDOW * FEATURES
 CLIENTS, QUESTIONS = 3, 24
 AHEAD = 4
-ROOM_NS = 20_000_000_000
+SECOND = 1_000_000_000
+ROOM_NS = 20 * SECOND
 
 
 class NetworkFront:
-    """Sockets on one side, a front on the other, one thread; it ends with its last connection.
-
-    Answers are looked for once a millisecond while no question comes.
-    """
+    """Sockets on one side, a front on the other, one thread; it ends with its last connection."""
 
     def __init__(self, front: Front, connections: list[socket.socket]) -> None:
         self._front, self._connections = front, connections
@@ -48,11 +49,13 @@ class NetworkFront:
         self._selector = selectors.DefaultSelector()
         for stream, connection in enumerate(connections):
             self._selector.register(connection, selectors.EVENT_READ, stream)
+        self._selector.register(front, selectors.EVENT_READ)
 
     def serve(self) -> None:
-        while self._selector.get_map() or self._front.open_requests:
-            for key, _ in self._selector.select(timeout=0.001):
-                self._take_in(key.data)
+        while len(self._selector.get_map()) > 1 or self._front.open_requests:
+            for key, _ in self._selector.select(self._front.rest()):
+                if key.fileobj is not self._front:
+                    self._take_in(key.data)
             self._answer(self._front.poll_many())
         self._selector.close()
 
@@ -134,3 +137,33 @@ def test_questions_come_and_answers_go_through_sockets(tmp_path: Path) -> None:
             row = own[number, -1] if window == 1 else own[number, -window:]
             expected = sessions[int(variant)].probabilities(row[None])[0]
             assert said == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("system", ["this one", "one without eventfd"])
+def test_an_answer_wakes_who_waits_at_the_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str
+) -> None:
+    if system != "this one":
+        monkeypatch.delattr("os.eventfd", raising=False)
+    write_ladder(tmp_path)
+    rows = np.zeros((WINDOW, FEATURES), np.float32)
+    with Front(load_ladder(tmp_path), costs=COSTS, workers=1, open_max=64) as front:
+        # Nobody looks by the clock any more: what comes was rung for.
+        monkeypatch.setattr(front_module, "_GLANCE_NS", 3_600 * SECOND)
+        poller = select.poll()
+        poller.register(front, select.POLLIN)
+        front.submit(rows, deadline_ns=time.monotonic_ns() + ROOM_NS)
+        while not front._shared.answers.look():
+            assert front._shared.answers.wait(timeout_s=30.0)
+        assert not poller.poll(0), "nobody rings for one who is awake"
+        assert front.rest() == 0.0, "it is there already"
+        for _ in range(20):
+            while not (answers := front.poll()):
+                seconds = front.rest()
+                assert seconds == 0.0 or poller.poll(seconds * 1e3)
+            assert [answer.outcome for answer in answers] == [Outcome.MODEL]
+            front.submit(rows, deadline_ns=time.monotonic_ns() + ROOM_NS)
+    with pytest.raises(ConfigError, match="was closed"):
+        front.fileno()
+    with pytest.raises(ConfigError, match="was closed"):
+        front.rest()

@@ -59,7 +59,7 @@ def test_refusals_come_within_five_milliseconds(
         clock=lambda: now_ns,
     ) as front:
         monkeypatch.setattr(front._roster, "glance", lambda now_ns, **options: [])
-        ring = MpscRing.attach(f"{front._name}-answers", "producer", dtype=ANSWER_DTYPE)
+        ring = MpscRing.attach(f"{front._shared.name}-answers", "producer", dtype=ANSWER_DTYPE)
         lanes = [Lane(number, ring.producer()) for number in range(2)]
         monkeypatch.setattr(front._roster.shift.crew, "lanes", lanes)
         random = np.random.default_rng(1)

@@ -1,23 +1,34 @@
-"""The memory that front and workers share: payload slots, and a line of status for each of them.
+"""What front and workers share: memory with payload slots and a line of status for each, and a bell.
 
-It has no name. The front makes it, workers inherit its descriptor, and it is gone with the last process that
-holds it, however that ends. Only the front hands slots out and takes them back; workers read a slot between a
-request and its answer. Everybody writes their own status line and nothing else.
+The memory has no name. The front makes it, workers inherit its descriptor, and it is gone with the last
+process that holds it, however that ends. Only the front hands slots out and takes them back; workers read a
+slot between a request and its answer. Everybody writes their own status line and nothing else.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import sys
 import tempfile
+from contextlib import ExitStack, suppress
+from secrets import token_hex
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import ConfigError
+from ext.ring_buffer import MpscRing
+from ext.ring_memory import unlink_ring
 
 from ..arrays import Floats32
+from ..ladder import Variant
+from .forecast import CostTable
+from .planning import PlanLimits
+from .request import ANSWER_DTYPE
+from .spec import WorkerSpec
+from .supervise import RING_PREFIX, remove_abandoned_rings
 
 STATUS_DTYPE: Final = np.dtype(
     {
@@ -32,7 +43,7 @@ STATUS_DTYPE: Final = np.dtype(
     }
 )
 FRONT_DTYPE: Final = np.dtype(
-    {"names": ["guard_ns", "load_rise"], "formats": ["<i8", "<f8"], "itemsize": 128}
+    {"names": ["guard_ns", "load_rise", "sleeps"], "formats": ["<i8", "<f8", "<u8"], "itemsize": 128}
 )
 PLACES: Final = 64
 """Status lines, as many as a ring of answers has lanes."""
@@ -93,6 +104,118 @@ class Arena:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
+
+
+class Doorbell:
+    """A descriptor at which the front sleeps while it waits for other things as well; workers ring it.
+
+    They do so only when it said that it sleeps, so that answers to a front that is awake cost nothing more.
+
+    Parameters
+    ----------
+    descriptor : int, optional
+        The end that is rung, of a bell that another process made.
+    """
+
+    _ONE: Final = (1).to_bytes(8, sys.byteorder)
+
+    def __init__(self, arena: Arena, *, descriptor: int | None = None) -> None:
+        self._sleeps: NDArray[np.uint64] = arena.front["sleeps"]
+        if descriptor is not None:
+            self.waits = self.rings = descriptor
+        elif hasattr(os, "eventfd"):
+            self.waits = self.rings = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        else:
+            self.waits, self.rings = os.pipe()
+            os.set_blocking(self.waits, False)
+            os.set_blocking(self.rings, False)
+
+    def sleep(self) -> None:
+        """Say that the front is about to sleep. It looks for answers once more before it does. Front only."""
+        self._sleeps[0] = 1
+
+    def wake(self) -> None:
+        """Say that it is awake, and take in whatever was rung. Front only."""
+        if self._sleeps[0]:
+            self._sleeps[0] = 0
+            with suppress(BlockingIOError):
+                os.read(self.waits, 4_096)
+
+    def ring(self) -> None:
+        """Wake the front if it sleeps; after the answers were pushed."""
+        if self._sleeps[0]:
+            # One that has not been taken in yet is as good as another.
+            with suppress(BlockingIOError, BrokenPipeError):
+                os.write(self.rings, self._ONE)
+
+    def close(self) -> None:
+        """Give the descriptors back; again is harmless."""
+        for descriptor in {self.waits, self.rings} - {-1}:
+            os.close(descriptor)
+        self.waits = self.rings = -1
+
+
+class SharedState:
+    """All that a front shares with its processes: made together, and given back together.
+
+    Parameters
+    ----------
+    workers : int
+        Of a crew.
+    """
+
+    def __init__(self, *, slots: int, row_shape: tuple[int, int], workers: int) -> None:
+        remove_abandoned_rings()
+        # An id alone may be that of a front in another container, or of one that this container had.
+        self.name = f"{RING_PREFIX}{os.getpid()}-{token_hex(8)}"
+        with ExitStack() as made:
+            self.arena = Arena(slots=slots, row_shape=row_shape)
+            made.callback(self.arena.close)
+            self.bell = Doorbell(self.arena)
+            made.callback(self.bell.close)
+            self.answers = MpscRing(
+                slots,
+                # Of the ladder that serves, and of one that comes or goes.
+                producers_max=2 * (workers + 1),
+                dtype=ANSWER_DTYPE,
+                name=f"{self.name}-answers",
+                wait="block",
+            )
+            made.callback(self._forget_ring)
+            self._made = made.pop_all()
+
+    def spec(
+        self,
+        variants: tuple[Variant, ...],
+        previous: tuple[Variant | None, ...],
+        costs: CostTable,
+        limits: PlanLimits,
+    ) -> WorkerSpec:
+        """Return what the workers of a first ladder are told, but for their places and rings."""
+        slots, *row_shape = self.arena.rows.shape
+        return WorkerSpec(
+            place=0,
+            parent=os.getpid(),
+            requests=f"{self.name}-requests",
+            answers=f"{self.name}-answers",
+            arena_descriptor=self.arena.descriptor,
+            bell_descriptor=self.bell.rings,
+            slots=slots,
+            row_shape=(row_shape[0], row_shape[1]),
+            ladder=1,
+            variants=variants,
+            previous=previous,
+            times_ns=costs.times_ns,
+            limits=limits,
+        )
+
+    def close(self) -> None:
+        """Give everything back; again is harmless."""
+        self._made.close()
+
+    def _forget_ring(self) -> None:
+        with suppress(FileNotFoundError):
+            unlink_ring(f"{self.name}-answers")
 
 
 def _anonymous_file() -> int:

@@ -12,6 +12,7 @@ import os
 import socket
 from array import array
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 _BYTES_MAX: Final = 1 << 18
@@ -66,15 +67,30 @@ class Channel:
         ------
         BlockingIOError
             There is none yet; at the front's end only.
+        OSError
+            Its descriptors are too many for this process, and it is lost.
         """
         try:
-            text, rights, _, _ = self._socket.recvmsg(_BYTES_MAX, _RIGHTS_BYTES_MAX, socket.MSG_CMSG_CLOEXEC)
+            text, rights, flags, _ = self._socket.recvmsg(
+                _BYTES_MAX, _RIGHTS_BYTES_MAX, socket.MSG_CMSG_CLOEXEC
+            )
         except ConnectionResetError:
             return None
         descriptors = array("i")
         for _, _, data in rights:
             descriptors.frombytes(data)
+        if flags & socket.MSG_CTRUNC:
+            # What did not come is closed, which whoever waits at its other end sees.
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return (json.loads(text), descriptors.tolist()) if text else None
+
+    def finish(self) -> None:
+        """Send no more, which the other end hears as a close; this end still hears. Again is harmless."""
+        # Not connected any more: the other end is gone, and has no need to hear it.
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Close this end; again is harmless."""

@@ -4,7 +4,7 @@ A fresh interpreter takes .2 s of a core to load numpy, ONNX Runtime and this pa
 to be opened. A copy of a process that has both takes 2 ms. Each such process does what its front tells it:
 
 ==== ==================================================================
-copy become two, of which the new one serves the channel that came along
+copy become two; the new one does its task and serves the channel that came along
 open open a ladder's files
 time tell what a ladder's variants take, and end
 work be a worker until the front closes the ring
@@ -54,23 +54,27 @@ class _Node:
 
     def __init__(self, channel: Channel, front: int, name: str) -> None:
         self._channel, self._front, self._name = channel, front, name
+        self._is_copy = False
         self._copies: dict[int, int] = {}
         self._sessions: dict[str, InferenceSession] = {}
 
     def serve(self) -> int:
         """Do as told until the front has no more to tell; return an exit code."""
         self._greet()
-        while (message := self._next()) is not None:
+        message = self._next()
+        while message is not None:
             table, descriptors = message
+            message = None
             if table["do"] == "copy":
-                self._copy(descriptors[0])
+                message = self._copy(table["task"], *descriptors)
             elif table["do"] == "open":
                 self._open(table)
             elif table["do"] == "time":
                 self._say(times_of(variants_of(table["variants"])))
                 break
             elif table["do"] == "work":
-                return self._work(table, descriptors[0])
+                return self._work(table, *descriptors)
+            message = message or self._next()
         return 0
 
     def _greet(self) -> None:
@@ -79,7 +83,7 @@ class _Node:
         try:
             self._channel.send({"pid": process}, descriptor)
         except OSError:
-            # Given up before it came: what it was to do lies in the channel, and nobody wants it done.
+            # Given up before it came: nobody wants done what it was made for.
             os._exit(0)
         os.close(descriptor)
 
@@ -102,7 +106,10 @@ class _Node:
             if self._front not in ready:
                 if self._channel.fileno() not in ready:
                     continue
-                message = self._channel.receive()
+                try:
+                    message = self._channel.receive()
+                except OSError:
+                    continue
             if message is None:
                 self._end()
             return message
@@ -113,13 +120,15 @@ class _Node:
             if self._sessions or not is_readable(descriptor, _PATIENCE_S):
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             os.waitpid(process, 0)
-        if not self._front_lives():
+        # The starter is let go with the front only, whose end is heard here before it can be seen.
+        if not self._is_copy or not self._front_lives():
             remove_rings_of(self._name)
 
     def _front_lives(self) -> bool:
         return not is_readable(self._front, 0.0)
 
-    def _copy(self, far: int) -> None:
+    def _copy(self, task: dict[str, Any], far: int, *shared: int) -> tuple[dict[str, Any], list[int]] | None:
+        """Become two; return what the copy is to do, in the copy."""
         channel = Channel.of(far)
         try:
             # Where the kernel does not say there may be any number.
@@ -129,19 +138,22 @@ class _Node:
             process = os.fork()
         except OSError as error:
             with suppress(OSError):
-                channel.send({"error": str(error)})
-            channel.close()
-            return
+                channel.send({"error": str(error), "errno": error.errno})
+            process = -1
         if process:
             channel.close()
-            # It cannot be gone before it is buried here, so its id is still its own.
-            self._copies[os.pidfd_open(process)] = process
-            return
+            for descriptor in shared:
+                os.close(descriptor)
+            if process > 0:
+                # It cannot be gone before it is buried here, so its id is still its own.
+                self._copies[os.pidfd_open(process)] = process
+            return None
         self._channel.close()
         for descriptor in self._copies:
             os.close(descriptor)
-        self._channel, self._copies = channel, {}
+        self._channel, self._copies, self._is_copy = channel, {}, True
         self._greet()
+        return task, list(shared)
 
     def _open(self, table: dict[str, Any]) -> None:
         try:
@@ -156,11 +168,11 @@ class _Node:
         _settle()
         self._say({"open": True})
 
-    def _work(self, table: dict[str, Any], arena: int) -> int:
+    def _work(self, table: dict[str, Any], arena: int, bell: int) -> int:
         # As a process that the front started itself just now would have them.
         os.sched_setaffinity(0, table["cores"])
         return work(
-            replace(read_spec(table["spec"]), arena_descriptor=arena),
+            replace(read_spec(table["spec"]), arena_descriptor=arena, bell_descriptor=bell),
             front_lives=self._front_lives,
             sessions=self._sessions,
             tell=self._say,

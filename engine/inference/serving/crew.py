@@ -7,6 +7,7 @@ crew at work loses no more than one core's time to it.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from typing import Final
@@ -20,7 +21,6 @@ from .supervise import WorkerLost, WorkerProcess
 _START_S_MAX: Final = 120.0
 _RESPAWN_NS: Final = 1_000_000_000
 _PAUSE_S: Final = 0.005
-_FAREWELL_S: Final = 2.0
 
 
 class Crew:
@@ -63,6 +63,8 @@ class Crew:
         ------
         WorkerLost
             One ended before it was ready, or took too long. `close` ends those that were started.
+        OSError
+            There is no memory, no descriptor or no process for one.
         """
         self.original.glance(time.monotonic_ns())
         while self.original.is_pending:
@@ -77,7 +79,8 @@ class Crew:
             # The ring has no producers yet, so waiting on it would not wait.
             time.sleep(_PAUSE_S)
             now_ns = time.monotonic_ns()
-            self.lanes = [self._judged(worker, now_ns) for worker in self.lanes]
+            for lane, worker in enumerate(self.lanes):
+                self.lanes[lane] = self._judged(worker, now_ns)
             self.spare = self._judged(self.spare, now_ns)
 
     def start_next(self, now_ns: int) -> bool:
@@ -85,8 +88,8 @@ class Crew:
 
         Raises
         ------
-        WorkerLost
-            One ended before it was ready, or took too long.
+        WorkerLost, OSError
+            As for `start`.
         """
         if self.lanes:
             self.lanes[-1] = self._judged(self.lanes[-1], now_ns)
@@ -117,24 +120,18 @@ class Crew:
         return [*self.lanes, *((self.spare,) if self.spare else ())]
 
     def abandon(self) -> None:
-        """End everybody at once; they hold nothing."""
-        for worker in self.lanes:
+        """End everybody at once, as those who hold nothing can be."""
+        for worker in self._everybody():
             self._discard(worker)
-        self.lanes = []
+        self.lanes, self.spare = [], None
         self.original.close()
 
-    def close(self) -> None:
-        """Let everybody finish and end; again is harmless."""
-        workers = self._everybody()
-        self.lanes, self.spare = [], None
-        for worker in workers:
-            worker.requests.close()
-        stop_s = time.monotonic() + _FAREWELL_S
-        for worker in workers:
-            worker.process.wait(max(stop_s - time.monotonic(), 0.0))
-            self._places.see_off(worker)
-        self._places.close()
-        self.original.close()
+    def close(self, stop_s: float) -> None:
+        """End everybody, and until `stop_s` on `time.monotonic` let them do so themselves."""
+        for worker in self._everybody():
+            if self.is_ready(worker):
+                worker.process.wait(max(stop_s - time.monotonic(), 0.0))
+        self.abandon()
 
     def is_ready(self, worker: WorkerProcess) -> bool:
         """Return whether a worker takes requests."""
@@ -206,6 +203,9 @@ class Crew:
         if not worker.process.came_to_nothing(now_ns):
             raise WorkerLost(_lost(worker.last_words()))
         self._discard(worker)
+        lack = _lack_of(worker)
+        if lack is not None:
+            raise OSError(lack, os.strerror(lack))
         return self._spawn()
 
     def _discard(self, worker: WorkerProcess) -> None:
@@ -214,11 +214,17 @@ class Crew:
         self._places.see_off(worker)
         if self._status["ready"][worker.place]:
             return
-        if copied_in_vain:
+        if copied_in_vain and _lack_of(worker) is None:
             self.original.kill()
         else:
-            # Its models may not open any more: the next would fail as soon, and starting takes a core.
+            # Its models may not open any more, or the system has no room for another process: the next would
+            # fail as soon, and starting takes a core.
             self._spawn_after_ns = now_ns + _RESPAWN_NS
+
+
+def _lack_of(worker: WorkerProcess) -> int | None:
+    """Return the system's reason where it refused to make a worker's process, None where it did not."""
+    return worker.process.said.get("errno")
 
 
 def _lost(said: str) -> str:

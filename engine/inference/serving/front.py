@@ -11,7 +11,7 @@ answerable at any moment, which is what "anytime" means, and tells the cascade h
 Requests are taken and ended in batches, column by column (`submit_many`, `poll_many`); `submit` and `poll`
 are batches of one and lists of objects. `replace` goes over to another ladder while this one serves.
 
-A request's way, from its slot to its one answer, stands in `request_path.py`; who is at work in `roster.py`.
+A request's way to its one answer stands in `request_path.py`; who is at work in `roster.py`.
 """
 
 from __future__ import annotations
@@ -19,32 +19,29 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from secrets import token_hex
+from contextlib import ExitStack
 from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from data.errors import ConfigError
-from ext.ring_buffer import MpscRing
-from ext.ring_memory import unlink_ring
 
 from ..arrays import Floats32
 from ..ladder import Variant
 from ..machine_profile import core_count
-from .arena import WORKERS_MAX, Arena
+from .arena import WORKERS_MAX, SharedState
 from .desk import refusals
 from .forecast import CostTable
 from .guard import DeadlineGuard
 from .measure import ladder_costs
 from .planning import PlanLimits, ValueTable
-from .request import ANSWER_DTYPE, Answer, answers_of, checked_requests
+from .request import Answer, answers_of, checked_requests
 from .request_path import RequestPath
 from .roster import Roster, versions_before
-from .spec import WorkerSpec
+from .shortage import says_what_is_short
 from .status import FrontStatus
-from .supervise import RING_PREFIX, WorkerProcess, remove_abandoned_rings
+from .supervise import WorkerProcess
 from .switch import LadderSource, Switch
 
 _GLANCE_NS: Final = 5_000_000
@@ -82,6 +79,8 @@ class Front:
     ------
     ConfigError
         The number of workers is out of range.
+    SystemShortage
+        The system has no shared memory, descriptor or process for it; says how much is needed.
     WorkerLost
         A worker ended before it was ready; what it said stands on standard error.
     """
@@ -103,70 +102,45 @@ class Front:
         workers = min(core_count(), WORKERS_MAX) if workers is None else workers
         if not 1 <= workers <= WORKERS_MAX:
             raise ConfigError(f"a front must have 1 to {WORKERS_MAX} workers, was {workers}")
-        self._closed = False
+        self._closed, self._owner = False, os.getpid()
         self._clock = clock
         self.limits = limits or PlanLimits()
         variants = tuple(variants)
         costs = costs or ladder_costs(variants)
         shapes = [variant.input_shape for variant in variants]
         row_shape = (max(window for window, _ in shapes), max(features for _, features in shapes))
-        self.arena = Arena(slots=open_max, row_shape=row_shape)
-        self._guard = DeadlineGuard(self.limits.guard_ns, self.arena)
-        remove_abandoned_rings()
-        # An id alone may be that of a front in another container, or of one that this container had.
-        self._name = f"{RING_PREFIX}{os.getpid()}-{token_hex(8)}"
-        self._answers = MpscRing(
-            open_max,
-            # Of the ladder that serves, and of one that comes or goes.
-            producers_max=2 * (workers + 1),
-            dtype=ANSWER_DTYPE,
-            name=f"{self._name}-answers",
-            wait="block",
-        )
-        template = WorkerSpec(
-            place=0,
-            parent=os.getpid(),
-            requests=f"{self._name}-requests",
-            answers=f"{self._name}-answers",
-            arena_descriptor=self.arena.descriptor,
-            slots=open_max,
-            row_shape=row_shape,
-            ladder=1,
-            variants=variants,
-            previous=versions_before(variants, previous or {}),
-            times_ns=costs.times_ns,
-            limits=self.limits,
-        )
-        try:
+        with says_what_is_short(workers=workers, slots=open_max, row_shape=row_shape), ExitStack() as made:
+            shared = SharedState(slots=open_max, row_shape=row_shape, workers=workers)
+            made.callback(shared.close)
+            self._shared, self.arena = shared, shared.arena
             self._roster = Roster(
-                template,
-                self.arena,
-                name=self._name,
+                shared.spec(variants, versions_before(variants, previous or {}), costs, self.limits),
+                shared.arena,
+                name=shared.name,
                 workers=workers,
                 first_answers=first_answers,
                 source=source,
                 clock=clock,
             )
-        except BaseException:
-            self._give_back()
-            raise
-        self._path = RequestPath(
-            self._roster, self.arena, self._answers, self._guard, stale_ns_max=stale_ns_max, clock=clock
-        )
-        self._next_id = self._glance_ns = 0
-        try:
+            made.callback(self._roster.close)
+            self._guard = DeadlineGuard(self.limits.guard_ns, shared.arena)
+            self._path = RequestPath(
+                self._roster,
+                shared.arena,
+                shared.answers,
+                self._guard,
+                stale_ns_max=stale_ns_max,
+                clock=clock,
+            )
+            self._next_id = self._glance_ns = 0
             self._roster.shift.crew.start()
-        except BaseException:
-            self.close()
-            raise
+            made.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-    # What a caller does.
 
     def submit(
         self,
@@ -271,21 +245,41 @@ class Front:
         self._require_open()
         path = self._path
         stop_ns = self._clock() + int(timeout_s * 1e9)
+        self._shared.bell.wake()
         while True:
             # Whatever a glance takes is over before an answer is said to be there.
-            self._glance()
+            self._glance(self._clock())
             path.collect()
             now_ns = self._clock()
             self._guard.note(now_ns)
             path.expire(now_ns)
             if path.has_ended or now_ns >= stop_ns:
                 return path.take_ended()
-            wake_ns = min(stop_ns, now_ns + _GLANCE_NS)
-            due_ns = path.ledger.next_deadline_ns()
-            if due_ns is not None:
-                wake_ns = min(wake_ns, due_ns - self._guard.ns)
-            self._guard.plan(wake_ns)
-            self._answers.wait(timeout_s=max(wake_ns - now_ns, 0) / 1e9)
+            self._shared.answers.wait(timeout_s=self._plan_wake(now_ns, min(stop_ns, now_ns + _GLANCE_NS)))
+
+    def fileno(self) -> int:
+        """Return a descriptor to wait at, between polls and beside sockets: readable when an answer comes.
+
+        Raises
+        ------
+        ConfigError
+            The front is closed.
+        """
+        self._require_open()
+        return self._shared.bell.waits
+
+    def rest(self) -> float:
+        """Say that nobody polls until the descriptor is readable; return for how many seconds that may be.
+
+        Some milliseconds at most, since workers are to be looked after. The next poll ends it.
+
+        """
+        self._require_open()
+        self._shared.bell.sleep()
+        if self._path.has_ended or self._shared.answers.look():
+            return 0.0
+        now_ns = self._clock()
+        return self._plan_wake(now_ns, now_ns + _GLANCE_NS)
 
     def replace(
         self,
@@ -371,25 +365,34 @@ class Front:
         )
 
     def close(self) -> None:
-        """Stop the workers and free everything; again is harmless. Open requests end unanswered."""
-        self._closed = True
-        self._roster.close()
-        self._give_back()
+        """Stop the workers and free everything; again is harmless. Open requests end unanswered.
 
-    def _glance(self) -> None:
-        now_ns = self._clock()
+        It takes two seconds at most, milliseconds where no process is stopped. In a copy of this process that
+        somebody forked it does nothing: the workers serve the one that made them.
+        """
+        self._closed = True
+        if os.getpid() == self._owner:
+            self._roster.close()
+            self._shared.close()
+
+    def _glance(self, now_ns: int) -> None:
         if now_ns - self._glance_ns >= _GLANCE_NS or self._path.pause_is_near:
             self._glance_ns = now_ns
             self._path.glance(now_ns)
 
-    def _give_back(self) -> None:
-        self.arena.close()
-        with suppress(FileNotFoundError):
-            unlink_ring(f"{self._name}-answers")
+    def _plan_wake(self, now_ns: int, wake_ns: int) -> float:
+        """Plan to wake up then, or before where a deadline is due; return how many seconds are left."""
+        due_ns = self._path.ledger.next_deadline_ns()
+        if due_ns is not None:
+            wake_ns = min(wake_ns, due_ns - self._guard.ns)
+        self._guard.plan(wake_ns)
+        return max(wake_ns - now_ns, 0) / 1e9
 
     def _require_open(self) -> None:
         if self._closed:
             raise ConfigError("a front must be open to be asked, was closed")
+        if os.getpid() != self._owner:
+            raise ConfigError(f"a front must be asked by its own process, {self._owner}, was {os.getpid()}")
 
 
 def _ids(workers: Sequence[WorkerProcess]) -> tuple[int, ...]:

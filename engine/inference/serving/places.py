@@ -7,12 +7,13 @@ is taken, so that a record of a worker that is gone is not laid at another's doo
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import Final
 
 from .supervise import WorkerProcess
 
-_LAST_WAIT_S: Final = 10.0
+_LAST_WAIT_S: Final = 2.0
 
 
 class Places:
@@ -51,7 +52,8 @@ class Places:
                 self._free.append(worker.place)
 
     def close(self) -> None:
-        """Wait until all are gone."""
+        """Wait until all are gone; whoever could have made one that is still to come must be gone already."""
+        stop_s = time.monotonic() + _LAST_WAIT_S
         for worker in self._going:
-            worker.process.wait(_LAST_WAIT_S)
+            worker.process.wait(max(stop_s - time.monotonic(), 0.0))
         self.glance()

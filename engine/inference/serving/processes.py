@@ -142,8 +142,7 @@ class CopiedProcess:
         self._hears, self._is_condemned = True, False
         self._watchdog = Watchdog(silence_ns_max=_SILENCE_NS_MAX)
         try:
-            original.channel.send({"do": "copy"}, far.fileno())
-            self.channel.send(task, *descriptors)
+            original.channel.send({"do": "copy", "task": task}, far.fileno(), *descriptors)
         except BaseException:
             self.channel.close()
             raise
@@ -189,8 +188,12 @@ class CopiedProcess:
                 return False
         return True
 
+    def dismiss(self) -> None:
+        """Tell it no more, on which it ends by itself and its copies with it; one at work goes on."""
+        self.channel.finish()
+
     def close(self) -> None:
-        """Hear and tell no more: it ends by itself, with its copies, unless it is at work."""
+        """Hear no more of it either."""
         self._hears = False
         self.channel.close()
         if self._descriptor >= 0:
@@ -209,6 +212,8 @@ class CopiedProcess:
                 message = self.channel.receive()
             except BlockingIOError:
                 break
+            except OSError:
+                message = None
             if message is None:
                 self._hears = False
                 break

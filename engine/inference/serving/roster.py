@@ -11,6 +11,7 @@ serves, there is nothing left to roll back; where that one is refused, the rollb
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -33,6 +34,8 @@ from .starter import Original, Starter
 from .switch import LadderSource, Switch, Switcher, SwitchState
 
 _LOG: Final = logging.getLogger("anytick.serving")
+# An idle worker ends within milliseconds; one in a long run is not waited for, since nobody wants its answer.
+_FAREWELL_S: Final = 0.5
 _SOURCE_NS: Final = 50_000_000
 # One beat and a half: a worker that is well has beaten in between.
 _SLOW_PER_SILENCE_NS: Final = 30_000_000
@@ -166,9 +169,13 @@ class Roster:
             self._switcher.give_up(SwitchState.SUPERSEDED, self._clock())
             self._switcher = None
         for shift in self.shifts:
-            shift.crew.close()
+            shift.crew.leave()
+        stop_s = time.monotonic() + _FAREWELL_S
+        for shift in self.shifts:
+            shift.crew.close(stop_s)
         self._starter.close()
         self._spare_time.close()
+        self._places.close()
 
     def _at_work(self) -> list[int]:
         """Return the ids of all workers that hold or may get requests."""

@@ -36,6 +36,7 @@ class WorkerSpec:
     requests: str
     answers: str
     arena_descriptor: int
+    bell_descriptor: int
     slots: int
     row_shape: tuple[int, int]
     ladder: int

@@ -9,10 +9,12 @@ interpreters of their own: slower, and otherwise the same.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -26,8 +28,9 @@ _START_NS_MAX: Final = 30_000_000_000
 _OPEN_NS_MAX: Final = 120_000_000_000
 _RENEW_NS_MIN: Final = 1_000_000_000
 _RENEW_NS_MAX: Final = 60_000_000_000
-# Longer than it waits itself for originals that were stopped, before it ends them.
-_FAREWELL_S: Final = 5.0
+# A process that is told to end does so within milliseconds, unless it is stopped or a busy machine keeps it.
+_FAREWELL_NS: Final = 500_000_000
+_LAST_WAIT_S: Final = 2.0
 
 
 class Starter:
@@ -47,6 +50,7 @@ class Starter:
         self._is_ready = False
         self._started_ns, self._retry = 0, _Retry()
         self._is_possible = _has_process_descriptors()
+        self._leaving: list[tuple[CopiedProcess, int]] = []
 
     def is_due(self, now_ns: int) -> bool:
         """Return whether the next glance starts it."""
@@ -63,7 +67,8 @@ class Starter:
         return self._process is not None and self._is_ready
 
     def glance(self, now_ns: int) -> None:
-        """Look after it once."""
+        """Look after it, and after the originals that leave, once."""
+        self._bury(now_ns)
         if self.is_due(now_ns):
             self._retry.note(now_ns)
             # No memory or no descriptor: until the next try there is none.
@@ -83,14 +88,36 @@ class Starter:
             self.channel.close()
             self._process, self._is_ready = None, False
 
+    def see_off(self, original: CopiedProcess) -> None:
+        """Let an original end when it has buried its workers; where it does not, it is killed."""
+        original.dismiss()
+        self._leaving.append((original, time.monotonic_ns() + _FAREWELL_NS))
+
     def close(self) -> None:
-        """Let it end, and with it every process that it was asked for; it starts no more."""
+        """End it and every original, however they are; it starts no more."""
         self._is_possible = False
+        for original, until_ns in self._leaving:
+            original.wait(max(until_ns - time.monotonic_ns(), 0) / 1e9)
+            original.kill()
         if self._process is not None:
-            self.channel.close()
+            self.channel.finish()
             with suppress(subprocess.TimeoutExpired):
-                self._process.wait(_FAREWELL_S)
+                self._process.wait(_FAREWELL_NS / 1e9)
             self.kill()
+        # One that was still to come does so or not, now that nobody is left who would make it.
+        for original, _ in self._leaving:
+            original.wait(_LAST_WAIT_S)
+        self._bury(time.monotonic_ns())
+
+    def _bury(self, now_ns: int) -> None:
+        leaving, self._leaving = self._leaving, []
+        for original, until_ns in leaving:
+            if not original.alive:
+                original.close()
+                continue
+            if now_ns >= until_ns:
+                original.kill()
+            self._leaving.append((original, until_ns))
 
     def _start(self) -> None:
         self.channel, far = Channel.pair()
@@ -116,6 +143,8 @@ class Starter:
             message = self.channel.receive()
         except BlockingIOError:
             return
+        except OSError:
+            message = None
         if message is None:
             self.kill()
             return
@@ -183,13 +212,14 @@ class Original:
         OSError
             There is no memory or no descriptor for it.
         """
+        shared = (spec.arena_descriptor, spec.bell_descriptor)
         if self._process is not None and self._is_open:
             cores = sorted(os.sched_getaffinity(0))
             task = {"do": "work", "spec": spec.to_json(), "cores": cores}
-            copy = self._copy(self._process, task, spec.arena_descriptor)
+            copy = self._copy(self._process, task, *shared)
             if copy is not None:
                 return copy
-        return SpawnedProcess("engine.inference.serving.worker", spec.to_json(), spec.arena_descriptor)
+        return SpawnedProcess("engine.inference.serving.worker", spec.to_json(), *shared)
 
     def start_timing(self) -> ChildProcess:
         """Start timing the ladder.
@@ -212,17 +242,21 @@ class Original:
             self.close()
 
     def close(self) -> None:
-        """Let it end; its workers must have ended before."""
+        """Let it end, and any workers of it that have not."""
         if self._process is not None:
-            self._process.close()
+            self._starter.see_off(self._process)
             self._process, self._is_open = None, False
 
     def _copy(self, process: CopiedProcess, task: dict[str, Any], *descriptors: int) -> CopiedProcess | None:
         try:
             return CopiedProcess(process, task, *descriptors)
-        except OSError:
+        except (ConnectionError, BlockingIOError):
+            # It is gone, or hears nothing any more.
             self.kill()
-            return None
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise
+        return None
 
     def _judge(self, process: CopiedProcess, now_ns: int) -> None:
         if process.came_to_nothing(now_ns):

@@ -28,7 +28,7 @@ from ext.ring_memory import unlink_ring
 
 from ..capi import CapiSession
 from ..session import InferenceSession
-from .arena import Arena
+from .arena import Arena, Doorbell
 from .forecast import CostTable
 from .measure import open_variant, value_table
 from .queueing import Run, WorkerScheduler
@@ -66,6 +66,7 @@ class Worker:
     ) -> None:
         self._spec, self._front_lives = spec, front_lives
         self._arena = Arena(slots=spec.slots, row_shape=spec.row_shape, descriptor=spec.arena_descriptor)
+        self._bell = Doorbell(self._arena, descriptor=spec.bell_descriptor)
         self._status = self._arena.status[spec.place : spec.place + 1]
         opened = dict(sessions)
         for variant in (*spec.variants, *spec.previous):
@@ -200,6 +201,7 @@ class Worker:
         while pushed < len(records) and self._front_lives():
             self._beat()
             pushed += self._answers.push(records[pushed:], timeout_s=BEAT_NS / 1e9)
+        self._bell.ring()
 
     def _roll_back(self, variant: int) -> None:
         self._status["trips"] += 1
