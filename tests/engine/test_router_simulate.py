@@ -142,6 +142,17 @@ def test_runs_serve_no_request_twice_and_in_order_of_deadline() -> None:
     assert len(served) == len(set(served))
 
 
+def test_capacity_is_the_time_that_hogs_leave() -> None:
+    arrivals = np.zeros(1, np.int64)
+    trace = Trace(name="hogs", family="", arrivals_ns=arrivals, slow=((10, 20, 4.0), (30, 40, 2.0)))
+    capacity = trace.capacity(2)
+    left, found = 0.0, []
+    for now_ns in range(51):
+        found.append(capacity(now_ns) == pytest.approx(left))
+        left += 2.0 / trace.slowdown_at(now_ns)
+    assert all(found)
+
+
 def test_an_answer_counts_up_to_its_deadline_and_not_a_moment_later() -> None:
     trace = TRACES[3]
     requests = requests_of(trace, deadline_ns=DEADLINE_NS, seed=3)
