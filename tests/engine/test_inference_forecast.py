@@ -145,6 +145,7 @@ def test_smoothed_moves_are_the_means_of_the_papers(mids: list[int], horizon: in
 def test_labels_know_what_they_do_not_know() -> None:
     moves = np.array([-1.0, 0.2, 0.5, np.nan, 2.0])
     assert label_rows(moves, threshold=0.2).tolist() == [0, 1, 2, UNKNOWN, 2]
+    assert label_rows(np.array([0.0, np.nan]), threshold=0.0).tolist() == [1, UNKNOWN]
     with pytest.raises(ConfigError, match="at least one row"):
         smoothed_moves(np.array([1, 2]), horizon=0)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from router_ladder import dense
 
 from engine.inference.ladder import load_ladder
-from engine.inference.serving.drift import DriftMonitor
+from engine.inference.serving.drift import DriftMonitor, psi_threshold
 from engine.inference.serving.drift_watch import DriftFeed, DriftWatch
 from engine.inference.serving.request import ENDED_DTYPE, NO_VARIANT, Outcome
 from engine.inference.standardisation import Standardisation, read_standardisation, training_of
@@ -101,6 +101,19 @@ def test_other_inputs_than_training_are_told_from_the_first_window_on() -> None:
     served = Served()
     assert served.windows(3, factor=5.0) == ["training (0, 1, 2)"]
     assert Served(training=None).windows(3, factor=5.0) == [], "without training the first window is all"
+
+
+@pytest.mark.parametrize("shift", [-1.5, 1.5])
+def test_rows_a_scale_to_either_side_of_training_are_told(shift: float) -> None:
+    moved = np.array([shift, 0.0, 0.0, 0.0])
+    assert Served().windows(1, shift=moved) == ["training (0,)"]
+    assert Served().windows(1, shift=moved / 3.0) == []
+
+
+@pytest.mark.parametrize(("channels", "quantile"), [(1, 27.877), (40, 37.125)])
+def test_many_channels_share_one_false_alarm(channels: int, quantile: float) -> None:
+    """Quantiles of χ² with nine degrees of freedom at 0.999 and at 1 − 0.001 / 40."""
+    assert psi_threshold(100, 50, channels=channels, bins=10) == pytest.approx(0.03 * quantile, rel=0.02)
 
 
 def test_a_spread_that_grows_is_told() -> None:

@@ -142,6 +142,34 @@ def test_runs_serve_no_request_twice_and_in_order_of_deadline() -> None:
     assert len(served) == len(set(served))
 
 
+def test_capacity_is_the_time_that_hogs_leave() -> None:
+    arrivals = np.zeros(1, np.int64)
+    trace = Trace(name="hogs", family="", arrivals_ns=arrivals, slow=((10, 20, 4.0), (30, 40, 2.0)))
+    capacity = trace.capacity(2)
+    left, found = 0.0, []
+    for now_ns in range(51):
+        found.append(capacity(now_ns) == pytest.approx(left))
+        left += 2.0 / trace.slowdown_at(now_ns)
+    assert all(found)
+
+
+def test_an_answer_counts_up_to_its_deadline_and_not_a_moment_later() -> None:
+    trace = TRACES[3]
+    requests = requests_of(trace, deadline_ns=DEADLINE_NS, seed=3)
+    late_by: list[int] = []
+
+    def watch(worker: int, run: SimulatedRun, start_ns: int, end_ns: int) -> None:
+        late_by.extend(end_ns - one.deadline_ns for one in run.requests)
+
+    policy = FixedPolicy(COSTS, 4, workers=WORKERS, name="overloaded")
+    day = simulate(policy, trace, requests, COSTS, VALUES, workers=WORKERS, seed=3, watch=watch)
+    in_time = sum(late_ns <= 0 for late_ns in late_by)
+    assert (day.on_time, day.late) == (in_time, len(late_by) - in_time)
+    assert 0 < min(late_ns for late_ns in late_by if late_ns > 0) < MILLISECOND, "some miss by a moment"
+    assert day.value == pytest.approx(in_time * VALUES.values[4])
+    assert day.dropped == len(requests) - len(late_by)
+
+
 def test_the_same_seed_gives_the_same_day() -> None:
     again = standard_traces(UNIT, seconds=0.6, seed=1)[7]
     first, _ = days(TRACES[7], LadderPolicy(COSTS, VALUES, workers=WORKERS))

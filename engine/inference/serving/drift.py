@@ -135,6 +135,6 @@ def psi_threshold(seen: int, expected: int, *, channels: int, bins: int) -> floa
 
 
 def _chi2_quantile(share: float, freedom: int) -> float:
-    """Return a quantile of χ² by Wilson and Hilferty's cube (PNAS 17, 1931), within one percent here."""
+    """Return a quantile of χ² by Wilson and Hilferty's cube (PNAS 17, 1931), within two percent here."""
     z = NormalDist().inv_cdf(share)
     return float(freedom * (1.0 - 2.0 / (9.0 * freedom) + z * sqrt(2.0 / (9.0 * freedom))) ** 3)
