@@ -146,7 +146,9 @@ class Plot:
         self, x: float, y: float, text: str, *, anchor: str = "start", size: int = 12, colour: str = "#1b1f26"
     ) -> None:
         self._parts.append(
-            f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{colour}">'
+            f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}" fill="{colour}"'
+            # A rim of the page's colour keeps a label legible where a line runs through it.
+            ' stroke="#ffffff" stroke-width="4" stroke-linejoin="round" paint-order="stroke">'
             f"{escape(text)}</text>"
         )
 

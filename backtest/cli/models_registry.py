@@ -97,9 +97,10 @@ def _stage(args: argparse.Namespace) -> int:
         if args.name is not None:
             raise ConfigError(f"a ladder's rungs have names, was --name {args.name}")
         return _show(stage_ladder(_open(args), args.model, note=args.note), as_json=args.json)
+    model = read_model(args.model)
     if args.name is None:
         raise ConfigError("a model must have a --name, was none")
-    version = _open(args).stage(read_model(args.model), name=args.name, note=args.note)
+    version = _open(args).stage(model, name=args.name, note=args.note)
     return _show((version,), as_json=args.json)
 
 

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from ..console import run_progress
     from ..venue_config import VenueConfig
     from ..walkforward import walk_forward
-    from .backtest import limits_for, strategy_maker, typical_lots
+    from .strategies import limits_for, strategy_maker, typical_lots
 
     source = open_events(args.path)
     lots = args.size or typical_lots(source)

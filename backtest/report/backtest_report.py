@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -105,6 +106,8 @@ def _verdict(results: Sequence[Result]) -> Markup:
     for result in results:
         low, high = result.sharpe.low, result.sharpe.high
         shown = "above zero" if low > 0 else "below zero" if high < 0 else "holding zero: no skill shown"
+        if math.isnan(low):
+            shown = "too little traded for one"
         lines.append(
             element(
                 "p",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Final
 
 import numpy as np
@@ -355,11 +356,13 @@ def model_accuracy(result: RunResult) -> Figure | None:
 def strategy_equity(strategies: Sequence[StrategyResult], days: Sequence[str]) -> Figure | None:
     """Draw cumulative profit of the example strategies; None without any."""
     traces = []
-    dated = all(strategy.daily_pnl.size == len(days) for strategy in strategies)
+    # Strategies are marked on weekdays; the other curves of the page run over all scored days.
+    weekdays = [day for day in days if date.fromisoformat(day).weekday() < 5]
+    dated = all(strategy.daily_pnl.size == len(weekdays) for strategy in strategies)
     for place, strategy in enumerate(strategies):
         equity: Floats = np.cumsum(np.nan_to_num(strategy.daily_pnl))
         kept = thin(equity)
-        x = [days[i] if dated else int(i) + 1 for i in kept]
+        x = [weekdays[i] if dated else int(i) + 1 for i in kept]
         traces.append(line(strategy.name, x, numbers(equity[kept]), place=place))
     if not traces:
         return None
@@ -367,8 +370,9 @@ def strategy_equity(strategies: Sequence[StrategyResult], days: Sequence[str]) -
         key="strategy-equity",
         title="Equity curves",
         caption=(
-            "Cumulative profit after fees. A rising curve alone proves nothing: the deflated Sharpe ratio "
-            "in the table says whether it beats the best of that many trials."
+            "Cumulative profit after fees, in the instrument's currency. A rising curve alone proves "
+            "nothing: the deflated Sharpe ratio in the table says whether it beats the best of that many "
+            "trials."
         ),
         traces=traces,
         layout=layout(

@@ -140,7 +140,8 @@ def interval_cell(interval: Interval, digits: int = 3, *, sign: bool = False) ->
 def _reasons(result: RunResult) -> str:
     """Say once per reason why a form ran."""
     models = (window.model for window in result.windows)
-    return "; ".join(dict.fromkeys(model.runs_because for model in models if model is not None)) + "."
+    said = "; ".join(dict.fromkeys(model.runs_because for model in models if model is not None))
+    return f"{said[:1].upper()}{said[1:]}."
 
 
 def model_table(result: RunResult) -> Markup:
@@ -204,7 +205,8 @@ def strategy_table(result: RunResult) -> Markup:
     return table(
         "PSR: probability that the true Sharpe ratio is above zero. DSR: the same against the best ratio "
         "that this many trials without skill would show (Bailey and López de Prado, 2014). Both speak of the "
-        "simulated profits: no figure here is better than the model of fills and fees behind it.",
+        "simulated profits, in the instrument's currency: no figure here is better than the model of fills "
+        "and fees behind it.",
         columns,
         rows,
     )

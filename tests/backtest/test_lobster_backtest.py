@@ -9,8 +9,9 @@ import pytest
 from lobster_day import Day
 
 from backtest.api import backtest
-from backtest.cli.backtest import find_source, limits_for, load_strategy, strategy_maker, typical_lots
+from backtest.cli.backtest import find_source
 from backtest.cli.main import main
+from backtest.cli.strategies import limits_for, load_strategy, strategy_maker, typical_lots
 from backtest.order_flow import GeneratedFlow
 from backtest.venue_config import VenueConfig
 from data.errors import ConfigError
