@@ -26,11 +26,13 @@ from .columns import (
     on_grid,
 )
 from .errors import DataError
+from .importers.damage import SHARE_MAX
 from .input_file import require_file
 from .instrument import Instrument
 from .mapping import Mapping
 from .quarantine import Quarantine
 from .quote_file import symbol_in
+from .ragged_rows import COLUMNS_RULE, RaggedRows
 from .resumable import Place
 from .schema import EVENT_DTYPE, QUOTE_DTYPE, RECV_NOT_RECORDED, EventFlag, EventKind
 from .table_file import (
@@ -38,10 +40,12 @@ from .table_file import (
     PARQUET_SUFFIXES,
     READ_BUFFER_BYTES,
     ParquetTable,
+    csv_parts,
     files_sha256,
     library_errors,
 )
 from .table_texts import plain_numbers, times_of
+from .text_stream import TextStream, is_quoted
 
 TIME_RULE: Final = "time must be readable and lie between 1970 and 2200"
 NUMBER_RULE: Final = "prices and sizes must be numbers"
@@ -109,7 +113,9 @@ class MappedSource:
         sequence, self._first_symbol, self._rejected = begin["sequence"], begin["symbol"], begin["rejected"]
         for number in range(begin["file"], len(self.paths)):
             path = self.paths[number]
-            for row, frame in read_rows(path, self.mapping, block_rows=block_events):
+            for row, frame in read_rows(
+                path, self.mapping, block_rows=block_events, ragged=self._ragged(path)
+            ):
                 passed = begin["row"] - row if number == begin["file"] else 0
                 if passed >= frame.height:
                     continue
@@ -122,6 +128,20 @@ class MappedSource:
                         "file": number, "row": row + frame.height, "sequence": sequence,
                         "symbol": self._first_symbol, "rejected": self._rejected,
                     }  # fmt: skip
+
+    def _ragged(self, path: Path) -> RaggedRows:
+        def reject(row: int, text: str) -> None:
+            self._reject(COLUMNS_RULE, path, row, {"line": text})
+
+        share_max = SHARE_MAX if self.quarantine is None else self.quarantine.damaged_share_max
+        return RaggedRows(path, header_lines=int(self.mapping.header), reject=reject, share_max=share_max)
+
+    def _reject(self, rule: str, path: Path, row: int, raw: dict[str, Any]) -> None:
+        if self._strict:
+            raise DataError(f"{rule}, was {raw}", path=path, row=row)
+        if self.quarantine is not None:
+            self.quarantine.add(file=path, row=row, rule=rule, raw=raw)
+        self._rejected += 1
 
     def _events(self, frame: pl.DataFrame, path: Path, row: int) -> NDArray[np.void]:
         """Turn rows into events, leaving out the bad ones."""
@@ -143,15 +163,8 @@ class MappedSource:
         events["flags"] = EventFlag.LAST_IN_PACKET
         fill = {"quotes": self._fill_quotes, "trades": self._fill_trades, "levels": self._fill_levels}
         fill[mapping.kind](events, frame, judged)
-        bad = np.flatnonzero(~judged.good).tolist()
-        for at in bad:
-            rule = judged.rules[judged.broken[at]]
-            raw = frame.row(at, named=True)
-            if self._strict:
-                raise DataError(f"{rule}, was {raw}", path=path, row=row + at)
-            if self.quarantine is not None:
-                self.quarantine.add(file=path, row=row + at, rule=rule, raw=raw)
-        self._rejected += len(bad)
+        for at in np.flatnonzero(~judged.good).tolist():
+            self._reject(judged.rules[judged.broken[at]], path, row + at, frame.row(at, named=True))
         return events[judged.good]
 
     def _fill_quotes(self, events: NDArray[np.void], frame: pl.DataFrame, judged: _Judged) -> None:
@@ -234,7 +247,9 @@ def _numbers(column: pl.Series, mapping: Mapping, judged: _Judged) -> NDArray[An
     return np.where(known, values, values.dtype.type(0))
 
 
-def read_rows(path: Path, mapping: Mapping, *, block_rows: int) -> Iterator[tuple[int, pl.DataFrame]]:
+def read_rows(
+    path: Path, mapping: Mapping, *, block_rows: int, ragged: RaggedRows
+) -> Iterator[tuple[int, pl.DataFrame]]:
     """Yield (row of the first record, the mapped columns as stored); a CSV's as text."""
     require_file(path)
     if path.name.lower().endswith(PARQUET_SUFFIXES):
@@ -252,19 +267,11 @@ def read_rows(path: Path, mapping: Mapping, *, block_rows: int) -> Iterator[tupl
         raise DataError(f"expected CSV, Parquet or Arrow, was {path.name}", path=path)
     names = csv_names(path, mapping)
     _require_columns(mapping, names, path)
-    row = 0
-    with (
-        library_errors(path, "a CSV file", header_lines=mapping.header),
-        _csv(path, mapping, names) as reader,
-    ):
-        while True:
-            try:
-                batch = reader.read_next_batch()
-            except StopIteration:
-                return
-            for first in range(0, batch.num_rows, block_rows):
-                yield row + first, _frame(batch.slice(first, block_rows))
-            row += batch.num_rows
+    with library_errors(path, "a CSV file", header_lines=mapping.header):
+        reader = _csv(path, mapping, names, ragged)
+    with reader:
+        parts = csv_parts(reader, path, ragged, batch_rows=block_rows, header_lines=mapping.header)
+        yield from ((row, _frame(part)) for row, part in parts)
 
 
 def _arrow_rows(path: Path, mapping: Mapping, block_rows: int) -> Iterator[tuple[int, pl.DataFrame]]:
@@ -288,16 +295,20 @@ def csv_names(path: Path, mapping: Mapping) -> list[str]:
     return cells if mapping.header else [str(place) for place in range(len(cells))]
 
 
-def _csv(path: Path, mapping: Mapping, names: list[str]) -> Any:
+def _csv(path: Path, mapping: Mapping, names: list[str], ragged: RaggedRows) -> Any:
     return pc.open_csv(
-        pa.input_stream(str(path), compression="detect"),
+        TextStream(path),
         read_options=pc.ReadOptions(
             column_names=names,
             skip_rows=int(mapping.header),
             use_threads=False,
             block_size=READ_BUFFER_BYTES,
         ),
-        parse_options=pc.ParseOptions(delimiter=mapping.delimiter),
+        parse_options=pc.ParseOptions(
+            delimiter=mapping.delimiter,
+            quote_char='"' if is_quoted(path) else False,
+            invalid_row_handler=ragged.skip,
+        ),
         convert_options=pc.ConvertOptions(
             # Text, so that a bad word costs its row and not the file, and is quarantined as it stands.
             column_types=dict.fromkeys(names, pa.string()),

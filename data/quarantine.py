@@ -132,6 +132,11 @@ class LeftOut:
         self._row = 0
         self._line = b""
 
+    @property
+    def damaged_share_max(self) -> float:
+        """Share of a feed's lines that may be damaged, beside the first few."""
+        return 0.01 if self._quarantine is None else self._quarantine.damaged_share_max
+
     def at(self, file: Path | str, row: int, line: bytes = b"") -> None:
         """Note what is being read: `reject` writes it down."""
         self._file, self._row, self._line = file, row, line

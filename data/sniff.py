@@ -18,6 +18,7 @@ from . import columns as rule
 from .arrow_file import SUFFIXES as ARROW_SUFFIXES
 from .arrow_file import arrow_batches
 from .errors import DataError
+from .importers.damage import FREE, SHARE_MAX
 from .input_file import require_file
 from .mapping import Mapping, SideWords, TimeMapping
 from .quote_file import symbol_in
@@ -115,11 +116,12 @@ def _sample(path: Path) -> _Sample:
         return _Sample(frame)
     with library_errors(path, "a readable text file"), _opened(path) as stream:
         text = stream.read(_SAMPLE_BYTES).decode("utf-8-sig", errors="replace")
-    if "\0" in text:
-        raise DataError("expected a table as UTF-8 text, Parquet or Arrow, was binary", path=path)
     lines = text.splitlines()
+    whole = [line for line in lines if "\0" not in line]
+    if not _nearly_all(len(whole), len(lines)):
+        raise DataError("expected a table as UTF-8 text, Parquet or Arrow, was binary", path=path)
     # The last line may be cut off.
-    lines = (lines if len(text) < _SAMPLE_BYTES else lines[:-1])[: _SAMPLE_ROWS + 1]
+    lines = (whole if len(text) < _SAMPLE_BYTES else whole[:-1])[: _SAMPLE_ROWS + 1]
     lines = [line for line in lines if line.strip()]
     if not lines:
         raise DataError("expected at least one row, was 0", path=path)
@@ -207,7 +209,9 @@ def _unit_of(sample: pl.DataFrame, time: TimeMapping) -> str | None:
         return "iso"
     named = column.name.lower().rpartition("_")[2]
     numbers = _floats(column)
-    if len(numbers) == len(column):
+    if _nearly_all(len(numbers), len(column)):
+        strange = len(numbers) // 100
+        numbers = np.sort(numbers)[strange : len(numbers) - strange]
         size = float(np.abs(numbers).max(initial=0.0))
         unit = "s" if size < 1e11 else "ms" if size < 1e14 else "us" if size < 1e17 else "ns"
         digits = {"s": 9, "ms": 6, "us": 3, "ns": 0}[unit]
@@ -309,6 +313,11 @@ def _symbol_in(column: pl.Series, path: Path) -> str | None:
             f"in column {column.name}", path=path,
         )  # fmt: skip
     return found[0] if found and found[0] else None
+
+
+def _nearly_all(count: int, of: int) -> bool:
+    """Tell whether what is missing may be damaged rows."""
+    return count >= of - max(FREE, int(SHARE_MAX * of)) and 2 * count > of
 
 
 def _floats(column: pl.Series) -> NDArray[Any]:

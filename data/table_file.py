@@ -23,6 +23,8 @@ import pyarrow.parquet as pq
 
 from .errors import DataError
 from .input_file import require_file
+from .ragged_rows import RaggedRows
+from .text_stream import TextStream, is_quoted
 
 PARQUET_SUFFIXES: Final = (".parquet", ".pq")
 CSV_SUFFIXES: Final = (".csv", ".csv.gz", ".csv.zst", ".csv.bz2", ".tsv", ".txt")
@@ -192,23 +194,39 @@ def _open_text(path: Path) -> Any:
 
 
 class CsvTable:
-    """A CSV file with a header line; compression is told by the suffix."""
+    """A CSV file with a header line; compression is told by the suffix.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Parameters
+    ----------
+    path : Path
+    is_ragged : bool
+        Rows with too few or too many columns are left out, and not refused.
+    """
+
+    def __init__(self, path: Path, *, is_ragged: bool = False) -> None:
+        self.path, self._is_ragged = path, is_ragged
+        with library_errors(path, "a readable text file"):
+            self._is_quoted = not is_ragged or is_quoted(path)
         self.metadata: dict[str, str] = {}
         self.sections: tuple[Section, ...] = (Section(index=0, first_row=0, rows=None),)
         self._delimiter, self._names = csv_header(path)
-        with library_errors(path, "a CSV file"), self._reader({}) as reader:
+        with library_errors(path, "a CSV file"), self._reader({}, self._ragged()) as reader:
             self.types = dict(zip(reader.schema.names, reader.schema.types, strict=True))
 
-    def _reader(self, columns: Mapping[str, Any]) -> Any:
+    def _ragged(self) -> RaggedRows | None:
+        return RaggedRows(self.path, share_max=0.5) if self._is_ragged else None
+
+    def _reader(self, columns: Mapping[str, Any], ragged: RaggedRows | None) -> Any:
         return pc.open_csv(
-            _open_text(self.path),
+            _open_text(self.path) if ragged is None else TextStream(self.path),
             read_options=pc.ReadOptions(
                 column_names=self._names, skip_rows=1, use_threads=False, block_size=READ_BUFFER_BYTES
             ),
-            parse_options=pc.ParseOptions(delimiter=self._delimiter),
+            parse_options=pc.ParseOptions(
+                delimiter=self._delimiter,
+                quote_char='"' if self._is_quoted else False,
+                invalid_row_handler=None if ragged is None else ragged.skip,
+            ),
             convert_options=pc.ConvertOptions(
                 column_types={name: kind for name, kind in columns.items() if kind is not None},
                 include_columns=list(columns),
@@ -218,18 +236,34 @@ class CsvTable:
         )
 
     def batches(
-        self, section: Section, columns: Mapping[str, Any], *, batch_rows: int
+        self,
+        section: Section,
+        columns: Mapping[str, Any],
+        *,
+        batch_rows: int,
+        ragged: RaggedRows | None = None,
     ) -> Iterator[tuple[int, Any]]:
-        row = 0
+        ragged = ragged or self._ragged()
         with library_errors(self.path, "an undamaged CSV file"):
-            reader = self._reader(columns)
+            reader = self._reader(columns, ragged)
         with reader:
-            while True:
-                with library_errors(self.path, "an undamaged CSV file"):
-                    try:
-                        batch = reader.read_next_batch()
-                    except StopIteration:
-                        return
-                for offset in range(0, batch.num_rows, batch_rows):
-                    yield row + offset, batch.slice(offset, batch_rows)
-                row += batch.num_rows
+            yield from csv_parts(reader, self.path, ragged, batch_rows=batch_rows)
+
+
+def csv_parts(
+    reader: Any, path: Path, ragged: RaggedRows | None, *, batch_rows: int, header_lines: int = 1
+) -> Iterator[tuple[int, Any]]:
+    """Yield (row of the first, record batch) of what a CSV reader reads; no part spans a row left out."""
+    row = 0
+    while True:
+        with library_errors(path, "an undamaged CSV file", header_lines=header_lines):
+            try:
+                batch = reader.read_next_batch()
+            except StopIteration:
+                break
+        for first, part in [(row, batch)] if ragged is None else ragged.parts(batch):
+            for offset in range(0, part.num_rows, batch_rows):
+                yield first + offset, part.slice(offset, batch_rows)
+        row += batch.num_rows
+    if ragged is not None:
+        ragged.finish()

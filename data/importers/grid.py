@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import time
@@ -25,6 +26,7 @@ from ext.decimal_text import DECIMALS_MAX, decimal_units
 from ..columns import PRICE_TICKS_MAX
 from ..errors import ConfigError, DataError
 from ..instrument import Instrument, Session
+from .damage import FREE, SHARE_MAX
 
 if TYPE_CHECKING:
     from ..events import EventSource
@@ -273,6 +275,8 @@ def instrument_of(
     """
     if not prices:
         raise DataError(f"expected at least one price of {symbol}, was none", path=path)
+    prices = without_wild(prices, most=PRICE_TICKS_MAX // 2)
+    sizes = without_wild(sizes, most=SIZE_LOTS_MAX)
     different = list(dict.fromkeys(prices))
     decimals = decimals_of(different, name="price", path=path)
     units, good = decimal_units(different, decimals)
@@ -293,6 +297,37 @@ def instrument_of(
         tick_size_ticks=max(tick, 1),
         lot_size=float(Decimal(1).scaleb(-decimals_of(list(dict.fromkeys(sizes)), name="size", path=path))),
     )
+
+
+def without_wild(texts: Sequence[str], *, most: int) -> list[str]:
+    """Leave out the few numbers of a sample for which there would be no grid: damage made them.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        A damaged line may be among `FREE` of them, or a hundredth.
+    most : int
+        Units that the median may be.
+    """
+    counts = Counter(texts)
+    shapes = {}
+    for text in counts:
+        whole, _, fraction = text.lstrip("-").partition(".")
+        shapes[text] = len(whole.lstrip("0")), len(fraction.rstrip("0"))
+    free = max(FREE, int(SHARE_MAX * len(texts)))
+    for decimals in sorted({fraction for _, fraction in shapes.values()}, reverse=True):
+        kept = {
+            text
+            for text, (whole, fraction) in shapes.items()
+            if fraction <= decimals and whole + decimals <= DECIMALS_MAX and is_plain(text)
+        }
+        left_out = sum(count for text, count in counts.items() if text not in kept)
+        if left_out > min(free, len(texts) // 2):
+            continue
+        if float(np.median([abs(float(text)) for text in kept])) * 10.0**decimals <= most:
+            return [text for text in texts if text in kept]
+    # Whoever looks for the grid says what is wrong.
+    return list(texts)
 
 
 def is_plain(text: str) -> bool:

@@ -6,6 +6,8 @@ time. Numbers are read as text and become integers exactly.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,16 +24,17 @@ from ..errors import DataError
 from ..event_merge import merge_feeds
 from ..instrument import Instrument
 from ..quarantine import LeftOut, Quarantine
+from ..ragged_rows import COLUMNS_RULE, RaggedRows
 from ..resumable import Marked, PiecewiseSource, Place
 from ..schema import EVENT_DTYPE, QUOTE_DTYPE, EventFlag, EventKind
 from ..table_file import CsvTable, files_sha256
 from . import Verification
 from .event_columns import QUOTE_SIZE_LOTS_MAX, SEQ_MASK
-from .feed_source import in_order_of_name
+from .feed_source import Head, chosen_symbol, in_order_of_name
 from .grid import SAMPLED_MAX, SIZE_LOTS_MAX, Grid, instrument_of, is_plain
 
-_COMMON: Final = {"symbol": pa.string(), "timestamp": pa.int64(), "local_timestamp": pa.int64()}
 _TEXT: Final = pa.string()
+_COMMON: Final = {"symbol": _TEXT, "timestamp": _TEXT, "local_timestamp": _TEXT}
 _COLUMNS: Final = {
     "book": {**_COMMON, "is_snapshot": _TEXT, "side": _TEXT, "price": _TEXT, "amount": _TEXT},
     "trades": {**_COMMON, "id": _TEXT, "side": _TEXT, "price": _TEXT, "amount": _TEXT},
@@ -51,6 +54,7 @@ SNAPSHOT_RULE: Final = "is_snapshot must be true or false"
 _BATCH_ROWS: Final = 65_536
 _STATE_EVENTS_MAX: Final = 4_096
 _US: Final = 1_000
+_MICROS: Final = re.compile(r"\d{1,18}", re.ASCII)
 _BOOK_KINDS: Final = (EventKind.LEVEL, EventKind.CLEAR)
 
 
@@ -63,7 +67,7 @@ class TardisFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self._table = path, CsvTable(path)
+        self.path, self._table = path, CsvTable(path, is_ragged=True)
         names = set(self._table.types)
         kinds = [kind for kind, columns in _COLUMNS.items() if columns.keys() <= names]
         if len(kinds) != 1:
@@ -74,9 +78,11 @@ class TardisFile:
             )
         self.kind = kinds[0]
 
-    def batches(self) -> Iterator[tuple[int, Any]]:
+    def batches(self, ragged: RaggedRows | None = None) -> Iterator[tuple[int, Any]]:
         """Yield (row of the first, record batch of the kind's columns)."""
-        return self._table.batches(self._table.sections[0], _COLUMNS[self.kind], batch_rows=_BATCH_ROWS)
+        return self._table.batches(
+            self._table.sections[0], _COLUMNS[self.kind], batch_rows=_BATCH_ROWS, ragged=ragged
+        )
 
     def symbols(self) -> set[str]:
         """Return every symbol that a row has."""
@@ -84,7 +90,8 @@ class TardisFile:
         for _, batch in self._table.batches(
             self._table.sections[0], {"symbol": _TEXT}, batch_rows=_BATCH_ROWS
         ):
-            found.update(name for name in batch.column(0).unique().to_pylist() if name)
+            # Of files joined end to end, the header comes again.
+            found.update(name for name in batch.column(0).unique().to_pylist() if name not in ("", "symbol"))
         return found
 
     def prices_and_sizes(self) -> list[tuple[str, str]]:
@@ -149,7 +156,7 @@ class _Feed:
             self._go_on(place)
         for number in range(begin["file"], len(files)):
             self._path = files[number].path
-            for row, batch in files[number].batches():
+            for row, batch in files[number].batches(self._ragged()):
                 # Rows are found, but not converted again.
                 if number == begin["file"] and row < begin["row"]:
                     continue
@@ -205,18 +212,24 @@ class _Feed:
         events["instrument_id"] = self._instrument.instrument_id
         good = judged.good
         if not good.all():
-            self._reject(batch, judged)
+            for at in np.flatnonzero(~good).tolist():
+                raw = {name: batch.column(name)[at].as_py() for name in batch.schema.names}
+                self._reject(judged.rules[judged.broken[at]], int(judged.rows[at]), raw)
             events, ts_ns, recv_ns = events[good], ts_ns[good], recv_ns[good]
         events["ts_ns"], events["recv_ns"] = self._ascending(ts_ns, rows[good]), recv_ns
         return events if snapshot is None else self._with_clears(events, snapshot[good])
 
-    def _reject(self, batch: Any, judged: _Judged) -> None:
-        for at in np.flatnonzero(~judged.good).tolist():
-            rule, row = judged.rules[judged.broken[at]], int(judged.rows[at])
-            raw = {name: batch.column(name)[at].as_py() for name in batch.schema.names}
-            if self._strict:
-                raise DataError(f"{rule}, was {raw}", path=self._path, row=row)
-            self._left.reject(rule, file=self._path, row=row, raw=raw)
+    def _ragged(self) -> RaggedRows:
+        return RaggedRows(
+            self._path,
+            reject=lambda row, text: self._reject(COLUMNS_RULE, row, {"line": text}),
+            share_max=self._left.damaged_share_max,
+        )
+
+    def _reject(self, rule: str, row: int, raw: dict[str, Any]) -> None:
+        if self._strict:
+            raise DataError(f"{rule}, was {raw}", path=self._path, row=row)
+        self._left.reject(rule, file=self._path, row=row, raw=raw)
 
     def _snapshot_rows(self, batch: Any, judged: _Judged) -> NDArray[np.bool_]:
         words = [text.lower() for text in _texts(batch, "is_snapshot")]
@@ -269,7 +282,7 @@ class _Feed:
         return np.array([known.get(text, 0) for text in texts], np.int8)
 
     def _stamps(self, batch: Any, name: str, judged: _Judged) -> NDArray[np.int64]:
-        micros: NDArray[np.int64] = batch.column(name).fill_null(-1).to_numpy(zero_copy_only=False)
+        micros = _whole_numbers(batch.column(name))
         known = (micros >= 0) & (micros <= TS_NS_MAX // _US)
         judged.require(known, TIME_RULE)
         return np.where(known, micros, 0) * _US
@@ -305,6 +318,16 @@ class _Judged:
         self.good &= holds
 
 
+def _whole_numbers(column: Any) -> NDArray[np.int64]:
+    """Return a column of texts as numbers, -1 for what is none."""
+    try:
+        found: NDArray[np.int64] = column.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        texts = ((text or "").strip() for text in column.to_pylist())
+        return np.array([int(text) if _MICROS.fullmatch(text) else -1 for text in texts], np.int64)
+    return found
+
+
 def _texts(batch: Any, name: str) -> list[str]:
     return [text or "" for text in batch.column(name).to_pylist()]
 
@@ -320,7 +343,7 @@ def open_source(
     files = [TardisFile(path) for path in in_order_of_name(paths)]
     prices: list[str] = []
     sizes: list[str] = []
-    symbols: set[str] = set()
+    symbols: Counter[str] = Counter()
     for file in files:
         batch, names = None, []
         for _, batch in file.batches():
@@ -336,11 +359,8 @@ def open_source(
         for price, size in file.prices_and_sizes():
             prices += [text for text in _chosen(batch, price, chosen) if text and is_plain(text)]
             sizes += [text for text in _chosen(batch, size, chosen) if text and is_plain(text)]
-    if symbol is None and len(symbols) == 1:
-        (symbol,) = symbols
-    if symbol is None or symbol not in symbols:
-        wanted = "one of its symbols, given as --symbol" if symbol is None else symbol
-        raise DataError(f"expected {wanted}, was {', '.join(sorted(symbols)) or 'none'}", path=files[0].path)
+    heads = {name: Head(messages=count) for name, count in symbols.items() if name != "symbol"}
+    symbol = chosen_symbol(heads, symbol, path=files[0].path)
     if instrument is None:
         instrument = instrument_of(symbol, prices, sizes, path=files[0].path)
     return TardisEvents(files, symbol=symbol, instrument=instrument, strict=strict)

@@ -13,6 +13,7 @@ LINE_BYTES_MAX: Final = 16 << 20
 """A snapshot of a whole book is a few hundred kilobytes; more is damage."""
 
 _CHUNK_BYTES: Final = 1 << 18
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
 def lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -24,7 +25,11 @@ def lines(path: Path) -> Iterator[tuple[int, bytes]]:
         As for `chunks`, or a line is longer than `LINE_BYTES_MAX`.
     """
     row, rest = 0, b""
+    is_first = True
     for chunk in chunks(path, chunk_bytes=_CHUNK_BYTES):
+        if is_first:
+            # Some editors begin a file of UTF-8 so.
+            chunk, is_first = chunk.removeprefix(_BYTE_ORDER_MARK), False
         found = (rest + chunk).split(b"\n")
         rest = found.pop()
         if len(rest) > LINE_BYTES_MAX:
