@@ -196,7 +196,7 @@ def test_what_lacks_a_part_is_refused():
         ("linucb", 3, {"ridge": 0.0}),
         ("linucb", 3, {"alpha": float("nan")}),
         ("epsilon_greedy", 3, {"epsilon": 2.0}),
-    ],  # fmt: skip
+    ],
 )
 def test_bad_requests_for_a_policy_are_refused(name, venues, options):
     with pytest.raises(ConfigError):
