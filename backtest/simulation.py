@@ -32,22 +32,14 @@ from engine.journal import JournalWriter
 from engine.journal_format import window_payload
 from engine.order_ids import run_id_of
 from engine.risk import make_gate
+from engine.routing import make_router
 from ext.event_loop import EventLoop
 from ext.executor import ParentExecutor
 from ext.features import FEATURE_NAMES
 from ext.journal import JournalBuffer
 from ext.order_book import OrderBook
 from ext.ring_buffer import SpscRing
-from ext.routing import (
-    ArmProbeRouter,
-    EpsilonGreedyRouter,
-    LinUcbRouter,
-    ProRataRouter,
-    RoundRobinRouter,
-    Router,
-    SingleBestRouter,
-    SweepRouter,
-)
+from ext.routing import ArmProbeRouter, Router
 from ext.sim_venue import SimulatedVenue
 from ext.tick_path import Agent
 
@@ -135,22 +127,19 @@ def fit_windows(config: WalkForwardConfig, *, first_ns: int, last_ns: int) -> Wi
     return WindowPlan(windows=windows, purge_ns=purge_ns, embargo_ns=embargo_ns)
 
 
-def make_router(name: str, config: RunConfig, *, venue_count: int, seed: int) -> Router:
-    """Return a fresh routing policy by its configured name."""
+def router_of(name: str, config: RunConfig, *, venue_count: int, seed: int) -> Router:
+    """Return a fresh routing policy by its configured name; LinUCB's forms differ in the model they see."""
+    if name == PROBE:
+        return ArmProbeRouter()
     routing = config.routing
-    if name in ("linucb", "linucb_int8", "linucb_blind"):
-        return LinUcbRouter(venue_count, alpha=routing.alpha, ridge=routing.ridge)
-    if name == "epsilon_greedy":
-        return EpsilonGreedyRouter(venue_count, epsilon=routing.epsilon, seed=seed)
-    if name in ("single_best", "single_post"):
-        return SingleBestRouter(post=name == "single_post")
-    plain: dict[str, type[Router]] = {
-        "sweep": SweepRouter,
-        "pro_rata": ProRataRouter,
-        "round_robin": RoundRobinRouter,
-        PROBE: ArmProbeRouter,
-    }
-    return plain[name]()
+    return make_router(
+        "linucb" if name in ("linucb_int8", "linucb_blind") else name,
+        venue_count,
+        seed=seed,
+        alpha=routing.alpha,
+        ridge=routing.ridge,
+        epsilon=routing.epsilon,
+    )
 
 
 class Simulator:
@@ -229,7 +218,7 @@ class Simulator:
     def _executor(self, name: str, plan: NDArray[np.void], *, groups: int = 1) -> ParentExecutor:
         first_day = self.first_ns // DAY_NS
         return ParentExecutor(
-            make_router(name, self.config, venue_count=len(self.venues), seed=self.seed),
+            router_of(name, self.config, venue_count=len(self.venues), seed=self.seed),
             plan,
             first_day=first_day,
             day_count=(self.stop_ns - 1) // DAY_NS - first_day + 1,

@@ -14,7 +14,7 @@ _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
 th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #8884; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
 tr.shut td { background: #d334; }
 """
 
@@ -69,6 +69,6 @@ def quality_page(report: QualityReport, gate: Gate | None = None) -> str:
     title = f"Quality of {escape(report.source)}"
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>"
-        f"<h1>{title}</h1><table><tr><th>Finding</th><th>Count</th><th>Limit</th><th>Worst</th><th>First</th>"
-        f"</tr>{''.join(rows)}</table><table>{listed}</table></html>\n"
+        f"<h1>{title}</h1><table><tr><th>Finding</th><th class=number>Count</th><th class=number>Limit</th>"
+        f"<th>Worst</th><th>First</th></tr>{''.join(rows)}</table><table>{listed}</table></html>\n"
     )

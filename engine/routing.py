@@ -7,7 +7,7 @@ Python object that does can be routed with through `as_router`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Final, Protocol, runtime_checkable
 
@@ -89,23 +89,23 @@ class RoutingPolicy(Protocol):
         """Note that a training window ended: choices fixed per window are made now."""
 
 
-_MAKERS: Final[Mapping[str, Callable[[int, int, float, float], Router]]] = {
-    "linucb": lambda venues, seed, alpha, epsilon: LinUcbRouter(venues, alpha=alpha),
-    "single_best": lambda venues, seed, alpha, epsilon: SingleBestRouter(),
-    "single_post": lambda venues, seed, alpha, epsilon: SingleBestRouter(post=True),
-    "sweep": lambda venues, seed, alpha, epsilon: SweepRouter(),
-    "pro_rata": lambda venues, seed, alpha, epsilon: ProRataRouter(),
-    "round_robin": lambda venues, seed, alpha, epsilon: RoundRobinRouter(),
-    "epsilon_greedy": lambda venues, seed, alpha, epsilon: EpsilonGreedyRouter(
-        venues, epsilon=epsilon, seed=seed
-    ),
+_PLAIN: Final[Mapping[str, type[Router]]] = {
+    "sweep": SweepRouter,
+    "pro_rata": ProRataRouter,
+    "round_robin": RoundRobinRouter,
 }
 
-ROUTER_NAMES: Final = tuple(_MAKERS)
+ROUTER_NAMES: Final = ("linucb", "epsilon_greedy", "single_best", "single_post", *_PLAIN)
 
 
 def make_router(
-    name: str, venue_count: int, *, seed: int = 1, alpha: float = 0.3, epsilon: float = 0.05
+    name: str,
+    venue_count: int,
+    *,
+    seed: int = 1,
+    alpha: float = 1.0,
+    ridge: float = 1.0,
+    epsilon: float = 0.05,
 ) -> Router:
     """Return a fresh compiled policy.
 
@@ -117,17 +117,28 @@ def make_router(
     seed : int
         Of the policies that draw.
     alpha : float
-        LinUCB: width of the confidence bound.
+        LinUCB: width of the confidence bound; small values may freeze on a bad arm (ADR 0005).
+    ridge : float
+        LinUCB: prior weight of zero.
     epsilon : float
         Epsilon-greedy: share of random choices.
     """
-    if name not in _MAKERS:
+    if name not in ROUTER_NAMES:
         raise ConfigError(f"a routing policy must be one of {', '.join(ROUTER_NAMES)}, was {name!r}")
     if not 1 <= venue_count <= VENUE_COUNT_MAX:
         raise ConfigError(f"venue_count must be 1 to {VENUE_COUNT_MAX}, was {venue_count}")
-    if not 0.0 <= epsilon <= 1.0 or not alpha >= 0.0:
-        raise ConfigError(f"alpha must not be negative, epsilon within 0 to 1, were {alpha} and {epsilon}")
-    return _MAKERS[name](venue_count, seed, alpha, epsilon)
+    if not 0.0 <= epsilon <= 1.0 or not alpha >= 0.0 or not ridge > 0.0:
+        raise ConfigError(
+            "alpha must not be negative, ridge positive, epsilon within 0 to 1, "
+            f"were {alpha}, {ridge} and {epsilon}"
+        )
+    if name == "linucb":
+        return LinUcbRouter(venue_count, alpha=alpha, ridge=ridge)
+    if name == "epsilon_greedy":
+        return EpsilonGreedyRouter(venue_count, epsilon=epsilon, seed=seed)
+    if name in ("single_best", "single_post"):
+        return SingleBestRouter(post=name == "single_post")
+    return _PLAIN[name]()
 
 
 def as_router(policy: RoutingPolicy) -> Router:

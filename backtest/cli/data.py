@@ -131,7 +131,7 @@ def run_generate(args: argparse.Namespace) -> int:
         paths = write_quotes(quotes, args.out, watch=watch)
     conclude(
         args,
-        f"{quotes.rows():,} quotes in {len(paths)} files of {args.out}",
+        f"{quotes.rows():,} quotes in {len(paths)} file{'s' * (len(paths) != 1)} of {args.out}",
         {"rows": quotes.rows(), "files": [str(path) for path in paths], "data_hash": quotes.data_hash},
     )
     return 0

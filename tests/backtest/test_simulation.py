@@ -16,7 +16,7 @@ from small_runs import SMALL, VENUES, Spoilt, simulate, small_quotes, small_simu
 
 from backtest import engines, market, simulation
 from backtest.config import POLICIES, RunConfig, WalkForwardConfig
-from backtest.simulation import PROBE, Simulation, fit_windows, make_router
+from backtest.simulation import PROBE, Simulation, fit_windows, router_of
 from backtest.splits import DAY_NS
 from data.errors import ConfigError, DataError
 from data.quotes import QuoteBlock
@@ -76,7 +76,7 @@ def test_one_day_is_no_history_to_walk_through() -> None:
 
 def test_every_policy_of_the_configuration_can_be_made() -> None:
     for name in (*POLICIES, PROBE):
-        assert make_router(name, RunConfig(), venue_count=3, seed=1).name
+        assert router_of(name, RunConfig(), venue_count=3, seed=1).name
 
 
 # What a pass depends on.

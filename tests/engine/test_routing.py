@@ -189,7 +189,14 @@ def test_what_lacks_a_part_is_refused():
 
 @pytest.mark.parametrize(
     ("name", "venues", "options"),
-    [("magic", 3, {}), ("linucb", 0, {}), ("linucb", 17, {}), ("epsilon_greedy", 3, {"epsilon": 2.0})],
+    [
+        ("magic", 3, {}),
+        ("linucb", 0, {}),
+        ("linucb", 17, {}),
+        ("linucb", 3, {"ridge": 0.0}),
+        ("linucb", 3, {"alpha": float("nan")}),
+        ("epsilon_greedy", 3, {"epsilon": 2.0}),
+    ],
 )
 def test_bad_requests_for_a_policy_are_refused(name, venues, options):
     with pytest.raises(ConfigError):
