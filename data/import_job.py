@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import CheckFailed
+from .errors import CheckFailed, DataError
 from .events import EventSource
 from .import_progress import ImportProgress, Mark
 from .manifest import Manifest
@@ -113,8 +114,7 @@ class ImportResult:
 def import_id(source: EventSource, paths: Sequence[Path], options: ImportOptions) -> str:
     """Return what identifies an import: names and bytes of its files, the instrument, what shapes events."""
     digest = hashlib.sha256()
-    found = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    files = [file for file in found if file.is_file()]
+    files = _files_in(paths)
     with ThreadPoolExecutor() as pool:
         for file, file_digest in zip(files, pool.map(file_sha256, files), strict=True):
             digest.update(repr((file.name, file_digest)).encode())
@@ -123,6 +123,28 @@ def import_id(source: EventSource, paths: Sequence[Path], options: ImportOptions
     )  # fmt: skip
     digest.update(repr((type(source).__name__, source.instrument, shape)).encode())
     return digest.hexdigest()[:32]
+
+
+def _files_in(paths: Sequence[Path]) -> list[Path]:
+    found = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    return [file for file in found if file.is_file()]
+
+
+def _sizes_of(paths: Sequence[Path]) -> dict[Path, tuple[int, int]]:
+    """Return bytes and time of writing of each file."""
+    found = {}
+    for file in _files_in(paths):
+        with suppress(OSError):  # gone since
+            stat = file.stat()
+            found[file] = stat.st_size, stat.st_mtime_ns
+    return found
+
+
+def _require_unchanged(before: Mapping[Path, tuple[int, int]], after: Mapping[Path, tuple[int, int]]) -> None:
+    """Refuse what was written to meanwhile: the digest and the events would be of different bytes."""
+    for path in before.keys() | after.keys():
+        if before.get(path) != after.get(path):
+            raise DataError("a file must not change while it is imported, was written to", path=path)
 
 
 def import_events(
@@ -153,6 +175,7 @@ def import_events(
         The gate stayed shut; the store is as it was.
     """
     require_path_part("instrument", source.instrument.symbol)
+    before = _sizes_of(paths)
     name = import_id(source, paths, options)
     manifest = store.manifest()
     if name in manifest.imports and not options.overwrite:
@@ -165,7 +188,8 @@ def import_events(
             )  # fmt: skip
     with transaction(store.root, staging=f"import-{name}") as change:
         try:
-            return _Import(store, source, change, name, options).run(watch)
+            made = _Import(store, source, change, name, options)
+            return made.run(watch, lambda: _require_unchanged(before, _sizes_of(paths)))
         except Exception:
             # A kill or Ctrl-C leaves the parts for the next attempt; what is wrong now stays wrong.
             shutil.rmtree(change.staging, ignore_errors=True)
@@ -194,7 +218,7 @@ class _Import:
         self._seen = 0
         self._place: Place | None = None
 
-    def run(self, watch: Watch) -> ImportResult:
+    def run(self, watch: Watch, require_unchanged: Callable[[], None]) -> ImportResult:
         options, source = self._options, self._source
         resumed = self._progress.events
         gate = options.gate or Gate()
@@ -234,6 +258,7 @@ class _Import:
                     behind.do(self._finish, day)
                 looking.wait()
                 behind.wait()
+        require_unchanged()
         report = check.report(
             source=source.source, quarantined=quarantine.counts, sequence_gaps=quarantine.sequence_gaps,
             notes=source.notes,

@@ -15,10 +15,13 @@ def require_file(path: Path) -> None:
     Raises
     ------
     DataError
-        There is nothing, or a folder.
+        There is nothing, a folder, or what has no end: a pipe or a device.
     """
-    if not path.is_file():
-        raise DataError(f"expected an existing file{', was a folder' if path.is_dir() else ''}", path=path)
+    if path.is_file():
+        return
+    is_there = path.exists()
+    found = ", was a folder" if path.is_dir() else ", was a pipe or a device" if is_there else ""
+    raise DataError(f"expected an existing file{found}", path=path)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

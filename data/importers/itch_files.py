@@ -160,7 +160,7 @@ class ItchFile:
     def _in_order(self, stream: Iterator[bytes]) -> Iterator[Due]:
         order = PacketOrder()
         for datagram in datagrams(stream, self.path):
-            packet = self._mold(datagram)
+            packet = self._mold(datagram, order)
             if packet is None:
                 continue
             if self.day is None:
@@ -168,8 +168,16 @@ class ItchFile:
             yield from order.put(packet)
         yield from order.rest()
         self.duplicates, self.strays = order.duplicates, order.strays
+        if order.missing_at_end:
+            if self.strict:
+                raise DataError(
+                    f"expected {order.missing_at_end} messages more, as heartbeats tell, was the end",
+                    path=self.path,
+                )
+            self.gaps += 1
+            self.lost += order.missing_at_end
 
-    def _mold(self, datagram: Datagram) -> NumberedPacket | None:
+    def _mold(self, datagram: Datagram, order: PacketOrder) -> NumberedPacket | None:
         """Return the packet if it holds messages of the session."""
         if len(datagram.payload) < MOLD_HEADER.size:
             self.foreign += 1
@@ -178,6 +186,8 @@ class ItchFile:
         if self.session is None and count not in (0, END_OF_SESSION):
             self.session = session
         if count in (0, END_OF_SESSION):
+            if session == self.session:
+                order.heartbeat(sequence)
             return None
         if session != self.session:
             self.foreign += 1

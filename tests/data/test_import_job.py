@@ -192,6 +192,29 @@ def test_an_error_leaves_no_partial_store(tmp_path: Path, recording: Path) -> No
     assert import_events(store, Feed(), paths=[recording], options=OPTIONS).resumed_events == 0
 
 
+@pytest.mark.parametrize("change", ["grows", "goes", "comes"])
+def test_files_that_change_while_they_are_read_are_refused(tmp_path: Path, change: str) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"a recording")
+
+    def watch(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for number, block in enumerate(blocks):
+            if number == 3:
+                if change == "goes":
+                    (folder / "a").unlink()
+                else:
+                    with (folder / ("a" if change == "grows" else "b")).open("ab") as stream:
+                        stream.write(b"more")
+            yield block
+
+    store = TickStore(tmp_path / "store")
+    with pytest.raises(DataError, match=r"/in/[ab]: a file must not change while it is imported"):
+        import_events(store, Feed(), paths=[folder], options=ImportOptions(venue="V"), watch=watch)
+    assert not list(store.root.rglob("*.parquet*"))
+    assert import_events(store, Feed(), paths=[folder], options=ImportOptions(venue="V")).events == 3_000
+
+
 def test_a_gate_that_stays_shut_leaves_the_store_as_it_was(tmp_path: Path, recording: Path) -> None:
     store = TickStore(tmp_path / "store")
     with pytest.raises(CheckFailed, match="events must be at least 5000, was 3000"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,12 @@ def test_a_folder_is_named_as_one(tmp_path: Path) -> None:
         require_file(tmp_path)
     with pytest.raises(DataError, match=r"expected an existing file$"):
         require_file(tmp_path / "absent")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match=r"expected an existing file, was a pipe or a device$"):
+        require_file(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(DataError, match=r"expected an existing file$"):
+        require_file(tmp_path / "loop")

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 import random
+import struct
 import zipfile
 from datetime import date
 from pathlib import Path
@@ -115,9 +116,31 @@ def test_a_missing_packet_is_counted_or_refused(tmp_path: Path) -> None:
         events_in(path, strict=True)
 
 
-def test_microsecond_and_next_generation_captures_are_read(tmp_path: Path) -> None:
-    import struct
+@pytest.mark.parametrize("lost", [0, 1])
+def test_heartbeats_at_the_end_tell_a_wrong_number_and_what_is_missing(tmp_path: Path, lost: int) -> None:
+    sent, path = packets(DAY.messages), tmp_path / "feed.pcap"
+    end = len(DAY.messages) + 1
+    last_ns = sent[-1][0]
+    stray = (sent[-2][0] + 1, mold_packet(b"000010059B", end + 50, DAY.messages[:1]))
+    # A heartbeat, and the mark that ends a session: both name the next number.
+    beats = [(last_ns + 1, mold_packet(b"000010059B", end, []))]
+    beats.append((last_ns + 2, mold_packet(b"000010059B", end, [], count=0xFFFF)))
+    path.write_bytes(pcap([*sent[:-1], stray, *([] if lost else sent[-1:]), *beats]))
+    source = itch.open_source([path], symbol="T0001")
+    events = np.concatenate(list(source.blocks()))
+    told = " ".join(source.notes)
+    assert "1 packets numbered far ahead of the feed left out" in told
+    if not lost:
+        assert rows_of(events[1:]) == expected_rows()
+        assert "gaps" not in told
+        return
+    missing = struct.unpack_from(">10sQH", sent[-1][1])[2]
+    assert f"1 gaps in the sequence, {missing} messages lost" in told
+    with pytest.raises(DataError, match=f"expected {missing} messages more, as heartbeats tell"):
+        events_in(path, strict=True)
 
+
+def test_microsecond_and_next_generation_captures_are_read(tmp_path: Path) -> None:
     sent, path = packets(DAY.messages), tmp_path / "feed.pcap"
     path.write_bytes(pcap(sent, nanoseconds=False))
     assert rows_of(events_in(path)[1:]) == expected_rows()

@@ -112,6 +112,55 @@ def test_a_few_packets_far_apart_are_all_used() -> None:
     assert used(order, [packet(5), packet(1 << 40)]) == ([5, 1 << 40], [(6, (1 << 40) - 6)])
 
 
+@pytest.mark.parametrize("behind", [0, 1, 5])
+def test_a_wrong_number_in_the_last_second_makes_no_gap(behind: int) -> None:
+    """Told by heartbeats where it is near, by what came behind it where it is far."""
+    for wrong, has_heartbeats in ((1 << 61, False), (1 << 21, False), (90, True), (1 << 61, True)):
+        if not behind and not has_heartbeats:
+            continue  # Nothing tells such a packet from one behind a gap.
+        order = PacketOrder()
+        received = [packet(at, at_ns=at) for at in range(1, 60)]
+        received[58 - behind] = packet(wrong, at_ns=59 - behind)
+        found = [due for one in received for due in order.put(one)]
+        for _ in range(2 * has_heartbeats):
+            order.heartbeat(60)
+        found += order.rest()
+        numbers = [*range(1, 59 - behind), *range(60 - behind, 60)]
+        assert [due.packet.sequence for due in found] == numbers
+        assert (order.strays, order.missing_at_end) == (1, 0 if behind else 1)
+
+
+@pytest.mark.parametrize("names", [[], [61], [61, 63], [9, 9], [1 << 61, 62]])
+def test_what_one_heartbeat_says_alone_is_not_believed(names: list[int]) -> None:
+    order = PacketOrder()
+    found = [due for at in (*range(1, 50), 55, 90) for due in order.put(packet(at))]
+    for name in names:
+        order.heartbeat(name)
+    found += order.rest()
+    assert [due.packet.sequence for due in found] == [*range(1, 50), 55, 90]
+    assert (order.strays, order.missing_at_end) == (0, 0)
+
+
+def test_heartbeats_say_nothing_of_what_comes_after_them() -> None:
+    order = PacketOrder()
+    found = [due for at in range(1, 50) for due in order.put(packet(at))]
+    for _ in range(3):
+        order.heartbeat(50)
+    found += [due for at in range(51, 60) for due in order.put(packet(at))]
+    found += order.rest()
+    assert [due.packet.sequence for due in found] == [*range(1, 50), *range(51, 60)]
+    assert (order.strays, order.missing_at_end, found[49].missing) == (0, 0, 1)
+
+
+def test_messages_that_never_came_are_missing_at_the_end() -> None:
+    order = PacketOrder()
+    assert len([due for at in range(1, 50) for due in order.put(packet(at))]) == 49
+    order.heartbeat(53)
+    order.heartbeat(53)
+    assert not list(order.rest())
+    assert (order.strays, order.missing_at_end) == (0, 3)
+
+
 @pytest.mark.parametrize("wrong", [1 << 61, 5_000])
 def test_one_wrong_number_costs_its_own_packet(wrong: int) -> None:
     step = WAIT_NS // 100
