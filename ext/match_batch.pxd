@@ -6,6 +6,10 @@ the one before: the id's place in the window, or its bucket; the order in it, an
 new one would queue; that order's neighbours and level. Whether a command is new or cancels is a coin's
 toss, so every step asks for what either would need: a fetch in vain is cheaper than a branch that went
 wrong.
+
+The commands themselves are asked for in a book of any size: what the processor fetches of its own accord
+ends where a page does, so that each 64th command would be waited for, all the way from memory: a tenth of
+the time at 1,000 orders.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -25,6 +29,7 @@ cdef enum:
     BUCKET_AHEAD = 24
     ORDER_AHEAD = 16
     NEIGHBOURS_AHEAD = 8
+    COMMANDS_AHEAD = 16             # beyond the last, one asks for what nobody reads
     FETCHES = 32                    # a power of two above BUCKET_AHEAD
 
 
@@ -83,6 +88,7 @@ cdef inline void batch_apply(
             fetch_bucket(book, commands, row + BUCKET_AHEAD, &fetched)
             fetch_order(book, commands, row + ORDER_AHEAD, &fetched)
             fetch_neighbours(book, row + NEIGHBOURS_AHEAD, &fetched)
+        prefetch(&commands[row + COMMANDS_AHEAD])
         if not likely(plain and plain_apply(state, &commands[row])):
             state_apply(state, &commands[row])
             plain = state_is_plain(state)

@@ -39,7 +39,14 @@ from .match_state cimport (
     report_write,
 )
 from .match_sweep cimport prefetch, trade_record
-from .order_index cimport Order, OrderPlace, order_index_erase_at, order_index_find, order_index_find_at
+from .order_index cimport (
+    Order,
+    OrderPlace,
+    order_index_erase,
+    order_index_erase_at,
+    order_index_find,
+    order_index_find_at,
+)
 from .price_index cimport index_near, price_of, rank_of
 from .resting_book cimport (
     Level,
@@ -94,6 +101,15 @@ cdef inline bint plain_clock(MatchState* state, int64_t ts_ns) noexcept nogil:
     return True
 
 
+cdef inline void first_remove(RestingBook* book, Level* level, Order* order, uint32_t number) noexcept nogil:
+    """Take a level's first order out, all of it traded; where none is behind it, the level goes too."""
+    level.first = order.next
+    book.orders[order.next].previous = 0
+    level.order_count -= 1
+    order_index_erase(&book.by_id, book.orders, order.order_id)
+    node_drop(book, order, number)
+
+
 cdef inline int64_t plain_sweep(
     MatchState* state, uint64_t order_id, int side, uint32_t limit_rank, int64_t leaves_lots
 ) noexcept nogil:
@@ -101,13 +117,15 @@ cdef inline int64_t plain_sweep(
     cdef RestingBook* book = &state.lit
     cdef int contra = 1 - side
     cdef uint32_t best = book.best[contra], number
+    cdef Level* level
     cdef Order* order
     cdef int64_t lots
     cdef int32_t price_ticks
     while best and book.levels[best].rank >= limit_rank:
-        price_ticks = price_of(book.levels[best].rank, contra)
+        level = &book.levels[best]
+        price_ticks = price_of(level.rank, contra)
         while True:
-            number = book.levels[best].first
+            number = level.first
             order = &book.orders[number]
             prefetch(&book.orders[order.next])
             lots = min(order.size_lots, leaves_lots)
@@ -123,8 +141,19 @@ cdef inline int64_t plain_sweep(
                 report_next(state), state.now_ns, state.origin,
                 order_id, REPORT_FILL, REASON_NONE, side, lots, leaves_lots, price_ticks, LIQUIDITY_TAKER,
             )
-            if not lots_taken(state, book, number, lots):
-                break
+            if not likely(order.mark == 0):
+                if not lots_taken(state, book, number, lots):
+                    break
+            else:
+                state.lots_out += lots
+                level.total_lots -= lots
+                if order.size_lots != lots:
+                    order.size_lots -= lots
+                    return 0
+                first_remove(book, level, order, number)
+                if level.total_lots == 0:
+                    level_remove(book, best)
+                    break
             if leaves_lots == 0:
                 return 0
         if leaves_lots == 0:
