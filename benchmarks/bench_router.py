@@ -17,7 +17,8 @@ from engine.inference.ladder import load_ladder
 from engine.inference.serving.forecast import LatencyForecast
 from engine.inference.serving.measure import value_table
 from engine.inference.serving.planning import Planner
-from engine.inference.serving.readers import RunDelayReader, StallReader
+from engine.inference.serving.readers import IdleReader, RunDelayReader, StallReader, usable_cores
+from engine.inference.serving.spare import SpareWatch
 
 from .harness import Bench, scenario
 from .router_days import (
@@ -92,6 +93,8 @@ def router_pressure(bench: Bench) -> None:
         path = os.devnull
     descriptor = os.open(path, os.O_RDONLY)
     delay, stall = RunDelayReader(), StallReader()
+    cores = usable_cores()
+    idle, spare = IdleReader(cores, machine_cores=os.cpu_count() or len(cores)), SpareWatch()
     try:
 
         def floor() -> None:
@@ -104,11 +107,24 @@ def router_pressure(bench: Bench) -> None:
 
         bench.throughput("run-delay", lambda: read(delay), count=count, floor=floor, goal=2_000.0)
         bench.throughput("PSI", lambda: read(stall), count=count, floor=floor)
+
+        def read_idle() -> None:
+            for _ in range(count):
+                idle.read_ns()
+
+        def look() -> None:
+            for _ in range(count):
+                spare.look((os.getpid(),))
+
+        bench.throughput("idle time", read_idle, count=count, floor=floor, goal=2_000.0)
+        bench.throughput("a front's look at spare time", look, count=count, floor=floor)
         first = delay.read_ns()
         bench.verify(delay.read_ns() >= first >= 0, "run-delay never runs backwards")
     finally:
         delay.close()
         stall.close()
+        idle.close()
+        spare.close()
         os.close(descriptor)
 
 

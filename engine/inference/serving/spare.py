@@ -48,7 +48,8 @@ class SpareLimits:
     memory_ns : int
         Time constant of the level that a rise is held against.
     news_min : float
-        Share of the capacity that others have to take from what was idle; half of that from what was ours.
+        Share of the capacity that others have to take from what was idle, at the least; a quarter of that
+        from what was ours.
     gap_ns : int
         After so long without a look all begins anew: what happened meanwhile is no news.
     """
@@ -135,7 +136,7 @@ class SpareGauge:
         # Use says that they came, the crowd how many: one that gets half of a core wants all of it.
         if min(news, self._idle - idle) >= news_min:
             load = news if crowd == inf else crowd / self._cores
-        elif crowd < inf and news >= news_min / 2.0:
+        elif crowd < inf and news >= news_min / 4.0:
             load = (crowd - self._crowd) / self._cores
         else:
             return 1.0
