@@ -5,7 +5,7 @@
 
 The spinning processes are there from the start and stopped; each time they go on at a random moment, for
 some tenths of a second. What is watched is the slowdown that the workers plan with, as the front knows it: it
-looks every 5 ms, and its own waiting for a core is in the times too. With `--alone` there are no hogs: every
+looks every 4 ms, and its own waiting for a core is in the times too. With `--alone` there are no hogs: every
 warning is a false one, or somebody else's hog.
 """
 
