@@ -18,7 +18,7 @@ from engine.inference.serving.forecast import LatencyForecast
 from engine.inference.serving.measure import value_table
 from engine.inference.serving.planning import Planner
 from engine.inference.serving.readers import IdleReader, RunDelayReader, StallReader, usable_cores
-from engine.inference.serving.spare import SpareWatch
+from engine.inference.serving.spare import SpareGauge
 
 from .harness import Bench, scenario
 from .router_days import (
@@ -94,7 +94,7 @@ def router_pressure(bench: Bench) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     delay, stall = RunDelayReader(), StallReader()
     cores = usable_cores()
-    idle, spare = IdleReader(cores, machine_cores=os.cpu_count() or len(cores)), SpareWatch()
+    idle, spare = IdleReader(cores, machine_cores=os.cpu_count() or len(cores)), SpareGauge(len(cores))
     try:
 
         def floor() -> None:
@@ -112,19 +112,20 @@ def router_pressure(bench: Bench) -> None:
             for _ in range(count):
                 idle.read_ns()
 
-        def look() -> None:
-            for _ in range(count):
-                spare.look((os.getpid(),))
+        def judge() -> None:
+            for turn in range(count):
+                now_ns = turn * 4_000_000
+                spare.observe(now_ns, idle_ns=now_ns, own_ns=now_ns // 2, runnable=2)
+            spare.forget()
 
         bench.throughput("idle time", read_idle, count=count, floor=floor, goal=2_000.0)
-        bench.throughput("a front's look at spare time", look, count=count, floor=floor)
+        bench.throughput("what the gauge of spare time makes of it", judge, count=count, floor=floor)
         first = delay.read_ns()
         bench.verify(delay.read_ns() >= first >= 0, "run-delay never runs backwards")
     finally:
         delay.close()
         stall.close()
         idle.close()
-        spare.close()
         os.close(descriptor)
 
 

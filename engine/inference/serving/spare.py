@@ -50,6 +50,8 @@ class SpareLimits:
     news_min : float
         Share of the capacity that others have to take from what was idle, at the least; a quarter of that
         from what was ours.
+    spacing_ns : int
+        Looks that follow each other sooner are passed over.
     gap_ns : int
         After so long without a look all begins anew: what happened meanwhile is no news.
     """
@@ -58,6 +60,7 @@ class SpareLimits:
     last_ns: int = 40_000_000
     memory_ns: int = 300_000_000
     news_min: float = 0.2
+    spacing_ns: int = 1_000_000
     gap_ns: int = 60_000_000
 
     def __post_init__(self) -> None:
@@ -110,7 +113,7 @@ class SpareGauge:
             last = self._looks[-1]
             if now_ns - last.at_ns > limits.gap_ns or idle_ns < last.idle_ns or own_ns < last.own_ns:
                 self.forget()
-            elif now_ns <= last.at_ns:
+            elif now_ns - last.at_ns < limits.spacing_ns:
                 return self.rise
         self._looks.append(look)
         while now_ns - self._looks[0].at_ns > limits.last_ns:
