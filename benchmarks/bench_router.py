@@ -17,7 +17,8 @@ from engine.inference.ladder import load_ladder
 from engine.inference.serving.forecast import LatencyForecast
 from engine.inference.serving.measure import value_table
 from engine.inference.serving.planning import Planner
-from engine.inference.serving.readers import RunDelayReader, StallReader
+from engine.inference.serving.readers import IdleReader, RunDelayReader, StallReader, usable_cores
+from engine.inference.serving.spare import SpareGauge
 
 from .harness import Bench, scenario
 from .router_days import (
@@ -92,6 +93,8 @@ def router_pressure(bench: Bench) -> None:
         path = os.devnull
     descriptor = os.open(path, os.O_RDONLY)
     delay, stall = RunDelayReader(), StallReader()
+    cores = usable_cores()
+    idle, spare = IdleReader(cores, machine_cores=os.cpu_count() or len(cores)), SpareGauge(len(cores))
     try:
 
         def floor() -> None:
@@ -104,11 +107,25 @@ def router_pressure(bench: Bench) -> None:
 
         bench.throughput("run-delay", lambda: read(delay), count=count, floor=floor, goal=2_000.0)
         bench.throughput("PSI", lambda: read(stall), count=count, floor=floor)
+
+        def read_idle() -> None:
+            for _ in range(count):
+                idle.read_ns()
+
+        def judge() -> None:
+            for turn in range(count):
+                now_ns = turn * 4_000_000
+                spare.observe(now_ns, idle_ns=now_ns, own_ns=now_ns // 2, runnable=2)
+            spare.forget()
+
+        bench.throughput("idle time", read_idle, count=count, floor=floor, goal=2_000.0)
+        bench.throughput("what the gauge of spare time makes of it", judge, count=count, floor=floor)
         first = delay.read_ns()
         bench.verify(delay.read_ns() >= first >= 0, "run-delay never runs backwards")
     finally:
         delay.close()
         stall.close()
+        idle.close()
         os.close(descriptor)
 
 

@@ -1,10 +1,12 @@
 """How soon workers see that somebody else spins on every core, and what that costs; many times, live.
 
     python -m benchmarks.router_hog [--ladder FOLDER] [--users 16 | --rate 500] [--hogs 30]
+    python -m benchmarks.router_hog --rate 500 --alone 60
 
 The spinning processes are there from the start and stopped; each time they go on at a random moment, for
 some tenths of a second. What is watched is the slowdown that the workers plan with, as the front knows it: it
-looks every 5 ms, and its own waiting for a core is in the times too.
+looks every 4 ms, and its own waiting for a core is in the times too. With `--alone` there are no hogs: every
+warning is a false one, or somebody else's hog.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from backtest.stress.load import LoadLoop, like_training
 from backtest.stress.rivals import Hogs, usable_cores
 from engine.inference.ladder import load_ladder
 from engine.inference.serving.front import Front
+from engine.inference.serving.pressure import PressureLimits
 
 RISE: Final = 4.0 / 3.0
 """A slowdown that is so many times what it was is a hog that was seen."""
@@ -119,9 +122,7 @@ def watch_hogs(
     """
     with Hogs(usable_cores()) as hogs, Front(load_ladder(ladder)) as front:
         hogs.rest()
-        shape = front.arena.rows.shape[1:]
-        noise = np.random.default_rng(seed).standard_normal((64, *shape)).astype(np.float32)
-        loop = LoadLoop(front, like_training(noise, front.variants), deadline_ns=50_000_000)
+        loop = _loop(front, seed=seed)
         watch = _Watch(front, hogs, seed=seed)
         seconds = 1.5 + count * 1.4
         if rate:
@@ -138,6 +139,63 @@ def watch_hogs(
         late=int((asked & ~run.on_time).sum()),
         rate=len(run.arrivals_ns) / run.seconds,
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FalseAlarms:
+    """Warnings of newcomers while there were none.
+
+    Parameters
+    ----------
+    count : int
+        How often a warning began.
+    share : float
+        Of the time that one stood.
+    seconds, rate : float
+        How long was watched, and requests per second.
+    """
+
+    count: int
+    share: float
+    seconds: float
+    rate: float
+
+    def text(self) -> str:
+        """Return the account in words."""
+        return (
+            f"{self.count} warnings in {self.seconds:.0f} s alone at {self.rate:,.0f} requests/s, "
+            f"{self.share:.2%} of the time"
+        )
+
+
+def watch_alone(
+    ladder: Path | None = None, *, users: int = 16, rate: float = 0.0, seconds: float = 60.0, seed: int = 1
+) -> FalseAlarms:
+    """Serve a load beside nobody; parameters as for `watch_hogs`."""
+    warned: list[bool] = []
+    with Front(load_ladder(ladder)) as front:
+        loop = _loop(front, seed=seed)
+
+        def tick(done: float) -> None:
+            warned.append(bool(front.arena.front["load_rise"][0] >= PressureLimits().crowd_rise_min))
+
+        if rate:
+            run = loop.open(rate, seconds, seed=seed, tick=tick)
+        else:
+            run = loop.closed(users, seconds, tick=tick)
+    stood = np.array(warned)
+    return FalseAlarms(
+        count=int(np.count_nonzero(stood[1:] & ~stood[:-1])),
+        share=float(stood.mean()),
+        seconds=run.seconds,
+        rate=len(run.arrivals_ns) / run.seconds,
+    )
+
+
+def _loop(front: Front, *, seed: int) -> LoadLoop:
+    shape = front.arena.rows.shape[1:]
+    noise = np.random.default_rng(seed).standard_normal((64, *shape)).astype(np.float32)
+    return LoadLoop(front, like_training(noise, front.variants), deadline_ns=50_000_000)
 
 
 def _around(samples: Sequence[tuple[int, float]], start_ns: int) -> NDArray[np.float64]:
@@ -175,8 +233,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--users", type=int, default=16, help="default: %(default)s")
     parser.add_argument("--rate", type=float, default=0.0, help="requests per second instead of users")
     parser.add_argument("--hogs", type=int, default=30, help="default: %(default)s")
+    parser.add_argument("--alone", type=float, default=0.0, help="seconds without hogs; counts warnings")
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
     chosen = parser.parse_args(arguments)
+    if chosen.alone:
+        alone = watch_alone(
+            chosen.ladder, users=chosen.users, rate=chosen.rate, seconds=chosen.alone, seed=chosen.seed
+        )
+        print(alone.text())
+        return 0
     times = watch_hogs(
         chosen.ladder, users=chosen.users, rate=chosen.rate, count=chosen.hogs, seed=chosen.seed
     )

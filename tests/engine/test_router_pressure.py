@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.inference.serving.level import Level
-from engine.inference.serving.pressure import PressureGauge
+from engine.inference.serving.pressure import PressureGauge, PressureLimits
 from engine.inference.serving.readers import CrowdReader
 
 MILLISECOND = 1_000_000
@@ -118,6 +118,39 @@ def test_an_idle_worker_sees_a_hog_on_every_core_and_forgets_it_when_it_costs_no
     assert gauge.slowdown >= 4 / 3
     idle(gauge, now_ns, 1 + cores, 100)
     assert gauge.slowdown < 1.05
+
+
+@pytest.mark.parametrize("busy", [0.0, 0.5])
+def test_a_warning_multiplies_what_was_usual_at_once_and_fades_when_own_time_does_not_bear_it_out(
+    busy: float,
+) -> None:
+    machine = Machine(4)
+    machine.spend(SECOND_MS, rivals=0, busy=busy)
+    usual = machine.typical(machine.now_ns - 300 * MILLISECOND, machine.now_ns)
+    raised = machine.gauge.warn(1.9)
+    assert 1.5 * usual <= raised <= 2.5 * usual
+    machine.gauge.warn(1.0)
+    assert machine.gauge.slowdown == raised
+    machine.spend(SECOND_MS, rivals=0, busy=busy)
+    assert machine.typical(machine.now_ns - 300 * MILLISECOND, machine.now_ns) <= 1.2 * usual
+
+
+def test_warnings_never_feed_on_themselves() -> None:
+    machine = Machine(5)
+    machine.spend(SECOND_MS, rivals=0)
+    highest = machine.gauge.warn(1.9)
+    for _ in range(50):
+        machine.gauge.warn(1.0)
+        machine.spend(20, rivals=0)
+        machine.gauge.warn(1.9)
+        machine.spend(20, rivals=0)
+    assert machine.gauge.warn(1.9) <= 1.2 * highest
+    assert machine.gauge.warn(100.0) == PressureLimits().slowdown_max
+
+
+@pytest.mark.parametrize("rise", [0.0, 1.0, 1.2, float("nan")])
+def test_small_rises_and_none_are_no_warning(rise: float) -> None:
+    assert PressureGauge().warn(rise) == 1.0
 
 
 def test_one_thread_seen_once_is_no_hog() -> None:

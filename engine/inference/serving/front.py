@@ -44,7 +44,7 @@ from .status import FrontStatus
 from .supervise import WorkerProcess
 from .switch import LadderSource, Switch
 
-_GLANCE_NS: Final = 5_000_000
+_GLANCE_NS: Final = 4_000_000
 
 
 class Front:

@@ -1,6 +1,6 @@
 """How much slower than on a quiet machine things run just now, and the files that tell.
 
-Five signals, each for what it is good at:
+Six signals, each for what it is good at:
 
 run-delay
     Time this thread was ready and did not run, from its own `schedstat`: in a piece of work, and before it,
@@ -16,6 +16,9 @@ crowd
     counts, and only until own time has had the time to tell.
 queue
     Share of the deadline that is already spoken for. Holds recovery back.
+spare time
+    Whether others took what was idle or ours (`spare.py`), which the front finds out and warns of. The belief
+    of late times the rise of the load, until own time has had the time to tell.
 PSI
     The kernel's own account, `/proc/pressure/cpu`; its total moves in steps of up to two seconds, so it
     never lowers quality, it holds recovery back.
@@ -29,7 +32,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from math import exp
+from math import exp, expm1
 
 from data.errors import ConfigError
 
@@ -85,7 +88,10 @@ class PressureGauge:
         Of the machine, over which its crowd spreads.
     """
 
-    __slots__ = ("_cores", "_crowd", "_last_ns", "_limits", "_lost", "slowdown")
+    __slots__ = (
+        *("_alarm", "_cores", "_crowd", "_is_warned", "_last_ns", "_limits", "_lost"),
+        *("_told", "_usual", "slowdown"),
+    )
 
     def __init__(self, limits: PressureLimits | None = None, *, cores: int | None = None) -> None:
         self._limits = limits = limits or PressureLimits()
@@ -93,6 +99,9 @@ class PressureGauge:
         self._lost = Level(limits.attack_ns, limits.memory_ns, start=0.0, stray_min=_LOST_STRAY_MIN)
         self._crowd: Level | None = None
         self._last_ns: int | None = None
+        # What own time and the crowd tell, its recent level, and what a warning adds.
+        self._told = self._usual = self._alarm = 1.0
+        self._is_warned = False
         self.slowdown = 1.0
 
     def observe(
@@ -140,16 +149,17 @@ class PressureGauge:
         return self._believe(1.0, past_ns, runnable, held=False)
 
     def warn(self, load_rise: float) -> float:
-        """Believe at once that others took what was spare, until own time tells; return the slowdown.
+        """Believe at once that others came, until own time tells; return the slowdown.
 
         Parameters
         ----------
         load_rise : float
             Load per core over its recent level (`spare.py`).
         """
-        if load_rise >= self._limits.crowd_rise_min:
-            seen = min(load_rise / (1.0 - self._lost.slow), self._limits.slowdown_max)
-            self.slowdown = max(self.slowdown, seen)
+        self._is_warned = load_rise >= self._limits.crowd_rise_min
+        if self._is_warned:
+            self._alarm = max(self._alarm, min(load_rise * self._usual, self._limits.slowdown_max))
+            self.slowdown = max(self._told, self._alarm)
         return self.slowdown
 
     def _past_ns(self, now_ns: int) -> int:
@@ -162,10 +172,15 @@ class PressureGauge:
         if runnable > 0:
             seen = max(seen, self._foreseen(runnable, past_ns))
         seen = min(seen, limits.slowdown_max)
-        if seen < self.slowdown:
+        if seen < self._told:
             release_ns = limits.release_ns * (limits.hold_factor if held else 1.0)
-            seen += (self.slowdown - seen) * exp(-past_ns / release_ns)
-        self.slowdown = max(seen, 1.0)
+            seen += (self._told - seen) * exp(-past_ns / release_ns)
+        self._told = max(seen, 1.0)
+        if not self._is_warned:
+            self._usual -= (self._told - self._usual) * expm1(-past_ns / limits.memory_ns)
+        # An alarm never feeds on itself: what is usual is what own time told.
+        self._alarm = 1.0 + (self._alarm - 1.0) * exp(-past_ns / limits.release_ns)
+        self.slowdown = max(self._told, self._alarm)
         return self.slowdown
 
     def _foreseen(self, runnable: int, past_ns: int) -> float:

@@ -48,7 +48,10 @@ class SpareLimits:
     memory_ns : int
         Time constant of the level that a rise is held against.
     news_min : float
-        Share of the capacity that others have to take from what was idle; half of that from what was ours.
+        Share of the capacity that others have to take from what was idle, at the least; a quarter of that
+        from what was ours.
+    spacing_ns : int
+        Looks that follow each other sooner are passed over.
     gap_ns : int
         After so long without a look all begins anew: what happened meanwhile is no news.
     """
@@ -57,6 +60,7 @@ class SpareLimits:
     last_ns: int = 40_000_000
     memory_ns: int = 300_000_000
     news_min: float = 0.2
+    spacing_ns: int = 1_000_000
     gap_ns: int = 60_000_000
 
     def __post_init__(self) -> None:
@@ -109,7 +113,7 @@ class SpareGauge:
             last = self._looks[-1]
             if now_ns - last.at_ns > limits.gap_ns or idle_ns < last.idle_ns or own_ns < last.own_ns:
                 self.forget()
-            elif now_ns <= last.at_ns:
+            elif now_ns - last.at_ns < limits.spacing_ns:
                 return self.rise
         self._looks.append(look)
         while now_ns - self._looks[0].at_ns > limits.last_ns:
@@ -135,7 +139,7 @@ class SpareGauge:
         # Use says that they came, the crowd how many: one that gets half of a core wants all of it.
         if min(news, self._idle - idle) >= news_min:
             load = news if crowd == inf else crowd / self._cores
-        elif crowd < inf and news >= news_min / 2.0:
+        elif crowd < inf and news >= news_min / 4.0:
             load = (crowd - self._crowd) / self._cores
         else:
             return 1.0

@@ -106,9 +106,8 @@ class Worker:
         if len(ring):
             for record in ring.pop(_POP_MAX).tolist():
                 scheduler.offer(_request_of(record))
-        guard_ns, load_rise = self._arena.front[0].item()
-        scheduler.planner.guard_ns = guard_ns
-        scheduler.gauge.warn(load_rise)
+        scheduler.planner.guard_ns = int(self._arena.front["guard_ns"][0])
+        scheduler.gauge.warn(float(self._arena.front["load_rise"][0]))
         run, hopeless = scheduler.next_run(time.monotonic_ns())
         if hopeless:
             self._push(hopeless, Outcome.ABSTAIN, NO_VARIANT, None)
