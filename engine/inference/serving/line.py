@@ -1,9 +1,9 @@
 """The queue as one choice sees it: deadlines ascending, and beside each the bin of its first answer's margin.
 
 A ladder that cascades has dozens of rungs, and any of them may have to be held against a thousand requests.
-So bins are bytes, which are counted, translated and searched as text is. Most rungs are refused by counts;
-one that is not is walked along until it fails, which it does early if at all. Array operations for the same
-took longer at every length tried, up to a thousand.
+So bins are bytes, which are counted, translated and searched as text is. Most rungs are refused by counts.
+One that is not is walked along until it fails, which it does early if at all; of a long queue only the places
+where runs begin are looked at, by array operations, which take longer than the walk up to some 300 requests.
 """
 
 from __future__ import annotations
