@@ -1,16 +1,20 @@
 """The queue as one choice sees it: deadlines ascending, and beside each the bin of its first answer's margin.
 
 A ladder that cascades has dozens of rungs, and any of them may have to be held against a thousand requests.
-So bins are bytes, which are counted, translated and searched as text is. Most rungs are refused by counts;
-one that is not is walked along until it fails, which it does early if at all. Array operations for the same
-took longer at every length tried, up to a thousand.
+So bins are bytes, which are counted, translated and searched as text is. Most rungs are refused by counts.
+One that is not is walked along until it fails, which it does early if at all; of a long queue only the places
+where runs begin are looked at, by array operations, which take longer than the walk up to some 300 requests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from operator import mul
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 _TAKEN: Final = 255
 """No variant of any ladder."""
@@ -32,6 +36,8 @@ class Line:
         Every bin is below it.
     guard_ns : int
         Kept free before every deadline.
+    least_of : callable
+        Given the slowdown, returns per variant what a request takes at the least; not asked of a short queue.
     """
 
     def __init__(
@@ -43,8 +49,10 @@ class Line:
         now_ns: int,
         guard_ns: int,
         slowdown: float,
+        least_of: Callable[[float], Sequence[float]],
     ) -> None:
         self.bins, self.slowdown = bins, slowdown
+        self._least_of = least_of
         self._deadlines, self._spent_ns = deadlines, guard_ns + now_ns
         waiting = len(deadlines)
         self.is_short = waiting <= _SHORT
@@ -82,8 +90,13 @@ class Line:
             found.append(place)
         return found
 
-    def at_least(self, variants: Sequence[int], least_ns: Sequence[float]) -> Iterator[tuple[int, float]]:
-        """Tell of some places by when they are over at the earliest, if a request takes `least_ns`.
+    @cached_property
+    def least_ns(self) -> Sequence[float]:
+        """What a request takes at the least, by variant; every rung is held against it."""
+        return self._least_of(self.slowdown)
+
+    def at_least(self, variants: Sequence[int]) -> Iterator[tuple[int, float]]:
+        """Tell of some places by when they are over at the earliest.
 
         Of none in a short queue.
 
@@ -93,8 +106,9 @@ class Line:
         time_ns : float
             For all up to this place, by the variants that the rung gives them.
         """
+        own_ns = [self.least_ns[variant] for variant in variants]
         for mark, counts in self._counts:
-            yield mark - 1, sum(map(mul, counts, [least_ns[variant] for variant in variants]))
+            yield mark - 1, sum(map(mul, counts, own_ns))
 
     def ends_in_time(
         self,
@@ -120,6 +134,8 @@ class Line:
         given = bytearray(self._given(variants))
         for place in head:
             given[place] = _TAKEN
+        if not self.is_short:
+            return self._long_ends_in_time(given, ready_ns, usable, batch_of)
         runs: dict[int, tuple[int, float]] = {}
         # By variant: how many more the run begun last takes. A batch is at most 64.
         room = bytearray(_TAKEN + 1)
@@ -136,6 +152,29 @@ class Line:
                 if ready_ns > usable * (deadlines[place] - spent_ns):
                     return False
         return True
+
+    def _long_ends_in_time(
+        self,
+        given: bytearray,
+        ready_ns: float,
+        usable: float,
+        batch_of: Callable[[int, int], tuple[int, float]],
+    ) -> bool:
+        """Return the same for a long queue, of which only the places where runs begin are looked at."""
+        column = np.frombuffer(given, np.uint8)
+        starts: list[NDArray[np.intp]] = [np.zeros(1, np.intp)]
+        times_ns: list[NDArray[np.float64]] = [np.full(1, ready_ns)]
+        for variant in set(given) - {_TAKEN}:
+            places = np.flatnonzero(column == variant)
+            size, run_ns = batch_of(variant, len(places))
+            starts.append(places[::size])
+            times_ns.append(np.full(len(starts[-1]), run_ns))
+        first = np.concatenate(starts)
+        order = np.argsort(first, kind="stable")
+        over_ns = np.cumsum(np.concatenate(times_ns)[order])
+        room_ns = np.asarray(self._deadlines)[first[order]] - self._spent_ns
+        # The head was held against its own deadline before.
+        return bool((over_ns[1:] <= usable * room_ns[1:]).all())
 
     def _given(self, variants: Sequence[int]) -> bytes | bytearray:
         """Return the variant at every place."""

@@ -295,6 +295,7 @@ class Planner:
             now_ns=now_ns,
             guard_ns=self.guard_ns,
             slowdown=slowdown,
+            least_of=self.forecast.least_ns,
         )
 
     def _best_affordable(self, line: Line, usable: float) -> int | None:
@@ -337,11 +338,10 @@ class Planner:
             return True
         if not line.is_short:
             # Most rungs are refused by what their requests take at the least, which costs no look at each.
-            least_ns = self.forecast.least_ns(slowdown)
             spared_ns = count * max(
-                least_ns[lower] for own, lower in zip(variants, below, strict=True) if own == variant
+                line.least_ns[lower] for own, lower in zip(variants, below, strict=True) if own == variant
             )
-            for place, time_ns in line.at_least(below, least_ns):
+            for place, time_ns in line.at_least(below):
                 if ready_ns + time_ns - spared_ns > usable * line.room_ns(place):
                     return False
         head = line.places(variants, variant, count)
