@@ -124,9 +124,9 @@ cdef class OrderBook:
         Change nothing.
 
     A level's total never goes below 0; at 0 the level leaves with the orders still on it. Events
-    that break a rule (no side, a size that is not positive, an unknown kind) change nothing and are
-    counted in `refused`. Any int32 price is legal, negative ones too. While one thread works on the book
-    without the GIL, every call from another is refused with RuntimeError.
+    that break a rule (no side, a size that is not 1 to 2^48 lots, a level of more than 2^62, an unknown
+    kind) change nothing and are counted in `refused`. Any int32 price is legal, negative ones too. While
+    one thread works on the book without the GIL, every call from another is refused with RuntimeError.
 
     Parameters
     ----------

@@ -79,6 +79,8 @@ cdef size_t push_records(
     cdef const char* source = <const char*>records_pointer(memory, records)
     cdef size_t count = cnp.PyArray_SIZE(records), done, run
     cdef int64_t deadline_ns, turn_ns
+    if timeout_s is not None:
+        deadline_of(timeout_s)      # a bad one is refused before anything goes in
     if ring_is_closed(ring):
         raise ValueError("a closed ring takes no more events")
     if ring.policy == RING_DROP_OLDEST:

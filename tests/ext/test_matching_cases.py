@@ -226,13 +226,15 @@ def test_the_ends_of_the_value_range() -> None:
     ]
 
 
-def test_a_level_never_sums_past_its_range() -> None:
+@pytest.mark.parametrize("owner", [0, 1], ids=["plain", "general"])
+def test_a_level_never_sums_past_its_range(owner: int) -> None:
     full = 2**62 // 2**48
     commands = np.zeros(full + 1, ORDER_DTYPE)
     commands["client_order_id"] = np.arange(1, full + 2)
     for name, value in (("size_lots", 2**48), ("price_ticks", 7), ("side", 1), ("action", 1)):
         commands[name] = value
     commands["order_type"] = commands["time_in_force"] = 1
+    commands["owner"] = owner
     reports = MatchingEngine().submit(commands)
     assert (reports["kind"][-1], reports["reason"][-1]) == (CANCELLED, Reason.CAPACITY)
     assert np.count_nonzero(reports["kind"] == CANCELLED) == 1

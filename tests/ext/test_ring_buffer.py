@@ -149,6 +149,9 @@ def test_a_refusing_ring_counts_and_a_blocking_one_gives_up_in_time() -> None:
         assert ring.wait(timeout_s=0)
         assert ring.pop(9)["order_id"].tolist() == [0, 1, 2, 3]
         assert not ring.wait(timeout_s=1e-3)
+        with pytest.raises(ValueError, match="timeout_s must not be negative"):
+            ring.push(numbered(0, 6), timeout_s=-1)
+        assert len(ring) == 0
 
 
 def test_every_consumer_of_a_broadcast_ring_sees_everything_since_it_joined() -> None:
