@@ -106,7 +106,7 @@ class Worker:
         if len(ring):
             for record in ring.pop(_POP_MAX).tolist():
                 scheduler.offer(_request_of(record))
-        guard_ns, load_rise = self._arena.front[0].item()
+        guard_ns, load_rise, _ = self._arena.front[0].item()
         scheduler.planner.guard_ns = guard_ns
         scheduler.gauge.warn(load_rise)
         run, hopeless = scheduler.next_run(time.monotonic_ns())
