@@ -83,6 +83,12 @@ def _ladder_of_rungs(registry: ModelRegistry, versions: Sequence[ModelVersion]) 
     if len(horizons) > 1:
         raise DataError(f"live rungs must look equally far ahead, was {horizons}", path=registry.pointer)
     rungs: list[dict[str, Any]] = [table[_VARIANT][0] for table in tables]
+    for version, rung in zip(versions, rungs, strict=True):
+        if (rung["name"], rung["sha256"]) != (version.name, version.sha256):
+            # Or another file than the live one would serve.
+            told = f"{rung['name']} {rung['sha256']}"
+            rule = f"a rung must be of its own version, {version.name} {version.sha256}, was of {told}"
+            raise DataError(rule, path=registry.pointer)
     shared = {key: value for key, value in tables[0].items() if key not in (_VARIANT, _CASCADE)}
     cascade = tables[0].get(_CASCADE)
     # Scores by margin hold among rungs that were measured together, by the margins of one of them.

@@ -320,6 +320,15 @@ def test_figures_are_those_of_plain_loops(rows: int, block: int, seed: int) -> N
     assert found.blocks == max(1, rows // block)
 
 
+def test_an_interval_of_independent_rows_is_the_textbook_s() -> None:
+    draw, rows = np.random.default_rng(6), 4_000
+    labels = draw.integers(0, 3, rows)
+    probabilities = np.tile(np.array([0.6, 0.2, 0.2], np.float32), (rows, 1))
+    found = forecast_metrics(probabilities, labels, block_rows=1, seed=1).accuracy
+    share = found.value
+    assert found.high - found.low == pytest.approx(2 * 1.96 * (share * (1 - share) / rows) ** 0.5, rel=0.08)
+
+
 def test_blocks_widen_the_interval_of_rows_that_hang_together() -> None:
     draw = np.random.default_rng(5)
     labels = np.repeat(draw.integers(0, 3, 80), 25)

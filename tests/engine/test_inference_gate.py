@@ -198,6 +198,8 @@ def test_fp32_runs_where_it_is_fastest_or_no_form_holds_the_gate(monkeypatch: py
     assert [one.form for one in found.front] == ["fp32"]
     strict = ModelGate(agreement_min=1.0, accuracy_loss_max=0.0, mean_abs_difference_max=0.0)
     assert search_forms(MLP, ROWS, gate=strict).int8 is None
+    exact = ModelGate(agreement_min=0.0, accuracy_loss_max=1.0, mean_abs_difference_max=0.0)
+    assert search_forms(MLP, ROWS, gate=exact).int8 is None
 
 
 def test_a_form_that_cannot_be_made_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

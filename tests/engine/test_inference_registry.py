@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,30 @@ def test_a_model_damaged_on_disk_is_never_promoted_nor_loaded(registry: ModelReg
     path.unlink()
     with pytest.raises(ModelError, match="readable file"):
         registry.load(bad)
+
+
+def test_there_is_no_way_back_to_a_damaged_model(registry: ModelRegistry) -> None:
+    before, after = (registry.stage(MODELS[number], name="mid") for number in range(2))
+    registry.promote("mid", before.number)
+    registry.promote("mid", after.number)
+    registry.path(before).write_bytes(MODELS[2])
+    with pytest.raises(ModelError, match="SHA-256 must be"):
+        registry.rollback("mid")
+    assert states(registry) == ["1 retired", "2 live"]
+
+
+def test_writers_at_once_lose_no_version(registry: ModelRegistry) -> None:
+    start, count = threading.Barrier(4), 6
+
+    def write(writer: int) -> list[int]:
+        start.wait(timeout=30)
+        numbers = range(count * writer, count * (writer + 1))
+        return [registry.stage(model(10 + number), name="mid").number for number in numbers]
+
+    with ThreadPoolExecutor(4) as pool:
+        given = [number for numbers in pool.map(write, range(4)) for number in numbers]
+    assert sorted(given) == list(range(1, 4 * count + 1))
+    assert len(registry.versions("mid")) == 4 * count
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "foreign", "deep"])

@@ -66,9 +66,9 @@ def newer(folder: Path, model: bytes, name: str = "tiny", score: float = 0.5) ->
     return write_variant(folder, name, model, score=score, window=1, parameters=7_000)
 
 
-def broken(folder: Path) -> Variant:
+def broken(folder: Path, *, name: str = "large", score: float = 0.9) -> Variant:
     """Probabilities for zeros, NaN for anything else; so worthy that every queue wants it."""
-    return newer(folder, dense((40, 8, 8, 3), scale=1e30), name="large", score=0.9)
+    return newer(folder, dense((40, 8, 8, 3), scale=1e30), name=name, score=score)
 
 
 class Users:
@@ -384,23 +384,40 @@ def test_a_rung_that_is_no_manifest_is_refused(
         live_ladder(registry)
 
 
+def test_a_rung_of_another_version_is_refused(registry: ModelRegistry, tmp_path: Path) -> None:
+    live = registry.live("tiny")
+    assert live is not None
+    other = newer(tmp_path / "new", dense((40, 8, 3), seed=9), name="tiny", score=0.4)
+    registry.promote("tiny", registry.stage(other.read(), name="tiny", rung=live.rung).number)
+    with pytest.raises(
+        DataError, match=f"of its own version, tiny {other.sha256}, was of tiny {live.sha256}"
+    ):
+        live_ladder(registry)
+
+
+@pytest.mark.parametrize(
+    ("name", "score"),
+    [("large", 0.9), pytest.param("tiny", 0.5, id="first answers, which no worker runs")],
+)
 def test_a_promotion_is_served_without_stopping_and_rolled_back_in_the_registry_if_it_gives_nan(
     serve: Callable[..., Front],
     registry: ModelRegistry,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
+    name: str,
+    score: float,
 ) -> None:
     source = RegistrySource(registry)
     first = source.variants
     front = serve(first, previous=source.previous, source=source)
     users = Users(front)
-    number = stage(registry, broken(tmp_path / "new"))
-    registry.promote("large", number)
+    number = stage(registry, broken(tmp_path / "new", name=name, score=score))
+    registry.promote(name, number)
     users.until(lambda: front.ladder == 2)
     with caplog.at_level(logging.WARNING, "anytick.serving"):
         users.until(lambda: front.ladder == 3)
-    assert "large gave no numbers and is rolled back" in caplog.text
-    states = {version.number: version.state for version in registry.versions("large")}
+    assert f"{name} gave no numbers and is rolled back" in caplog.text
+    states = {version.number: version.state for version in registry.versions(name)}
     assert states == {1: ModelState.LIVE, number: ModelState.RETIRED}
     assert front.variants == first
     users.answers(100)

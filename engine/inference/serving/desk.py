@@ -41,7 +41,8 @@ class Desk:
         self, requests: NDArray[Any], rows: Floats32, first: FirstModel, ladder: int
     ) -> NDArray[Any]:
         """Return what the first model says, its margins written into the requests; nothing is taken yet."""
-        found = first.answer(rows)
+        now_ns = int(requests["arrival_ns"].max(initial=0))
+        found = first.answer(rows, now_ns)
         firsts = np.zeros(len(requests), ENDED_DTYPE)
         if found is None:
             requests["margin"] = np.nan
@@ -49,7 +50,9 @@ class Desk:
         ranked = np.sort(found, axis=1)
         requests["margin"] = ranked[:, -1] - ranked[:, -2]
         firsts["probabilities"], firsts["variant"], firsts["ladder"] = found, first.index, ladder
-        firsts["outcome"] = np.where(np.isfinite(found).all(axis=1), Outcome.MODEL, 0)
+        good = np.asarray(np.isfinite(found).all(axis=1))
+        first.note(now_ns, good)
+        firsts["outcome"] = np.where(good, Outcome.MODEL, 0)
         return firsts
 
     def enter(

@@ -197,11 +197,13 @@ class Roster:
     def _note_trips(self) -> None:
         """Roll every worker back, not only those that met the failure, and the ladder's source with them."""
         lines = self._arena.status[[worker.place for worker in self.shift.crew.lanes]]
-        tripped = _indices(lines["tripped"]) - self._tripped
+        # What the front runs itself is for the front to roll back.
+        first = {self.shift.first.index} if self.shift.first.tripped else set()
+        tripped = (_indices(lines["tripped"]) | first) - self._tripped
         if not tripped:
             return
         self._tripped |= tripped
-        back = _indices(lines["rolled_back"])
+        back = _indices(lines["rolled_back"]) | first
         variants = list(self.shift.variants if self._due is None else self._due.variants)
         for index in sorted(tripped):
             before = self.shift.previous[index] if index in back else None

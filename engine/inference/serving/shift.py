@@ -17,6 +17,7 @@ from ..errors import ModelError
 from ..ladder import Variant
 from ..session import InferenceSession
 from ..standardisation import training_of
+from .breaker import CircuitBreaker
 from .crew import Crew
 from .forecast import CostTable, LatencyForecast
 from .measure import first_variant, open_variant, value_table
@@ -31,11 +32,15 @@ LANES: Final = 64
 
 
 class FirstModel:
-    """The fastest model with skill, run in the front on submission; absent where none is fast enough."""
+    """The fastest model with skill, run in the front on submission; absent where none is fast enough.
+
+    It has a breaker of its own: workers may never run the model, so theirs would not see what it gives.
+    """
 
     def __init__(self, variants: Sequence[Variant], index: int | None, *, reuse: FirstModel | None) -> None:
         self.index = NO_VARIANT if index is None else index
         self._session: InferenceSession | None = None
+        self._breaker = CircuitBreaker()
         self._window, self.sha256 = 1, ""
         if index is None:
             return
@@ -44,15 +49,25 @@ class FirstModel:
         same = reuse is not None and reuse.sha256 == variant.sha256
         self._session = reuse._session if reuse is not None and same else open_variant(variant)
 
-    def answer(self, rows: Floats32) -> Floats32 | None:
+    @property
+    def tripped(self) -> bool:
+        """Whether its breaker ever opened."""
+        return self._breaker.trips > 0
+
+    def answer(self, rows: Floats32, now_ns: int) -> Floats32 | None:
         """Return its answers to payloads of shape (k, window, features), NaN where it has none."""
-        if self._session is None:
+        if self._session is None or not self._breaker.allows(now_ns):
             return None
         try:
             return self._session.probabilities(rows[:, -1] if self._window == 1 else rows[:, -self._window :])
         except ModelError:
             # No first answer is no answer's loss: the workers still have the request.
             return None
+
+    def note(self, now_ns: int, good: NDArray[np.bool_]) -> None:
+        """Take in which of its answers were numbers."""
+        found: list[bool] = good.tolist()
+        self._breaker.record_all(now_ns, found)
 
 
 class Shift:
