@@ -164,6 +164,32 @@ def test_a_killed_producer_is_replaced_without_loss(
     assert ring.pop(64)["order_id"].tolist() == list(range(15))
 
 
+TAIL, INTENT = 3 * 128 // 8, 3 * 128 // 8 + 1  # words of a ring's memory
+
+
+def test_a_producer_that_ended_between_a_stamp_and_the_tail_is_gone_on_from(name: str) -> None:
+    ring = SpscRing(8, name=name, mode="stamped")
+    ring.try_push(numbered(0, 3))
+    np.memmap(SHM / name, np.uint64, mode="r+")[TAIL] = 2
+    del ring
+    again, consumer = SpscRing.attach(name, "producer"), SpscRing.attach(name, "consumer")
+    assert again.try_push(numbered(3, 2)) == 2
+    assert consumer.pop(8)["order_id"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_slots_that_an_ended_producer_had_half_written_stay_lost(name: str) -> None:
+    ring = SpscRing(16, name=name, when_full="drop-oldest")
+    ring.push(numbered(0, 16))
+    block = np.memmap(SHM / name, np.uint64, mode="r+")
+    block[INTENT] += 4
+    del ring
+    again, consumer = SpscRing.attach(name, "producer"), SpscRing.attach(name, "consumer")
+    again.push(numbered(16, 1))
+    assert block[INTENT] == 20
+    assert consumer.pop(16)["order_id"].tolist() == list(range(4, 17))
+    assert consumer.lost == 4
+
+
 def test_a_consumer_killed_at_any_moment_leaves_whole_records(
     name: str, partner: Callable[..., Partner]
 ) -> None:
@@ -382,9 +408,10 @@ def test_other_sizes_owners_and_cursors_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="one capacity"):
         SpscRing.attach(name, "consumer")
     (SHM / name).write_bytes(whole)
-    (SHM / name).chmod(0o644)
-    with pytest.raises(ValueError, match="mode 0600"):
-        SpscRing.attach(name, "consumer")
+    for mode in (0o644, 0o640, 0o604, 0o620, 0o602):
+        (SHM / name).chmod(mode)
+        with pytest.raises(ValueError, match="mode 0600"):
+            SpscRing.attach(name, "consumer")
 
 
 def test_what_is_no_file_of_ours_is_refused(name: str) -> None:
