@@ -112,14 +112,12 @@ class MappedSource:
         begin = place or {"file": 0, "row": 0, "sequence": 0, "symbol": None, "rejected": 0}
         sequence, self._first_symbol, self._rejected = begin["sequence"], begin["symbol"], begin["rejected"]
         for number in range(begin["file"], len(self.paths)):
-            path = self.paths[number]
-            for row, frame in read_rows(
-                path, self.mapping, block_rows=block_events, ragged=self._ragged(path)
-            ):
-                passed = begin["row"] - row if number == begin["file"] else 0
-                if passed >= frame.height:
+            path, first_row = self.paths[number], begin["row"] if number == begin["file"] else 0
+            ragged = self._ragged(path, first_row)
+            for row, frame in read_rows(path, self.mapping, block_rows=block_events, ragged=ragged):
+                first = max(first_row - row, 0)
+                if first >= frame.height:
                     continue
-                first = max(passed, 0)
                 events = self._events(frame.slice(first), path, row + first)
                 events["seq"] = (sequence + np.arange(len(events))) & 0xFFFFFFFF
                 sequence += len(events)
@@ -129,12 +127,14 @@ class MappedSource:
                         "symbol": self._first_symbol, "rejected": self._rejected,
                     }  # fmt: skip
 
-    def _ragged(self, path: Path) -> RaggedRows:
-        def reject(row: int, text: str) -> None:
-            self._reject(COLUMNS_RULE, path, row, {"line": text})
-
-        share_max = SHARE_MAX if self.quarantine is None else self.quarantine.damaged_share_max
-        return RaggedRows(path, header_lines=int(self.mapping.header), reject=reject, share_max=share_max)
+    def _ragged(self, path: Path, first_row: int) -> RaggedRows:
+        return RaggedRows(
+            path,
+            header_lines=int(self.mapping.header),
+            reject=lambda row, text: self._reject(COLUMNS_RULE, path, row, {"line": text}),
+            share_max=SHARE_MAX if self.quarantine is None else self.quarantine.damaged_share_max,
+            first_row=first_row,
+        )
 
     def _reject(self, rule: str, path: Path, row: int, raw: dict[str, Any]) -> None:
         if self._strict:

@@ -28,6 +28,8 @@ class RaggedRows:
         Takes the row, zero-based without the header, and its text.
     share_max : float
         Of the rows that may be so, as for `Damage`.
+    first_row : int
+        Rows before it were told to another reading, which this one takes up.
     """
 
     def __init__(
@@ -37,9 +39,10 @@ class RaggedRows:
         header_lines: int = 1,
         reject: Callable[[int, str], None] = lambda row, text: None,
         share_max: float = SHARE_MAX,
+        first_row: int = 0,
     ) -> None:
         self._path, self._header_lines, self._reject = path, header_lines, reject
-        self._damage = Damage(share_max)
+        self._damage, self._first_row = Damage(share_max), first_row
         self._found: deque[tuple[int, str]] = deque()
         self._found_bytes = self._row = 0
 
@@ -80,7 +83,8 @@ class RaggedRows:
         while self._found and self._found[0][0] <= up_to:
             row, text = self._found.popleft()
             self._found_bytes -= len(text)
-            self._reject(row, text)
+            if row >= self._first_row:
+                self._reject(row, text)
             self._damage.lines += 1
             self._damage.take(DataError(f"{COLUMNS_RULE}, was {text[:80]!r}", path=self._path, row=row))
             up_to = self._row = row + 1

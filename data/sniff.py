@@ -118,7 +118,7 @@ def _sample(path: Path) -> _Sample:
         text = stream.read(_SAMPLE_BYTES).decode("utf-8-sig", errors="replace")
     lines = text.splitlines()
     whole = [line for line in lines if "\0" not in line]
-    if not _nearly_all(len(whole), len(lines)):
+    if lines and not _nearly_all(len(whole), len(lines)):
         raise DataError("expected a table as UTF-8 text, Parquet or Arrow, was binary", path=path)
     # The last line may be cut off.
     lines = (whole if len(text) < _SAMPLE_BYTES else whole[:-1])[: _SAMPLE_ROWS + 1]

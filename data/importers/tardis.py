@@ -155,10 +155,10 @@ class _Feed:
         if place is not None:
             self._go_on(place)
         for number in range(begin["file"], len(files)):
-            self._path = files[number].path
-            for row, batch in files[number].batches(self._ragged()):
+            self._path, first_row = files[number].path, begin["row"] if number == begin["file"] else 0
+            for row, batch in files[number].batches(self._ragged(first_row)):
                 # Rows are found, but not converted again.
-                if number == begin["file"] and row < begin["row"]:
+                if row < first_row:
                     continue
                 stop = row + batch.num_rows
                 mine = np.flatnonzero(
@@ -219,11 +219,12 @@ class _Feed:
         events["ts_ns"], events["recv_ns"] = self._ascending(ts_ns, rows[good]), recv_ns
         return events if snapshot is None else self._with_clears(events, snapshot[good])
 
-    def _ragged(self) -> RaggedRows:
+    def _ragged(self, first_row: int) -> RaggedRows:
         return RaggedRows(
             self._path,
             reject=lambda row, text: self._reject(COLUMNS_RULE, row, {"line": text}),
             share_max=self._left.damaged_share_max,
+            first_row=first_row,
         )
 
     def _reject(self, rule: str, row: int, raw: dict[str, Any]) -> None:

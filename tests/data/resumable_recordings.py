@@ -139,7 +139,7 @@ def _tardis(folder: Path) -> Opener:
             symbol = "ETH" if draw.random() < 0.1 else "BTC"
             rows.append(f"deribit,{symbol},{at},{at + 5 - at % 3},{is_snapshot},{side},"
                         f"{7_000 + draw.randrange(50) / 2},{draw.randrange(99)}")  # fmt: skip
-        write_lines(folder / f"book-{number}.csv", rows)
+        write_lines(folder / f"book-{number}.csv", rows[:200] + [rows[200][:30]] * number + rows[200:])
     return lambda: tardis_module.open_source(sorted(folder.iterdir()), symbol="BTC")
 
 
@@ -151,7 +151,8 @@ def _mapped(folder: Path, suffix: str) -> Opener:
             *(f"{at + 10**11 * row},X,{1 + row % 5},{1 + row % 9}" for row in range(500)),
         ]
         at += 10**11 * 500
-        path = write_lines(folder / f"trades-{number}.csv", [*rows[:7], "", *rows[7:]])
+        cut = ["17,X"] * (number and suffix == "csv")
+        path = write_lines(folder / f"trades-{number}.csv", [*rows[:7], "", *rows[7:250], *cut, *rows[250:]])
         if suffix == "parquet":
             import polars as pl
 
