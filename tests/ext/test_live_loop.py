@@ -11,13 +11,14 @@ from benchmarks.bench_events import random_quotes
 from benchmarks.bench_tick_to_order import live_engine
 from data.schema import EVENT_DTYPE, ORDER_DTYPE, Reason
 from ext.event_loop import EventLoop
+from ext.histogram import Histogram
 from ext.journal import JournalBuffer
 from ext.order_book import OrderBook
 from ext.ring_buffer import SpscRing
 from ext.risk_gate import RiskGate
 from ext.sim_venue import SimulatedVenue
 from ext.tick_path import Agent
-from ext.tick_probe import publish_on_schedule
+from ext.tick_probe import publish_on_schedule, receive
 
 
 def quotes(count: int) -> np.ndarray:
@@ -55,6 +56,18 @@ def test_the_schedule_decides_nothing() -> None:
     assert hashes[0] == hashes[1]
 
 
+def test_an_engine_that_does_nothing_counts_what_each_event_waited() -> None:
+    ring, waited = SpscRing(8), Histogram()
+    events = quotes(4)
+    ring.try_push(events)
+    ring.close()
+    receive(ring, waited)
+    assert waited.total == len(events)
+    assert waited.maximum > 0
+    with pytest.raises(ValueError, match="ring of events"):
+        receive(SpscRing(8, dtype=ORDER_DTYPE), waited)
+
+
 def test_a_full_ring_refuses_and_its_order_is_not_exposed() -> None:
     events = quotes(2_000)
     loop, rings = live_engine(events, ring_orders=2)
@@ -88,5 +101,10 @@ def test_rings_that_do_not_fit_are_refused(rings: list[SpscRing], words: str) ->
             journal=JournalBuffer(1 << 14),
             order_rings=rings,
         )
-    with pytest.raises(ValueError, match="producer's end"):
+
+
+def test_a_schedule_that_cannot_be_kept_is_refused() -> None:
+    with pytest.raises(ValueError, match="positive interval"):
         publish_on_schedule(SpscRing(8), np.zeros(1, EVENT_DTYPE), 0)
+    with pytest.raises(ValueError, match="ring of events"):
+        publish_on_schedule(SpscRing(8, dtype=ORDER_DTYPE), np.zeros(1, EVENT_DTYPE), 1_000)
