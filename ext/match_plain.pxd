@@ -27,6 +27,7 @@ from .layout cimport (
     ACTION_CANCEL,
     ACTION_NEW,
     OrderCommand,
+    check,
 )
 from .lots cimport LEVEL_LOTS_MAX, SIZE_LOTS_MAX
 from .match_order cimport order_lapse
@@ -102,7 +103,10 @@ cdef inline bint plain_clock(MatchState* state, int64_t ts_ns) noexcept nogil:
 
 
 cdef inline void first_remove(RestingBook* book, Level* level, Order* order, uint32_t number) noexcept nogil:
-    """Take a level's first order out, all of it traded; where none is behind it, the level goes too."""
+    """Take a level's first order out, all of it traded.
+
+    Where none is behind it, `level.last` still names it: level_remove is due.
+    """
     level.first = order.next
     book.orders[order.next].previous = 0
     level.order_count -= 1
@@ -145,6 +149,7 @@ cdef inline int64_t plain_sweep(
                 if not lots_taken(state, book, number, lots):
                     break
             else:
+                # What lots_taken does, with the level known and the order first in its queue.
                 state.lots_out += lots
                 level.total_lots -= lots
                 if order.size_lots != lots:
@@ -152,6 +157,7 @@ cdef inline int64_t plain_sweep(
                     return 0
                 first_remove(book, level, order, number)
                 if level.total_lots == 0:
+                    check(level.order_count == 0, "an empty level has no orders")
                     level_remove(book, best)
                     break
             if leaves_lots == 0:

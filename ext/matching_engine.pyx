@@ -331,8 +331,15 @@ cdef class MatchingEngine(EngineState):
         -------
         (int, int, int) or None
             Price, lots, and the lots left over there (positive: of buyers). None: nothing would trade.
+
+        Raises
+        ------
+        ValueError
+            If the reference is no multiple of the tick size: the auction could execute there.
         """
         self.refuse_busy()
+        if reference_ticks % self.state.tick_size_ticks:
+            raise ValueError(f"the reference must be a multiple of the tick size, was {reference_ticks}")
         return auction_price(&self.state, reference_ticks)
 
     def uncross(self, int32_t reference_ticks, *, bint then_halt=False):
@@ -344,13 +351,11 @@ cdef class MatchingEngine(EngineState):
         Raises
         ------
         ValueError
-            If no auction is open.
+            If no auction is open, or the reference is no multiple of the tick size.
         """
         self.refuse_busy()
         if self.state.phase != PHASE_AUCTION:
             raise ValueError(f"only an auction uncrosses, was {self.phase}")
-        if reference_ticks % self.state.tick_size_ticks:
-            raise ValueError(f"the reference must be a multiple of the tick size, was {reference_ticks}")
         found = self.indicative(reference_ticks)
         self.enter()
         if found is not None:

@@ -78,9 +78,8 @@ cdef size_t push_records(
     """Copy records in the ring's way; return how many went in."""
     cdef const char* source = <const char*>records_pointer(memory, records)
     cdef size_t count = cnp.PyArray_SIZE(records), done, run
-    cdef int64_t deadline_ns, turn_ns
-    if timeout_s is not None:
-        deadline_of(timeout_s)      # a bad one is refused before anything goes in
+    cdef int64_t deadline_ns = deadline_of(timeout_s)   # a bad time is refused before anything goes in
+    cdef int64_t turn_ns
     if ring_is_closed(ring):
         raise ValueError("a closed ring takes no more events")
     if ring.policy == RING_DROP_OLDEST:
@@ -104,7 +103,6 @@ cdef size_t push_records(
         if done < count:
             ring_count_refused(ring, count - done)
         return done
-    deadline_ns = deadline_of(timeout_s)
     while done < count:
         with nogil:
             turn_ns = min(monotonic_ns() + TURN_NS, deadline_ns)

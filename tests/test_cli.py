@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -62,6 +64,58 @@ def test_errors_become_one_line_and_a_code(
     assert entry.main(["stress"]) == code
     out, err = capsys.readouterr()
     assert (out, err) == ("", said)
+
+
+def caused(error: Exception, cause: BaseException) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+def during(error: Exception, context: BaseException) -> Exception:
+    error.__context__ = context
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        caused(ImportError("initialization failed"), KeyboardInterrupt()),
+        during(ImportError("initialization failed"), during(ImportError("inner"), KeyboardInterrupt())),
+        caused(RuntimeError("Error calling __set_name__"), KeyboardInterrupt()),
+        caused(ConfigError("needs torch"), during(ImportError("initialization failed"), KeyboardInterrupt())),
+    ],
+)
+def test_what_an_interrupt_became_is_one(
+    error: Exception, stress_raises: Raiser, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stress_raises(error)
+    assert entry.main(["stress"]) == 130
+    assert capsys.readouterr() == ("", "anytick: interrupted\n")
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_an_import_that_fails_after_an_interrupt_is_one_though_nothing_in_it_says_so(
+    interrupted: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(args: argparse.Namespace) -> int:
+        if interrupted:
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        raise ImportError("Importing the C-extensions failed")
+
+    monkeypatch.setattr(stress, "run", run)
+    before = signal.getsignal(signal.SIGINT)
+    assert entry.main(["stress"]) == (130 if interrupted else 70)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert ("this is a bug" in capsys.readouterr().err) is not interrupted
+
+
+def test_a_bug_met_while_an_interrupt_was_handled_is_still_a_bug(
+    stress_raises: Raiser, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stress_raises(during(ZeroDivisionError("division by zero"), KeyboardInterrupt()))
+    assert entry.main(["stress"]) == 70
+    assert "this is a bug" in capsys.readouterr().err
 
 
 def test_our_own_bug_shows_its_traceback(stress_raises: Raiser, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from .interrupts import interrupts_kept
 from .parser import SHARED_DEFAULTS, CommandParser, UsageError, check_shared
 
 DONE: Final = 0
@@ -90,8 +91,9 @@ def _run_guarded(argv: Sequence[str]) -> int:
     from data.errors import AnytickError, CheckFailed
 
     try:
-        code = _dispatch(argv)
-        sys.stdout.flush()
+        with interrupts_kept():
+            code = _dispatch(argv)
+            sys.stdout.flush()
     except CheckFailed as error:
         return _fail(type(error).__name__, str(error), CHECK_FAILED, as_json=as_json, error=error)
     except (AnytickError, UsageError) as error:

@@ -233,6 +233,18 @@ def test_the_uncross_rule(
     engine.verify()
 
 
+@pytest.mark.parametrize("reference", [97, -97])
+def test_an_auction_has_no_reference_between_ticks(reference: int) -> None:
+    engine = MatchingEngine(tick_size_ticks=5)
+    engine.open_auction()
+    engine.submit(orders(buy(1, 5, 100), sell(2, 5, 95)))
+    for call in (engine.indicative, engine.uncross):
+        with pytest.raises(ValueError, match=f"multiple of the tick size, was {reference}"):
+            call(reference)
+    assert engine.phase == "auction"
+    assert engine.indicative(95) == (95, 5, 0)
+
+
 def test_an_auction_refuses_what_can_not_wait_and_a_crossed_book_does_not_resume() -> None:
     engine = engine_with(buy(1, 1, 10))
     engine.open_auction()
