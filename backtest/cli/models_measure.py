@@ -26,17 +26,17 @@ def add_action(actions: argparse._SubParsersAction[CommandParser]) -> None:
         "batch 1 to "
         "64, with one worker and one a core, idle and with a hog on every core. Kept in the user's "
         "cache folder "
-        "and measured again when CPU, Python, NumPy or ONNX Runtime change. With --output, measure "
+        "and measured again when CPU, Python, NumPy or ONNX Runtime change. With --out, measure "
         "single calls "
         "instead and write the profile that backtests charge.",
     )
     parser.add_argument(
-        "model", type=Path, nargs="*", help=f"{MODEL_HELP}; with --output, one each of fp32 and int8"
+        "model", type=Path, nargs="*", help=f"{MODEL_HELP}; with --out, one each of fp32 and int8"
     )
     parser.add_argument(
         "--repetitions",
         type=whole(1, 100_000_000),
-        help="timed calls; default: 20,000 with --output, otherwise at most 2,000 a cell",
+        help="timed calls; default: 20,000 with --out, otherwise at most 2,000 a cell",
     )
     parser.add_argument(
         "--out",
@@ -47,7 +47,7 @@ def add_action(actions: argparse._SubParsersAction[CommandParser]) -> None:
     )
     parser.add_argument("--refresh", action="store_true", help="measure again even where a profile is kept")
     parser.set_defaults(action=_profile)
-    explain(parser, "anytick models profile model.onnx model.int8.onnx --output profile.toml")
+    explain(parser, "anytick models profile model.onnx model.int8.onnx --out profile.toml")
 
 
 def _profile(args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import pytest
 from router_ladder import FEATURES, WINDOW, write_ladder
 
 from data.errors import ConfigError
+from engine.inference.errors import ModelError
 from engine.inference.ladder import Variant, load_ladder
 from engine.inference.serving import crew as crew_module
 from engine.inference.serving import roster as roster_module
@@ -260,6 +262,10 @@ def test_a_front_that_cannot_be_made_leaves_nothing(ladder: tuple[Variant, ...])
             Front(ladder, costs=COSTS, workers=1, open_max=16)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    # A first model that is not there.
+    lost = replace(ladder[0], path=ladder[0].path.with_name("absent.onnx"))
+    with pytest.raises(ModelError, match="readable"):
+        Front((lost, *ladder[1:]), costs=COSTS, workers=1, open_max=16)
     gc.collect()
     assert len(os.listdir("/dev/fd")) == held
     assert not list(SHARED.glob(f"{RING_PREFIX}{os.getpid()}-*"))

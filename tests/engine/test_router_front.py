@@ -24,6 +24,7 @@ from engine.inference.serving import crew as crew_module
 from engine.inference.serving import front as front_module
 from engine.inference.serving import starter as starter_module
 from engine.inference.serving.arena import Arena
+from engine.inference.serving.breaker import BreakerLimits
 from engine.inference.serving.crew import Crew
 from engine.inference.serving.forecast import CostTable
 from engine.inference.serving.front import Front
@@ -226,6 +227,25 @@ def test_a_first_model_that_fails_costs_the_first_answer_only(
     ids, done = ask(front, payloads(3), room_ns=30 * SECOND)
     assert sorted(answer.request_id for answer in finish(front, done)) == ids
     assert front.arena.free_slots == 64
+
+
+@pytest.mark.parametrize("arrival_ns", [0, 2**62])
+def test_a_first_model_is_taken_out_by_the_clock_and_not_by_the_schedule_of_requests(
+    serve: Callable[..., Front], monkeypatch: pytest.MonkeyPatch, arrival_ns: int
+) -> None:
+    front = serve()
+    first = front._roster.shift.first
+
+    class Broken:
+        def probabilities(self, rows: Floats32) -> Floats32:
+            return np.full((len(rows), 3), np.nan, np.float32)
+
+    monkeypatch.setattr(first, "_session", Broken())
+    before_ns = time.monotonic_ns()
+    front.submit_many(payloads(3), deadlines_ns=before_ns + 30 * SECOND, arrivals_ns=arrival_ns)
+    assert first.tripped
+    assert not first._breaker.allows(before_ns + BreakerLimits().open_ns - 1)
+    assert first._breaker.allows(time.monotonic_ns() + BreakerLimits().open_ns)
 
 
 def test_every_worker_and_the_spare_find_a_lane_for_their_answers(wide: Front) -> None:

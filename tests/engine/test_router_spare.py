@@ -17,11 +17,12 @@ from engine.inference.serving.readers import (
     process_time_ns,
     usable_cores,
 )
-from engine.inference.serving.spare import SpareGauge, SpareLimits, SpareWatch
+from engine.inference.serving.spare import SpareGauge, SpareLimits, SpareWatch, _Look
 
 MILLISECOND = 1_000_000
 SECOND_MS = 1_000
 SEEN = 4 / 3
+SPARE = SpareLimits()
 
 
 class Machine:
@@ -86,6 +87,12 @@ class Machine:
                 runnable=1 + hogs + round(stolen) + int(wanted + self.random.uniform()),
             )
             self.rises.append((self.now_ns, rise))
+
+    def stand(self, milliseconds: float, *, hogs: int) -> None:
+        """Let time pass in which none of us runs, and nobody looks."""
+        past_ns = int(milliseconds * MILLISECOND)
+        self.now_ns += past_ns
+        self.idle_ns += max(self.cores - hogs, 0) * past_ns
 
     def since(self, start_ns: int) -> float:
         """Return after how many milliseconds a hog was seen."""
@@ -201,6 +208,52 @@ def test_counters_that_go_back_begin_anew() -> None:
     start_ns = machine.now_ns
     machine.spend(100, own=0.2, hogs=2)
     assert machine.since(start_ns) <= 40.0
+
+
+@pytest.mark.parametrize("hogs", [0, 1, 4])
+@pytest.mark.parametrize("stood_ms", [30, 55, 80])
+def test_a_quota_that_keeps_us_from_cores_is_no_hog(hogs: int, stood_ms: int) -> None:
+    """We run for the first part of each tenth of a second, whoever looks included, then for none."""
+    machine = Machine(14, cores=4)
+    for _ in range(100):
+        machine.spend(100 - stood_ms, own=3.0, hogs=hogs)
+        machine.stand(stood_ms, hogs=hogs)
+    assert machine.highest < SEEN
+
+
+@pytest.mark.parametrize("cores", [8, 64])
+def test_newcomers_on_cores_that_stay_idle_beside_them_cost_nobody(cores: int) -> None:
+    machine = Machine(15, cores=cores)
+    for _ in range(20):
+        machine.spend(500, own=0.1 * cores)
+        machine.spend(500, own=0.1 * cores, hogs=2 * cores // 5)
+    assert machine.highest < 1.25, "the least that a worker believes"
+
+
+def test_a_warning_ends_where_every_look_is_interrupted() -> None:
+    machine = Machine(16)
+    machine.spend(SECOND_MS, own=0.2)
+    machine.spend(40, own=0.2, hogs=2)
+    gauge = machine.gauge
+    assert gauge.passed_over(machine.now_ns + SPARE.gap_ns) == gauge.rise >= SEEN
+    assert gauge.passed_over(machine.now_ns + SPARE.gap_ns + 1) == gauge.rise == 1.0
+
+
+def test_a_look_that_takes_too_long_is_no_look() -> None:
+    now_ns = 0
+
+    def clock() -> int:
+        nonlocal now_ns
+        now_ns += MILLISECOND
+        return now_ns
+
+    watch = SpareWatch(clock=clock)
+    watch._gauge.rise = 1.5
+    watch._gauge._looks.append(_Look(0, 0, 0, 0.0))
+    watch._workers = (1,)
+    looks = [watch.look((1,)) for _ in range(40)]
+    watch.close()
+    assert (looks[0], looks[-1]) == (1.5, 1.0)
 
 
 def test_what_happened_while_nobody_looked_is_no_news() -> None:

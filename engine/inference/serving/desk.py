@@ -38,10 +38,9 @@ class Desk:
         self._first: NDArray[Any] = np.zeros(len(arena.rows), ENDED_DTYPE)
 
     def first_answers(
-        self, requests: NDArray[Any], rows: Floats32, first: FirstModel, ladder: int
+        self, requests: NDArray[Any], rows: Floats32, first: FirstModel, ladder: int, now_ns: int
     ) -> NDArray[Any]:
         """Return what the first model says, its margins written into the requests; nothing is taken yet."""
-        now_ns = int(requests["arrival_ns"].max(initial=0))
         found = first.answer(rows, now_ns)
         firsts = np.zeros(len(requests), ENDED_DTYPE)
         if found is None:

@@ -272,7 +272,7 @@ class Front:
         """Say that nobody polls until the descriptor is readable; return for how many seconds that may be.
 
         Some milliseconds at most, since workers are to be looked after. The next poll ends it.
-
+        Refused as `fileno` is.
         """
         self._require_open()
         self._shared.bell.sleep()

@@ -76,10 +76,10 @@ class RequestPath:
 
     def hand_out(self, requests: NDArray[Any], rows: Floats32) -> NDArray[Any]:
         """Send requests to workers; return those that are refused, answered with what is at hand."""
-        shift, ended = self._roster.shift, NONE_ENDED
-        places = shift.admission.place_many(requests["deadline_ns"].tolist(), self._clock())
+        shift, ended, now_ns = self._roster.shift, NONE_ENDED, self._clock()
+        places = shift.admission.place_many(requests["deadline_ns"].tolist(), now_ns)
         workers: NDArray[np.int64] = np.array(places)
-        firsts = self._desk.first_answers(requests, rows, shift.first, shift.number)
+        firsts = self._desk.first_answers(requests, rows, shift.first, shift.number, now_ns)
         placed = workers >= 0
         if not placed.all():
             # No slot is written for these, so that refusing costs less than serving.

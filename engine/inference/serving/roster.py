@@ -69,7 +69,6 @@ class Roster:
         self._first_answers, self._clock = first_answers, clock
         self._source, self._source_ns = source, 0
         self._places = Places(PLACES)
-        self._spare_time = SpareWatch(clock=clock)
         self._switcher: Switcher | None = None
         self.leaving: Shift | None = None
         self.switch: Switch | None = None
@@ -82,6 +81,8 @@ class Roster:
         self._starter = Starter(name)
         original = Original(self._starter, template.variants, template.previous, beside_load=False)
         self.shift = self._build(template.variants, template.previous, costs, original, number=1)
+        # Last: it has descriptors, and nobody closes a roster that was refused.
+        self._spare_time = SpareWatch(clock=clock)
 
     @property
     def shifts(self) -> tuple[Shift, ...]:

@@ -11,12 +11,14 @@ A rival is new when others use more than of late, and
   that were there all along, however low their priority, take whatever we leave.
 
 How many they are, the threads say, by the fewest that were seen: one that waits for a disk makes a core not
-idle, and wants none. Where idle time is not told nothing is said, and where its counter stands still, as in
+idle, and wants none. What is idle beside them they cost nobody, as on a machine of many cores of which a
+quota gives us few. Where idle time is not told nothing is said, and where its counter stands still, as in
 some sandboxes, it is told as others' use from the start.
 
-Counters move in steps of a hundredth of a second, so a window is read for the most that may have been idle:
-rounding never makes a hog. Only the rise over the recent level counts, and only until that has followed,
-as for the crowd in `pressure.py`; by then own time has told.
+Counters move in steps of a hundredth of a second, so a window is read for the most that may have been idle,
+and for the least that is so beside newcomers: rounding never makes a hog, nor hides one. Only the rise over
+the recent level counts, and only until that has followed, as for the crowd in `pressure.py`; by then own time
+has told.
 """
 
 from __future__ import annotations
@@ -125,6 +127,12 @@ class SpareGauge:
                 self.rise = max(self.rise, self._rise(first, look, crowd))
         return self.rise
 
+    def passed_over(self, now_ns: int) -> float:
+        """Return the rise where a look came to nothing; after too long without one there is no news."""
+        if self._looks and now_ns - self._looks[-1].at_ns > self._limits.gap_ns:
+            self.forget()
+        return self.rise
+
     def forget(self) -> None:
         """Begin a new window: counters are no longer those that they were."""
         self._looks.clear()
@@ -132,7 +140,8 @@ class SpareGauge:
 
     def _rise(self, first: _Look, last: _Look, crowd: float) -> float:
         capacity_ns = self._cores * (last.at_ns - first.at_ns)
-        idle = (last.idle_ns - first.idle_ns + self._step_ns) / capacity_ns
+        idle, step = (last.idle_ns - first.idle_ns) / capacity_ns, self._step_ns / capacity_ns
+        left, idle = max(idle - step, 0.0), idle + step
         others = 1.0 - idle - (last.own_ns - first.own_ns) / capacity_ns
         usual, news_min = max(self._others, 0.0), self._limits.news_min
         news = others - usual
@@ -143,7 +152,7 @@ class SpareGauge:
             load = (crowd - self._crowd) / self._cores
         else:
             return 1.0
-        return 1.0 + min(max(load, 0.0), 1.0) / (1.0 + usual)
+        return 1.0 + min(max(load - left, 0.0), 1.0) / (1.0 + usual)
 
     def _remember(self, first: _Look, last: _Look) -> None:
         """Let a window's oldest part become what is usual: what is judged is not in it yet."""
@@ -198,7 +207,7 @@ class SpareWatch:
             own_ns += process_time_ns(worker) or 0
         now_ns = self._clock()
         if now_ns - start_ns > _LOOK_NS_MAX:
-            return self._gauge.rise
+            return self._gauge.passed_over(now_ns)
         return self._gauge.observe(now_ns, idle_ns=idle_ns, own_ns=own_ns, runnable=runnable)
 
     def close(self) -> None:
