@@ -298,6 +298,9 @@ def test_a_model_gives_strategies_a_signal(
     assert orders[1] > 0
     assert entry.main(["backtest", "ticks.npy", "--model", "absent.onnx", "--quiet"]) == 2
     assert "absent.onnx: a model must be a readable file" in capsys.readouterr().err
+    wide = str(ROOT / "engine/inference/shipped_ladder/mlp-tiny.fp32.onnx")
+    assert entry.main(["backtest", "ticks.npy", "--model", wide, "--quiet"]) == 2
+    assert "must read the 16 features of ext.features, was one that reads 40" in capsys.readouterr().err
 
 
 def test_a_strategy_that_takes_arguments_is_told_by_its_name(

@@ -60,7 +60,7 @@ def load_strategy(text: str) -> type[Strategy]:
 
 
 def strategy_makers(names: Sequence[str], *, lots: int) -> dict[str, Maker]:
-    """Return what makes the strategies, by class, or by the whole text where two files have one of its name."""
+    """Return what makes each strategy, by its class, or by its whole text where two share that name."""
     texts = list(dict.fromkeys(names))
     short = [text.rpartition(":")[2] or text for text in texts]
     return {
