@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -25,6 +26,7 @@ from engine.risk import RiskLimits, make_gate
 from engine.strategy import Strategy, StrategyError, is_users, make_agent
 from ext.compiled_agent import CompiledAgent
 from ext.event_loop import EventLoop
+from ext.features import FEATURE_NAMES
 from ext.journal import JournalBuffer
 from ext.loop_records import EQUITY_DTYPE
 from ext.order_book import OrderBook
@@ -203,6 +205,11 @@ def _venues(venue: VenueConfig | Sequence[VenueConfig] | None, feed: Feed) -> tu
 def _model(session: InferenceSession | None) -> dict[str, Any] | None:
     if session is None:
         return None
+    if math.prod(session.row_shape) != len(FEATURE_NAMES):
+        raise ConfigError(
+            f"a model behind ctx.signal must read the {len(FEATURE_NAMES)} features of ext.features, "
+            f"was one that reads {' by '.join(map(str, session.row_shape))}"
+        )
     return {
         "sha256": session.sha256,
         "precision": session.precision,

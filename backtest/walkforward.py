@@ -140,6 +140,8 @@ def walk_forward(
         first_ns, last_ns, train_days=train_days, test_days=test_days, purge_ns=0, embargo_ns=embargo_ns,
         anchored=anchored,
     )  # fmt: skip
+    # Before the runs, which may take long: a file that cannot be used must not cost their results.
+    book = registry if isinstance(registry, TrialRegistry) else TrialRegistry(registry or TRIALS)
     runs = _Runs(source, seed=seed, options=options)
     outcomes, profits = [], []
     tried: dict[str, list[Floats]] = {name: [] for name in candidates}
@@ -155,7 +157,6 @@ def walk_forward(
     name = next(iter(candidates)) if len(candidates) == 1 else f"best of {', '.join(candidates)}"
     identity = f"{name}:{runs.config_hashes}:{train_days}:{test_days}:{embargo_ns}:{anchored}"
     config_hash = hashlib.sha256(identity.encode()).hexdigest()
-    book = registry if isinstance(registry, TrialRegistry) else TrialRegistry(registry or TRIALS)
     trials = {f"{each} (training)": np.concatenate(days) for each, days in tried.items() if days}
     tried_hash = trial_hash(config_hash, runs.journal_hashes)
     for label, series in (*trials.items(), (name, daily)):

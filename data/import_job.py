@@ -15,10 +15,9 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,13 +110,11 @@ class ImportResult:
         return sum(partition.rows for partition in self.partitions)
 
 
-def import_id(source: EventSource, paths: Sequence[Path], options: ImportOptions) -> str:
+def import_id(source: EventSource, files: Mapping[Path, _Seen], options: ImportOptions) -> str:
     """Return what identifies an import: names and bytes of its files, the instrument, what shapes events."""
     digest = hashlib.sha256()
-    files = _files_in(paths)
-    with ThreadPoolExecutor() as pool:
-        for file, file_digest in zip(files, pool.map(file_sha256, files), strict=True):
-            digest.update(repr((file.name, file_digest)).encode())
+    for file, seen in files.items():
+        digest.update(repr((file.name, seen.sha256)).encode())
     shape = (
         options.venue, options.out_of_order, options.receive_offset_ns, options.strict, options.read_as,
     )  # fmt: skip
@@ -125,26 +122,50 @@ def import_id(source: EventSource, paths: Sequence[Path], options: ImportOptions
     return digest.hexdigest()[:32]
 
 
-def _files_in(paths: Sequence[Path]) -> list[Path]:
+class _Seen(NamedTuple):
+    """What a file was before it was imported: its bytes, and what tells cheaply that they are the same."""
+
+    size: int
+    written_ns: int
+    sha256: str
+
+
+def _files_seen(paths: Sequence[Path], root: Path) -> dict[Path, _Seen]:
+    """Return the files of a recording in order, without a store among them."""
     found = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    return [file for file in found if file.is_file()]
+    ours = (root.resolve(), _side_folder(root).resolve())
+    files = [
+        file
+        for file in found
+        if file.is_file() and (file in paths or not any(file.resolve().is_relative_to(own) for own in ours))
+    ]
+    with ThreadPoolExecutor() as pool:
+        # A file's state is looked at first: what is written while it is hashed must show.
+        return dict(zip(files, pool.map(_seen, files), strict=True))
 
 
-def _sizes_of(paths: Sequence[Path]) -> dict[Path, tuple[int, int]]:
-    """Return bytes and time of writing of each file."""
-    found = {}
-    for file in _files_in(paths):
-        with suppress(OSError):  # gone since
-            stat = file.stat()
-            found[file] = stat.st_size, stat.st_mtime_ns
-    return found
+def _seen(file: Path) -> _Seen:
+    stat = file.stat()
+    return _Seen(stat.st_size, stat.st_mtime_ns, file_sha256(file))
 
 
-def _require_unchanged(before: Mapping[Path, tuple[int, int]], after: Mapping[Path, tuple[int, int]]) -> None:
+def _require_unchanged(files: Mapping[Path, _Seen]) -> None:
     """Refuse what was written to meanwhile: the digest and the events would be of different bytes."""
-    for path in before.keys() | after.keys():
-        if before.get(path) != after.get(path):
-            raise DataError("a file must not change while it is imported, was written to", path=path)
+    for file, seen in files.items():
+        try:
+            stat = file.stat()
+            # A new time alone is no change: file systems on a network round it after a while.
+            same = stat.st_size == seen.size and (
+                stat.st_mtime_ns == seen.written_ns or file_sha256(file) == seen.sha256
+            )
+        except OSError:  # gone since
+            same = False
+        if not same:
+            raise DataError("a file must not change while it is imported, was written to", path=file)
+
+
+def _side_folder(root: Path) -> Path:
+    return root.with_name(root.name + FOLDER_SUFFIX)
 
 
 def import_events(
@@ -175,8 +196,8 @@ def import_events(
         The gate stayed shut; the store is as it was.
     """
     require_path_part("instrument", source.instrument.symbol)
-    before = _sizes_of(paths)
-    name = import_id(source, paths, options)
+    files = _files_seen(paths, store.root)
+    name = import_id(source, files, options)
     manifest = store.manifest()
     if name in manifest.imports and not options.overwrite:
         days = manifest.imports[name].get("days", [])
@@ -189,7 +210,7 @@ def import_events(
     with transaction(store.root, staging=f"import-{name}") as change:
         try:
             made = _Import(store, source, change, name, options)
-            return made.run(watch, lambda: _require_unchanged(before, _sizes_of(paths)))
+            return made.run(watch, lambda: _require_unchanged(files))
         except Exception:
             # A kill or Ctrl-C leaves the parts for the next attempt; what is wrong now stays wrong.
             shutil.rmtree(change.staging, ignore_errors=True)
@@ -325,7 +346,7 @@ class _Import:
 
     def _publish(self, rejected: Path) -> Path:
         """Put the side file beside the store; the commit removes the staging folder."""
-        folder = self._store.root.with_name(self._store.root.name + FOLDER_SUFFIX)
+        folder = _side_folder(self._store.root)
         folder.mkdir(parents=True, exist_ok=True)
         final = folder / f"{self._source.instrument.symbol}-{self._name[:12]}.parquet"
         rejected.replace(final)

@@ -6,6 +6,7 @@ from backtest import walk_forward
 from backtest.venue_config import VenueConfig
 from engine.strategies import MarketMaker
 
+# Ticks to try with: anytick data generate --out ticks --years 0.1, and "ticks" instead of the file.
 result = walk_forward(
     {
         "tight": lambda: MarketMaker(skew_ticks=1.0),

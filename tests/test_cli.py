@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -281,6 +282,51 @@ def test_backtests_of_the_same_ticks_are_counted(
     assert tried == [1, 2, 2]
 
 
+@pytest.mark.parametrize("command", ["backtest", "walkforward"])
+def test_trials_that_cannot_be_counted_are_told_before_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    day_ns = 86_400_000_000_000
+    ticks = random_quotes(4_000, venues=1, seed=4)
+    ticks["ts_ns"] = ticks["ts_ns"][0] + np.arange(len(ticks)) * (4 * day_ns // len(ticks))
+    np.save("ticks.npy", ticks)
+    Path("tried").write_text("no trials")
+    Path("mine.py").write_text(
+        "from engine import Strategy\nclass Mine(Strategy):\n    def on_start(self, ctx):\n"
+        "        raise ValueError('it ran')\n"
+    )
+    days = ["--train-days", "1", "--test-days", "1"] if command == "walkforward" else []
+    argv = [command, "ticks.npy", *days, "--strategy", "mine.py:Mine", "--quiet", "--trials"]
+    assert entry.main([*argv, "tried"]) == 2
+    assert "tried: expected a readable trial registry" in capsys.readouterr().err
+    assert entry.main([*argv, "new"]) == 2
+    assert "it ran" in capsys.readouterr().err
+
+
+def test_strategies_of_one_name_in_two_files_both_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("ticks.npy", random_quotes(300, venues=1, seed=4))
+    source = (
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom engine import Strategy\n"
+        "@dataclass\nclass Sizes:\n    lots: int = {lots}\n"
+        "class Mine(Strategy):\n    def on_touch(self, ctx):\n"
+        "        if not ctx.position_lots:\n            ctx.buy(Sizes().lots)\n"
+    )
+    argv = ["backtest", "ticks.npy", "--quiet", "--json", "--journal", "journals"]
+    for lots, folder in enumerate("ab", 1):
+        Path(folder).mkdir()
+        Path(folder, "s.py").write_text(source.format(lots=lots))
+        argv += ["--strategy", f"{folder}/s.py:Mine"]
+    assert entry.main(argv) == 0
+    results: Any = last_json(capsys.readouterr().out)["results"]
+    assert [result["name"] for result in results] == ["a/s.py:Mine", "b/s.py:Mine"]
+    assert results[0]["filled_lots"] < results[1]["filled_lots"]
+    assert len(list(Path("journals").iterdir())) == 2
+
+
 def test_a_model_gives_strategies_a_signal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -306,6 +352,9 @@ def test_a_model_gives_strategies_a_signal(
     assert orders[1] > 0
     assert entry.main(["backtest", "ticks.npy", "--model", "absent.onnx", "--quiet"]) == 2
     assert "absent.onnx: a model must be a readable file" in capsys.readouterr().err
+    wide = str(ROOT / "engine/inference/shipped_ladder/mlp-tiny.fp32.onnx")
+    assert entry.main(["backtest", "ticks.npy", "--model", wide, "--quiet"]) == 2
+    assert "must read the 16 features of ext.features, was one that reads 40" in capsys.readouterr().err
 
 
 def test_a_strategy_that_takes_arguments_is_told_by_its_name(

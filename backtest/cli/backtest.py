@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..places import find_market_data
 from .parser import add_trials, number, whole
-from .strategies import Maker, limits_for, open_model, strategy_maker, typical_lots
+from .strategies import Maker, limits_for, open_model, strategy_makers, typical_lots
 
 if TYPE_CHECKING:
     from data.events import EventSource
@@ -98,10 +98,11 @@ def run(args: argparse.Namespace) -> int:
     feed = open_feed(source)
     queues = _queues(args.queue, feed.queue)
     lots = args.size or typical_lots(source)
-    names = args.strategy or ["market_maker", "twap"]
-    makers = {name.rpartition(":")[2] or name: strategy_maker(name, lots=lots) for name in names}
+    makers = strategy_makers(args.strategy or ["market_maker", "twap"], lots=lots)
     limits = limits_for(lots, source)
     session = None if args.model is None else open_model(args.model)
+    # Before the runs, which may take long: a file that cannot be used must not cost their results.
+    registry = TrialRegistry(args.trials)
     results = []
     for label, make in makers.items():
         for queue in queues:
@@ -110,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
             results.append(
                 _run_one(args, source, make, name=name, venue=venue, limits=limits, session=session)
             )
-    judged = record_backtests(results, TrialRegistry(args.trials))
+    judged = record_backtests(results, registry)
     print_backtest_table(results)
     if not args.quiet:
         for result in results:
@@ -176,7 +177,7 @@ def _run_one(
     journal = None
     if args.journal is not None:
         args.journal.mkdir(parents=True, exist_ok=True)
-        journal = args.journal / f"{name.replace(', ', '-')}.journal"
+        journal = args.journal / f"{name.replace(', ', '-').replace('/', '-')}.journal"
     return backtest(
         make(),
         source,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ def load_strategy(text: str) -> type[Strategy]:
         The file does not compile or raises.
     """
     import importlib.util
+    import sys
 
     from data.errors import ConfigError
     from engine.strategy import Strategy, StrategyError
@@ -46,6 +47,8 @@ def load_strategy(text: str) -> type[Strategy]:
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path}: expected a readable Python file")
     module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up here.
+    sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
     except Exception as error:
@@ -54,6 +57,16 @@ def load_strategy(text: str) -> type[Strategy]:
     if not isinstance(found, type) or not issubclass(found, Strategy):
         raise ConfigError(f"{path}: expected a class {name} derived from engine.Strategy, was {found!r}")
     return found
+
+
+def strategy_makers(names: Sequence[str], *, lots: int) -> dict[str, Maker]:
+    """Return what makes each strategy, by its class, or by its whole text where two share that name."""
+    texts = list(dict.fromkeys(names))
+    short = [text.rpartition(":")[2] or text for text in texts]
+    return {
+        text if short.count(name) > 1 else name: strategy_maker(text, lots=lots)
+        for text, name in zip(texts, short, strict=True)
+    }
 
 
 def strategy_maker(text: str, *, lots: int) -> Maker:

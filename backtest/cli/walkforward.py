@@ -65,12 +65,11 @@ def run(args: argparse.Namespace) -> int:
     from ..console import run_progress
     from ..venue_config import VenueConfig
     from ..walkforward import walk_forward
-    from .strategies import limits_for, strategy_maker, typical_lots
+    from .strategies import limits_for, strategy_makers, typical_lots
 
     source = open_events(args.path)
     lots = args.size or typical_lots(source)
-    names = args.strategy or ["market_maker"]
-    makers = {name.rpartition(":")[2] or name: strategy_maker(name, lots=lots) for name in names}
+    makers = strategy_makers(args.strategy or ["market_maker"], lots=lots)
     with run_progress(0, description="walk-forward", quiet=args.quiet) as bar:
         result = walk_forward(
             makers,

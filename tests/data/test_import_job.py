@@ -192,7 +192,7 @@ def test_an_error_leaves_no_partial_store(tmp_path: Path, recording: Path) -> No
     assert import_events(store, Feed(), paths=[recording], options=OPTIONS).resumed_events == 0
 
 
-@pytest.mark.parametrize("change", ["grows", "goes", "comes"])
+@pytest.mark.parametrize("change", ["grows", "goes", "is rewritten"])
 def test_files_that_change_while_they_are_read_are_refused(tmp_path: Path, change: str) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
@@ -204,15 +204,33 @@ def test_files_that_change_while_they_are_read_are_refused(tmp_path: Path, chang
                 if change == "goes":
                     (folder / "a").unlink()
                 else:
-                    with (folder / ("a" if change == "grows" else "b")).open("ab") as stream:
-                        stream.write(b"more")
+                    (folder / "a").write_bytes(b"a recording, more" if change == "grows" else b"A RECORDING")
+                    os.utime(folder / "a", ns=(1, 1))
             yield block
 
     store = TickStore(tmp_path / "store")
-    with pytest.raises(DataError, match=r"/in/[ab]: a file must not change while it is imported"):
+    with pytest.raises(DataError, match=r"/in/a: a file must not change while it is imported"):
         import_events(store, Feed(), paths=[folder], options=ImportOptions(venue="V"), watch=watch)
     assert not list(store.root.rglob("*.parquet*"))
     assert import_events(store, Feed(), paths=[folder], options=ImportOptions(venue="V")).events == 3_000
+
+
+def test_what_leaves_the_files_as_they_were_refuses_nothing(tmp_path: Path) -> None:
+    """A new time of writing, a file that nobody opened, and the store itself, kept among the recordings."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"a recording")
+
+    def watch(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        os.utime(folder / "a", ns=(1, 1))
+        (folder / "b").write_bytes(b"the next hour")
+        yield from blocks
+
+    store, options = TickStore(folder / "store"), ImportOptions(venue="V")
+    made = import_events(store, Feed(), paths=[folder], options=options, watch=watch)
+    assert made.events == 3_000
+    (folder / "b").unlink()
+    assert import_events(store, Feed(), paths=[folder], options=options).done_before
 
 
 def test_a_gate_that_stays_shut_leaves_the_store_as_it_was(tmp_path: Path, recording: Path) -> None:
