@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +17,7 @@ from router_ladder import dense
 from engine.inference.ladder import load_ladder
 from engine.inference.serving.drift import DriftMonitor, psi_threshold
 from engine.inference.serving.drift_watch import DriftFeed, DriftWatch
+from engine.inference.serving.processes import environment
 from engine.inference.serving.request import ENDED_DTYPE, NO_VARIANT, Outcome
 from engine.inference.standardisation import Standardisation, read_standardisation, training_of
 
@@ -55,6 +58,25 @@ class Served:
         for part in np.array_split(np.arange(len(rows)), 7 * count):
             said += self.watch.observe(rows[part], variants[part], classes[part])
         return [f"{drift.against} {drift.channels}" for drift in said]
+
+
+def test_every_bin_begins_with_a_tenth_of_the_reference() -> None:
+    rows = np.random.default_rng(2).standard_normal((2_000, 40)).astype(np.float32)
+    assert (DriftMonitor(rows)._expected == len(rows) // 10).all()
+
+
+def test_a_first_window_imports_nothing_while_requests_wait() -> None:
+    script = (
+        "import sys, numpy as np, engine.inference.serving.front\n"
+        "from engine.inference.serving.drift import DriftMonitor\n"
+        "rows = np.arange(8_000, dtype=np.float32).reshape(2_000, 4)\n"
+        "before = {*sys.modules}\n"
+        "for _ in range(2):\n"
+        "    DriftMonitor(rows).observe(rows)\n"
+        "print(*{*sys.modules} - before)\n"
+    )
+    command = (sys.executable, "-c", script)
+    assert subprocess.run(command, check=True, env=environment(), capture_output=True).stdout == b"\n"
 
 
 def test_rows_that_are_like_their_neighbours_are_no_alarm() -> None:

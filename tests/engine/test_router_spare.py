@@ -249,7 +249,7 @@ def test_a_look_that_takes_too_long_is_no_look() -> None:
 
     watch = SpareWatch(clock=clock)
     watch._gauge.rise = 1.5
-    watch._gauge._looks.append(_Look(0, 0, 0, 0.0))
+    watch._gauge._looks.append(_Look(0, 0, 0, 0, 0.0))
     watch._workers = (1,)
     looks = [watch.look((1,)) for _ in range(40)]
     watch.close()

@@ -37,6 +37,8 @@ from .readers import STEP_NS, CrowdReader, IdleReader, process_time_ns, usable_c
 
 # A look that took longer was interrupted, and its counters are of different moments.
 _LOOK_NS_MAX: Final = 300_000
+# Where more threads want a core, so much less use is news.
+_NEWS_PER_CROWD: Final = 4.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +76,8 @@ class _Look(NamedTuple):
     at_ns: int
     idle_ns: int
     own_ns: int
+    # What all cores had by then and was neither, counted from any moment.
+    used_ns: int
     others: float
 
 
@@ -110,7 +114,8 @@ class SpareGauge:
             Threads that run or want to, this one included; 0 where that is not known.
         """
         limits = self._limits
-        look = _Look(now_ns, idle_ns, own_ns, runnable - 1 if runnable > 0 else inf)
+        used_ns = self._cores * now_ns - idle_ns - own_ns
+        look = _Look(now_ns, idle_ns, own_ns, used_ns, runnable - 1 if runnable > 0 else inf)
         if self._looks:
             last = self._looks[-1]
             if now_ns - last.at_ns > limits.gap_ns or idle_ns < last.idle_ns or own_ns < last.own_ns:
@@ -121,9 +126,12 @@ class SpareGauge:
         while now_ns - self._looks[0].at_ns > limits.last_ns:
             self._remember(self._looks.popleft(), self._looks[0])
         self.rise, crowd = 1.0, look.others
+        # Most windows are no news by their use alone, which is all that is looked at then.
+        least = (self._usual + limits.news_min / _NEWS_PER_CROWD) * self._cores
+        told_ns, until_ns = used_ns - self._step_ns, now_ns - limits.first_ns
         for first in reversed(self._looks):
             crowd = min(crowd, first.others)
-            if now_ns - first.at_ns >= limits.first_ns:
+            if first.at_ns <= until_ns and told_ns - first.used_ns >= least * (now_ns - first.at_ns):
                 self.rise = max(self.rise, self._rise(first, look, crowd))
         return self.rise
 
@@ -138,17 +146,21 @@ class SpareGauge:
         self._looks.clear()
         self.rise = 1.0
 
+    @property
+    def _usual(self) -> float:
+        return max(self._others, 0.0)
+
     def _rise(self, first: _Look, last: _Look, crowd: float) -> float:
+        """Return the rise since a look after which others used as much more as a larger crowd asks for."""
         capacity_ns = self._cores * (last.at_ns - first.at_ns)
         idle, step = (last.idle_ns - first.idle_ns) / capacity_ns, self._step_ns / capacity_ns
         left, idle = max(idle - step, 0.0), idle + step
-        others = 1.0 - idle - (last.own_ns - first.own_ns) / capacity_ns
-        usual, news_min = max(self._others, 0.0), self._limits.news_min
-        news = others - usual
+        usual, news_min = self._usual, self._limits.news_min
+        news = (last.used_ns - first.used_ns) / capacity_ns - step - usual
         # Use says that they came, the crowd how many: one that gets half of a core wants all of it.
         if min(news, self._idle - idle) >= news_min:
             load = news if crowd == inf else crowd / self._cores
-        elif crowd < inf and news >= news_min / 4.0:
+        elif crowd < inf:
             load = (crowd - self._crowd) / self._cores
         else:
             return 1.0
@@ -159,7 +171,7 @@ class SpareGauge:
         past_ns = last.at_ns - first.at_ns
         capacity_ns = self._cores * past_ns
         idle = (last.idle_ns - first.idle_ns) / capacity_ns
-        others = 1.0 - idle - (last.own_ns - first.own_ns) / capacity_ns
+        others = (last.used_ns - first.used_ns) / capacity_ns
         follows = -expm1(-past_ns / self._limits.memory_ns)
         self._idle += (idle - self._idle) * follows
         self._others += (others - self._others) * follows
