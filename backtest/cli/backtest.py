@@ -98,7 +98,8 @@ def run(args: argparse.Namespace) -> int:
     feed = open_feed(source)
     queues = _queues(args.queue, feed.queue)
     lots = args.size or typical_lots(source)
-    makers = strategy_makers(args.strategy or ["market_maker", "twap"], lots=lots)
+    names = args.strategy or ["market_maker", "twap"]
+    makers = strategy_makers(names, lots=lots, has_model=args.model is not None)
     limits = limits_for(lots, source)
     session = None if args.model is None else open_model(args.model)
     # Before the runs, which may take long: a file that cannot be used must not cost their results.

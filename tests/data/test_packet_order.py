@@ -153,7 +153,7 @@ def test_heartbeats_say_nothing_of_what_comes_after_them() -> None:
 
 
 def test_heartbeats_among_the_first_packets_tell_the_same() -> None:
-    """Of the first eight, which wait for each other, one may be wrong, and others come after the heartbeats."""
+    """Of the first eight, which wait for each other, one is wrong, and some come after the heartbeats."""
     order = PacketOrder()
     found = [due for at in (1, 2, 3, 90, 5) for due in order.put(packet(at))]
     for _ in range(2):
