@@ -112,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
             results.append(
                 _run_one(args, source, make, name=name, venue=venue, limits=limits, session=session)
             )
+    report = write_backtest_report(results, args.report)
     judged = record_backtests(results, registry)
     print_backtest_table(results)
     if not args.quiet:
@@ -120,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     for result in results:
         print(f"journal {result.journal_hash}  {result.name}")
     print(_verdict(results, judged))
-    print(f"report {write_backtest_report(results, args.report)}")
+    print(f"report {report}")
     if args.json:
         print(json.dumps(_summary(results, judged, args.report), sort_keys=True))
     return 0
