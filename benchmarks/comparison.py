@@ -58,7 +58,7 @@ class Change:
 
 
 def load_document(path: Path) -> dict[str, Any]:
-    """Return a document that ``anytick bench --output`` wrote.
+    """Return a document that ``anytick bench --out`` wrote.
 
     Raises
     ------

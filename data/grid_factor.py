@@ -65,8 +65,8 @@ class Factor:
         sized = events["kind"] != EventKind.STATUS  # whose size is a code
         quotes = events.view(QUOTE_DTYPE)
         beyond = ~_within(events["price_ticks"], ticks_max)
-        unfit = sized & ~_within(events["size_lots"], lots_max)
-        unfit |= beyond & ~np.isin(events["kind"], RESTING)
+        unfit = beyond | (sized & ~_within(events["size_lots"], lots_max))
+        unfit &= ~(beyond & np.isin(events["kind"], RESTING))
         unfit |= quoted & ~_within(quotes["ask_price_ticks"], ask_ticks_max)
         unfit |= quoted & (quotes["ask_size_lots"] > ask_lots_max)
         if unfit.any():

@@ -377,6 +377,12 @@ def test_an_unknown_option_is_told_with_its_command_and_the_nearest_one(
     assert entry.main(["run", "--year", "1"]) == 2
     told = "anytick: run: unrecognized arguments: --year 1; did you mean --years? (anytick run --help)\n"
     assert capsys.readouterr().err == told
+    assert entry.main(["data", "import", "auto", "a.csv", "--store", "s", "b.csv"]) == 2
+    assert (
+        "unrecognized arguments: b.csv; each SOURCE must stand beside the others" in capsys.readouterr().err
+    )
+    assert entry.main(["data", "info", "a", "b"]) == 2
+    assert "data info: unrecognized arguments: b (anytick" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

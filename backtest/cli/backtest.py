@@ -98,7 +98,8 @@ def run(args: argparse.Namespace) -> int:
     feed = open_feed(source)
     queues = _queues(args.queue, feed.queue)
     lots = args.size or typical_lots(source)
-    makers = strategy_makers(args.strategy or ["market_maker", "twap"], lots=lots)
+    names = args.strategy or ["market_maker", "twap"]
+    makers = strategy_makers(names, lots=lots, has_model=args.model is not None)
     limits = limits_for(lots, source)
     session = None if args.model is None else open_model(args.model)
     # Before the runs, which may take long: a file that cannot be used must not cost their results.
@@ -111,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
             results.append(
                 _run_one(args, source, make, name=name, venue=venue, limits=limits, session=session)
             )
+    report = write_backtest_report(results, args.report)
     judged = record_backtests(results, registry)
     print_backtest_table(results)
     if not args.quiet:
@@ -119,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
     for result in results:
         print(f"journal {result.journal_hash}  {result.name}")
     print(_verdict(results, judged))
-    print(f"report {write_backtest_report(results, args.report)}")
+    print(f"report {report}")
     if args.json:
         print(json.dumps(_summary(results, judged, args.report), sort_keys=True))
     return 0

@@ -115,11 +115,17 @@ class CommandParser(argparse.ArgumentParser):
         """Refuse what is unknown here: the outermost parser would name itself, not the command."""
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            option = unknown[0].partition("=")[0]
-            close = difflib.get_close_matches(option, self._option_string_actions, 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown[0])}")
         return found, unknown
+
+    def _hint(self, unknown: str) -> str:
+        """Return what an argument that is not known may have been meant for."""
+        if unknown.startswith("-"):
+            close = difflib.get_close_matches(unknown.partition("=")[0], self._option_string_actions, 1)
+            return f"; did you mean {close[0]}?" if close else ""
+        # argparse takes one run of them, and what follows the next option is left.
+        many = [each for each in self._actions if not each.option_strings and each.nargs in ("+", "*")]
+        return f"; each {many[0].metavar or many[0].dest} must stand beside the others" if many else ""
 
     def format_help(self) -> str:
         """Return the help with its description wrapped, which argparse leaves alone beside examples."""

@@ -59,9 +59,19 @@ def load_strategy(text: str) -> type[Strategy]:
     return found
 
 
-def strategy_makers(names: Sequence[str], *, lots: int) -> dict[str, Maker]:
-    """Return what makes each strategy, by its class, or by its whole text where two share that name."""
+def strategy_makers(names: Sequence[str], *, lots: int, has_model: bool = False) -> dict[str, Maker]:
+    """Return what makes each strategy, by its class, or by its whole text where two share that name.
+
+    Raises
+    ------
+    ConfigError
+        A strategy would have to do without the forecast that it follows.
+    """
+    from data.errors import ConfigError
+
     texts = list(dict.fromkeys(names))
+    if "signal_taker" in texts and not has_model:
+        raise ConfigError("signal_taker trades on a forecast: expected backtest --model ONNX, was none")
     short = [text.rpartition(":")[2] or text for text in texts]
     return {
         text if short.count(name) > 1 else name: strategy_maker(text, lots=lots)

@@ -126,6 +126,7 @@ class PacketOrder:
         numbers = sorted(packet.sequence for packet in self._first)
         is_alone = len(numbers) == _FIRST_PACKETS and numbers[0] + _FAR_MESSAGES < numbers[1]
         self._expected = numbers[1] if is_alone and numbers[-1] - numbers[1] < _FAR_MESSAGES else numbers[0]
+        self._arrivals = 0  # they are numbered again, as they came
         for packet in self._first:
             yield from self.put(packet)
 

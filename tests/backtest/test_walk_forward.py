@@ -149,7 +149,9 @@ def test_the_command_prints_a_row_a_window(tmp_path, monkeypatch, capsys):
         "--quiet",
         "--json",
     ]
-    assert main([*arguments, "--strategy", "market_maker", "--strategy", "signal_taker"]) == 0
+    assert main([*arguments, "--strategy", "signal_taker"]) == 2
+    assert "signal_taker trades on a forecast" in capsys.readouterr().err
+    assert main([*arguments, "--strategy", "market_maker", "--strategy", "twap"]) == 0
     out = capsys.readouterr().out
     summary = json.loads(out.strip().splitlines()[-1])
     assert len(summary["windows"]) == 3

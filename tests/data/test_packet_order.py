@@ -152,6 +152,20 @@ def test_heartbeats_say_nothing_of_what_comes_after_them() -> None:
     assert (order.strays, order.missing_at_end, found[49].missing) == (0, 0, 1)
 
 
+def test_heartbeats_among_the_first_packets_tell_the_same() -> None:
+    """Of the first eight, which wait for each other, one is wrong, and some come after the heartbeats."""
+    order = PacketOrder()
+    found = [due for at in (1, 2, 3, 90, 5) for due in order.put(packet(at))]
+    for _ in range(2):
+        order.heartbeat(6)
+    found += [due for at in (7, 8) for due in order.put(packet(at))]
+    found += order.rest()
+    assert [(due.packet.sequence, due.missing) for due in found] == [
+        (1, 0), (2, 0), (3, 0), (5, 1), (7, 1), (8, 0),
+    ]  # fmt: skip
+    assert (order.strays, order.missing_at_end) == (1, 0)
+
+
 def test_messages_that_never_came_are_missing_at_the_end() -> None:
     order = PacketOrder()
     assert len([due for at in range(1, 50) for due in order.put(packet(at))]) == 49

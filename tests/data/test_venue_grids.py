@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from dying_writer import ACME, DAY_NS, START_NS, steady_events
 from hypothesis import given
@@ -122,6 +123,48 @@ def test_a_scan_and_a_stream_are_exact_up_to_the_limit_and_refuse_beyond(
         for read in (lambda store: list(store.stream()), lambda store: store.scan().collect()):
             with pytest.raises(ConfigError, match=rule):
                 read(store)
+
+
+EDGES = (
+    0,
+    1,
+    -1,
+    7,
+    1 << 29,
+    PRICE_TICKS_MAX,
+    PRICE_TICKS_MAX + 1,
+    -PRICE_TICKS_MAX - 1,
+    1 - (1 << 31),
+    -(1 << 31),
+)
+ROWS = st.tuples(
+    st.sampled_from(EventKind), st.sampled_from(EDGES), st.sampled_from([*EDGES, LOTS_MAX, -(1 << 63)]),
+    st.sampled_from([7, 1 << 63, (1 << 64) - 1, (9 << 32) + 3, (1 << 32) - 4]),
+)  # fmt: skip
+
+
+@given(
+    st.lists(ROWS, min_size=1, max_size=5),
+    st.sampled_from([1, 2, 10, 3 * 10**9]),
+    st.sampled_from([1, 5, 1 << 33, 1 << 62]),
+)
+def test_arrays_and_queries_leave_out_and_refuse_the_same(
+    rows: list[tuple[int, int, int, int]], price: int, size: int
+) -> None:
+    events = events_at(START_NS, *(row[:3] for row in rows))
+    events["order_id"] = [row[3] for row in rows]
+    names = ["kind", "price_ticks", "size_lots", "order_id"]
+    factor = Factor(price, size, at="here")
+    query = factor.scan(pl.LazyFrame({name: events[name] for name in names}))
+    try:
+        found = factor.apply(events)
+    except ConfigError:
+        with pytest.raises(ConfigError, match="here: events must fit"):
+            query.collect()
+        return
+    told = query.collect()
+    for name in names:
+        assert told[name].to_list() == found[name].tolist()
 
 
 @pytest.mark.parametrize("size", [1 << 62, 10**30])
