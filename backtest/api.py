@@ -79,7 +79,7 @@ def backtest(
     instrument : Instrument, optional
         Instead of what the recording tells.
     venue : VenueConfig or a sequence of them, optional
-        A single one serves every venue that occurs.
+        A single one serves every venue of a store, else every one that occurs in the first 4,096 events.
     limits : RiskLimits, optional
         By default those of `RiskLimits`, the price band counted in the instrument's tick sizes.
     equity_interval : str or int

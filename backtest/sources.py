@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.errors import DataError
-from data.events import EventSource, open_events
+from data.events import EventSource, StoreEvents, open_events
 from data.instrument import Instrument
 from data.schema import EVENT_DTYPE, QUOTE_DTYPE, EventFlag, EventKind
 
@@ -132,7 +132,7 @@ class Feed:
     queue : str
         The queue model that suits the data: flow for quotes, otherwise pessimistic.
     venue_count : int
-        Venues that occur in the first block.
+        Venues of a store, or that occur in the first block.
     """
 
     source: EventSource
@@ -161,11 +161,12 @@ def open_feed(data: DataLike, instrument: Instrument | None = None) -> Feed:
     first = next(source.blocks(4_096), None)
     if first is None or len(first) == 0:
         raise DataError("expected events, was empty", path=place_of(data))
+    venue_count = source.venue_count if isinstance(source, StoreEvents) else int(first["venue_id"].max()) + 1
     kinds = set(np.unique(first["kind"]).tolist())
     if kinds == {int(EventKind.TRADE)}:
         source = TradeQuotes(source)
     queue = "flow" if int(EventKind.QUOTE) in kinds else "pessimistic"
-    return Feed(source=source, queue=queue, venue_count=int(first["venue_id"].max()) + 1)
+    return Feed(source=source, queue=queue, venue_count=min(venue_count, VENUE_LIMIT))
 
 
 def place_of(data: Any) -> str:

@@ -269,6 +269,13 @@ class StoreEvents:
         when = f"{days[0]} to {days[-1]}" if days else "empty"
         return f"{self.instrument.symbol} on {venues}, {when}, tick store {self.store.root.name}"
 
+    @property
+    def venue_count(self) -> int:
+        """One more than the highest number of a venue, of which the first events may show none."""
+        numbers = self.store.manifest().venues
+        partitions = self.store.partitions(instrument=self.instrument.symbol)
+        return 1 + max((numbers[partition.venue] for partition in partitions), default=0)
+
     @cached_property
     def data_hash(self) -> str:
         partitions = self.store.partitions(instrument=self.instrument.symbol)

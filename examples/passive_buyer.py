@@ -40,6 +40,7 @@ class PassiveBuyer(Strategy):
             ctx.buy(wanted, ctx.bid_price_ticks, post_only=True)
 
 
+# Ticks to try with: anytick data generate --out ticks --years 0.1, and "ticks" instead of the file.
 strategy = PassiveBuyer()
 result = backtest(strategy, "ticks.parquet", venue=VenueConfig(flow=0.2), seed=7)
 print(f"position {result.position_lots[-1]}, {result.fills.size} fills, refused {strategy.refused}")

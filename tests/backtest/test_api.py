@@ -19,6 +19,7 @@ from backtest.venue_config import VenueConfig
 from data.errors import ConfigError, DataError
 from data.instrument import Instrument
 from data.schema import EVENT_DTYPE, QUOTE_DTYPE, REPORT_DTYPE, EventFlag, Reason
+from data.store import TickStore
 from engine.journal import JournalReader, verify_journal
 from engine.strategies import MarketMaker, SignalTaker
 from engine.strategy import Strategy, StrategyError
@@ -292,6 +293,16 @@ def test_bad_options_are_refused(options, rule):
 def test_bad_venues_are_refused(bad):
     with pytest.raises(ConfigError):
         VenueConfig(**bad)
+
+
+def test_a_venue_of_a_store_may_begin_late(tmp_path):
+    store = TickStore(tmp_path / "store")
+    day = random_quotes(1, count=5_000)
+    later = random_quotes(2, count=50)
+    later["ts_ns"] += day["ts_ns"][-1] - later["ts_ns"][0] + 1
+    for venue, events in (("A", day), ("B", later)):
+        store.write([events], instrument=Instrument(symbol="LATE"), venue=venue)
+    assert backtest(Strategy(), store.root).events == 5_050
 
 
 def test_rejections_are_counted_by_name():
