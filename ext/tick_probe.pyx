@@ -17,8 +17,7 @@ from .ring_buffer cimport SpscRing
 
 cnp.import_array()
 
-cdef enum:
-    PATIENCE_NS = 10_000_000_000
+cdef int64_t PATIENCE_NS = 10_000_000_000
 
 
 def publish_on_schedule(
